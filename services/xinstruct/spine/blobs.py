@@ -1,0 +1,81 @@
+"""Content-addressed blobs on any fsspec file system: a directory, s3, gs.
+
+A blob is visible whole or not at all: it is written beside its place and moved there. Not covered: a power loss before
+the operating system wrote its cache out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+
+import fsspec
+
+from xinstruct.spine.errors import Invalid, NotFound, Unavailable
+
+_PREFIX = "sha256:"
+
+
+def digest_of(content: bytes) -> str:
+    """ "sha256:" + 64 hex digits."""
+    return _PREFIX + hashlib.sha256(content).hexdigest()
+
+
+class Blobs:
+    """Blobs under `root` (a path or fsspec URL)."""
+
+    def __init__(self, root: str) -> None:
+        self._fs, self._root = fsspec.core.url_to_fs(root)
+
+    def put(self, content: bytes) -> str:
+        """Store `content` and return its digest; storing it again is free. Unavailable when the disk is full."""
+        digest = digest_of(content)
+        path = self._path(digest)
+        if self._fs.exists(path):
+            return digest
+        # A random temporary name: two writers of one content must not share a half-written file.
+        temporary = f"{path}.{uuid.uuid4().hex}.part"
+        try:
+            self._fs.makedirs(os.path.dirname(path), exist_ok=True)
+            self._fs.pipe_file(temporary, content)
+            self._fs.mv(temporary, path)
+        except OSError as error:
+            raise Unavailable(f"cannot store a blob of {len(content)} bytes under {self._root}: {error}") from error
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The content of `digest`; NotFound when it is not (or no longer) there, Invalid when it does not match."""
+        try:
+            content: bytes = self._fs.cat_file(self._path(digest))
+        except FileNotFoundError as error:
+            raise NotFound(f"no blob {digest}") from error
+        if digest_of(content) != digest:
+            raise Invalid(f"blob {digest} is damaged: its content does not match its digest")
+        return content
+
+    def has(self, digest: str) -> bool:
+        """Whether `digest` is stored."""
+        return bool(self._fs.exists(self._path(digest)))
+
+    def delete(self, digest: str) -> bool:
+        """Erase; False when it was not there."""
+        try:
+            self._fs.rm_file(self._path(digest))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def digests(self) -> Iterator[str]:
+        """Every stored digest, in no order."""
+        for path in self._fs.glob(f"{self._root}/??/*"):
+            name = os.path.basename(path)
+            if len(name) == 64:
+                yield _PREFIX + name
+
+    def _path(self, digest: str) -> str:
+        name = digest.removeprefix(_PREFIX)
+        if not digest.startswith(_PREFIX) or len(name) != 64 or any(c not in "0123456789abcdef" for c in name):
+            raise Invalid(f"not a blob digest: {digest[:80]!r}")
+        return f"{self._root}/{name[:2]}/{name}"
