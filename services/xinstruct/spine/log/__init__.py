@@ -63,6 +63,9 @@ class Log(Protocol):
     def lag(self, group: str, topic: Topic, version: str) -> int:
         """As Subscription.lag, without joining the group; all of the topic when the group has no position of `version`."""
 
+    def committed(self, group: str, topic: Topic, version: str) -> dict[int, int]:
+        """Partition → committed position of `group`, only those stored by `version`; no group is joined."""
+
     def compact(self, topic: Topic, now_ms: int) -> int:
         """Erase superseded values of `topic` now where the backend can be told to; returns records removed.
 

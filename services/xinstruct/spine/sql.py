@@ -1,0 +1,83 @@
+"""The SQL database: one schema on SQLite and PostgreSQL. SQLAlchemy core only, no ORM.
+
+Tables stand in one tables.py a service, all on METADATA below; migrations (alembic) in spine/migrations. SQLite runs in
+WAL mode with secure_delete, so that an erased row leaves no bytes behind, and one writer at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+
+from xinstruct.spine.errors import Unavailable
+
+METADATA = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+BUSY_TIMEOUT_MS = 30_000
+
+
+def open_engine(url: str) -> sa.Engine:
+    """An engine for "sqlite:///path" or "postgresql+psycopg://…"; connects lazily."""
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
+    sa.event.listen(engine, "connect", _configure_sqlite)
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+@contextmanager
+def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction, committed at the end of the block. Unavailable when the database does not answer."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except OperationalError as error:
+        raise Unavailable(f"the database does not answer or cannot write: {error.orig}") from error
+
+
+def upsert(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], *,
+    key: Sequence[str], only_if_newer: str | None = None,
+) -> None:
+    """Insert `rows`, or update those whose `key` columns exist; with `only_if_newer`, only where that column grows.
+
+    All rows must hold the same columns, and no two of them the same key.
+    """
+    if not rows:
+        return
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement: Any = dialect.insert(table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    where = None if only_if_newer is None else statement.excluded[only_if_newer] > table.c[only_if_newer]
+    if changed:
+        statement = statement.on_conflict_do_update(index_elements=list(key), set_=changed, where=where)
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=list(key))
+    connection.execute(statement, list(rows))
+
+
+def create_schema(engine: sa.Engine) -> None:
+    """Bring an empty or older database to the schema of this version (alembic upgrade head)."""
+    from xinstruct.spine.migrations import upgrade
+
+    upgrade(engine)
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own transaction handling is off: BEGIN IMMEDIATE above takes the write lock at once, so two writers
+    # wait for each other instead of failing with "database is locked" half-way.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+        connection.execute(f"PRAGMA {pragma}")
