@@ -23,7 +23,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def load(path: Path, model: type[SettingsT]) -> SettingsT:
-    """The settings in the file at `path`. Invalid with all mistakes, one a line: "file:line: key: what was expected"."""
+    """The settings in the file at `path`. Invalid names all mistakes, one a line: "file:line: key: expected …"."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

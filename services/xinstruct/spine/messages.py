@@ -346,7 +346,7 @@ def _message_class(name: str) -> type[Message]:
 
 
 @cache
-def _plan(cls: type) -> tuple[tuple[str, str, str], ...]:
+def _plan(cls: type[Any]) -> tuple[tuple[str, str, str], ...]:
     """(field, kind, detail) of every field, decided once a class: plain, enum, strings, messages or map."""
     descriptors = _message_class(cls.__name__).DESCRIPTOR.fields_by_name
     return tuple((item.name, *_kind_of(descriptors[item.name])) for item in fields(cls))
@@ -366,7 +366,7 @@ def _kind_of(descriptor: Any) -> tuple[str, str]:
 
 def _to_proto(payload: Any) -> Message:
     message = _message_class(type(payload).__name__)()
-    for name, kind, _ in _plan(type(payload)):
+    for name, kind, _ in _plan(payload.__class__):
         value = getattr(payload, name)
         if kind in ("plain", "enum"):
             setattr(message, name, value)

@@ -33,7 +33,8 @@ SLOTS = sa.Table(
     "scoring_slots", METADATA,
     sa.Column("slot", sa.Text, primary_key=True),
     sa.Column("evaluator_digest", sa.Text, nullable=False),
-    sa.Column("target_offsets", sa.Text, nullable=False),  # JSON: partition → end offset of the pairs topic at its start
+    # JSON: partition → end offset of the pairs topic at the slot's start
+    sa.Column("target_offsets", sa.Text, nullable=False),
 )
 
 
@@ -53,7 +54,8 @@ class Model:
 
 def register(engine: sa.Engine, model: Model) -> None:
     """Add `model`; the same digest and role again changes nothing but its location."""
-    require(model.model_digest.startswith("sha256:") or model.location.startswith("endpoint:"), "a model needs a digest")
+    named = model.model_digest.startswith("sha256:") or model.location.startswith("endpoint:")
+    require(named, "a model needs a digest, or a location that starts with endpoint:")
     with transaction(engine) as connection:
         upsert(connection, MODELS, [asdict(model)], key=("model_digest", "role"))
 

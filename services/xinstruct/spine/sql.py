@@ -79,5 +79,6 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     # The driver's own transaction handling is off: BEGIN IMMEDIATE above takes the write lock at once, so two writers
     # wait for each other instead of failing with "database is locked" half-way.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+    pragmas = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON")
+    for pragma in (*pragmas, f"busy_timeout={BUSY_TIMEOUT_MS}"):
         connection.execute(f"PRAGMA {pragma}")

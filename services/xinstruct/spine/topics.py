@@ -30,26 +30,37 @@ class Topic:
     """Read by no stage: for people (why, dlq) and projections of other systems."""
 
 
-CRAWL_REQUESTED = Topic("crawl-requested-v1", "CrawlRequested", "source_id", ("crawler",), ("fetch",), 6, "delete", 90 * DAY_MS)
-PAGE_FETCHED = Topic("page-fetched-v1", "FetchedPage", "page_id", ("fetch",), ("admit", "curation"), 12, "delete", 90 * DAY_MS)
-DOCUMENT_ADMITTED = Topic("document-admitted-v1", "AdmittedDocument", "document_id", ("admit",), ("backgen", "curation"), 12, "compact")
-PAIR_DRAFTED = Topic("pair-drafted-v1", "DraftedPair", "pair_id", ("backgen",), ("scoring-a", "scoring-b", "curation"), 12, "compact")
-PAIR_SCORED = Topic("pair-scored-v1", "ScoredPair", "score_id", ("scoring-a", "scoring-b"), ("curation",), 12, "compact")
+_SLOTS = ("scoring-a", "scoring-b")
+
+# fmt: off
+CRAWL_REQUESTED = Topic(
+    "crawl-requested-v1", "CrawlRequested", "source_id", ("crawler",), ("fetch",), 6, "delete", 90 * DAY_MS)
+PAGE_FETCHED = Topic(
+    "page-fetched-v1", "FetchedPage", "page_id", ("fetch",), ("admit", "curation"), 12, "delete", 90 * DAY_MS)
+DOCUMENT_ADMITTED = Topic(
+    "document-admitted-v1", "AdmittedDocument", "document_id", ("admit",), ("backgen", "curation"), 12, "compact")
+PAIR_DRAFTED = Topic(
+    "pair-drafted-v1", "DraftedPair", "pair_id", ("backgen",), (*_SLOTS, "training", "curation"), 12, "compact")
+PAIR_SCORED = Topic("pair-scored-v1", "ScoredPair", "score_id", _SLOTS, ("training", "curation"), 12, "compact")
 PAIR_REVIEWED = Topic("pair-reviewed-v1", "ReviewedPair", "review_id", ("curation",), ("curation",), 6, "compact")
 RECORD_DROPPED = Topic(
-    "record-dropped-v1", "DroppedRecord", "drop_id",
-    ("admit", "backgen", "scoring-a", "scoring-b"), ("curation",), 12, "compact",
-)
-TAKEDOWN_REQUESTED = Topic("takedown-requested-v1", "TakedownRequested", "kind + target", ("curation", "fetch"), ("curation",), 6, "compact")
-RELEASE_PUBLISHED = Topic("release-published-v1", "ReleasePublished", "name", ("curation",), (), 1, "compact", terminal=True)
-TRAINING_REQUESTED = Topic("training-requested-v1", "TrainingRequested", "job_name", ("training",), ("training",), 3, "compact")
+    "record-dropped-v1", "DroppedRecord", "drop_id", ("admit", "backgen", *_SLOTS), ("curation",), 12, "compact")
+TAKEDOWN_REQUESTED = Topic(
+    "takedown-requested-v1", "TakedownRequested", "kind + target", ("curation", "fetch"), ("curation",), 6, "compact")
+RELEASE_PUBLISHED = Topic(
+    "release-published-v1", "ReleasePublished", "name", ("curation",), (), 1, "compact", terminal=True)
+TRAINING_REQUESTED = Topic(
+    "training-requested-v1", "TrainingRequested", "job_name", ("training",), ("training",), 3, "compact")
 MODEL_TRAINED = Topic("model-trained-v1", "ModelTrained", "job_name", ("training",), (), 3, "compact", terminal=True)
+# fmt: on
 
 STAGES = ("fetch", "admit", "backgen", "scoring-a", "scoring-b", "training", "curation")
 """Names of everything that subscribes: consumer groups, metric labels, targets of dead letters."""
 
 DEAD_LETTERS: dict[str, Topic] = {
-    stage: Topic(f"{stage}-dlq-v1", "DeadLetter", "dead_letter_id", (stage,), (), 3, "delete", 365 * DAY_MS, terminal=True)
+    stage: Topic(
+        f"{stage}-dlq-v1", "DeadLetter", "dead_letter_id", (stage,), ("curation",), 3, "delete", 365 * DAY_MS,
+    )
     for stage in STAGES
 }
 

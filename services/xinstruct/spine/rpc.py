@@ -1,0 +1,246 @@
+"""gRPC for people, control and "do one now": a server with health and reflection, and a channel that raises our errors.
+
+One interceptor maps the five errors to status codes with google.rpc details, and a client-side wrapper maps them back.
+Every unary call must carry a deadline; streams named Watch… need none. Tokens and TLS come from mounted files.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from xinstruct.spine.app import Servicer
+from xinstruct.spine.config import Settings
+from xinstruct.spine.errors import Conflict, Fenced, Invalid, NotFound, Unavailable, XinstructError
+from xinstruct.spine.telemetry import logger
+
+ERROR_DOMAIN = "xinstruct"
+
+_CODES: dict[type[XinstructError], grpc.StatusCode] = {
+    Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    Conflict: grpc.StatusCode.FAILED_PRECONDITION,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    Fenced: grpc.StatusCode.ABORTED,
+}
+_ERRORS: dict[grpc.StatusCode, type[XinstructError]] = {code: error for error, code in _CODES.items()} | {
+    grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,
+    grpc.StatusCode.UNAUTHENTICATED: Invalid,
+    grpc.StatusCode.PERMISSION_DENIED: Invalid,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Invalid,
+    grpc.StatusCode.UNIMPLEMENTED: Invalid,
+}
+
+_OPEN_METHODS = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
+"""Need neither deadline nor token: probes and reflection."""
+
+
+class RpcSettings(Settings):
+    """The gRPC port of a process."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 7700
+    """Port to listen on; 0: a free one."""
+    threads_max: int = 16
+    """Calls served at once."""
+    message_bytes_max: int = 16 * 1024 * 1024
+    """Largest message taken or sent."""
+    deadline_s_max: float = 300.0
+    """Longest deadline of a unary call; a longer one is refused."""
+    token_file: str = ""
+    """File with the bearer token that callers must send; empty: no token asked (loopback only)."""
+    tls_certificate_file: str = ""
+    """PEM certificate chain; empty: no TLS."""
+    tls_key_file: str = ""
+    """PEM private key of the certificate."""
+    tls_client_ca_file: str = ""
+    """PEM certificates of callers' authorities (mutual TLS); empty: callers need no certificate."""
+
+
+class Server:
+    """A started gRPC server; health of every service is NOT_SERVING until `set_health` says otherwise."""
+
+    def __init__(self, settings: RpcSettings, servicers: Sequence[Servicer]) -> None:
+        _refuse_open_door(settings)
+        size = settings.message_bytes_max
+        self._server = grpc.server(
+            ThreadPoolExecutor(settings.threads_max, thread_name_prefix="rpc"),
+            interceptors=[_Guard(settings)],
+            options=[("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size)],
+        )
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.names = [servicer.name for servicer in servicers]
+        for servicer in servicers:
+            servicer.register(servicer.servicer, self._server)
+        reflection.enable_server_reflection([*self.names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        self.port = self._bind(settings)
+        self._server.start()
+
+    def set_health(self, name: str, why_not: str) -> None:
+        """Health of service `name` ("" = the whole process): SERVING when `why_not` is empty."""
+        serving = health_pb2.HealthCheckResponse.SERVING
+        not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
+        self._health.set(name, not_serving if why_not else serving)
+
+    def stop(self, grace_s: float) -> None:
+        """Turn health to NOT_SERVING, refuse new calls, let running ones end within `grace_s`."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace_s).wait(grace_s + 1)
+
+    def _bind(self, settings: RpcSettings) -> int:
+        address = f"{settings.host}:{settings.port}"
+        try:
+            if settings.tls_certificate_file:
+                return self._server.add_secure_port(address, _server_credentials(settings))
+            return self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise Unavailable(f"cannot listen on {address}: the port is taken or the address is not ours") from error
+
+
+class _Guard(grpc.ServerInterceptor):
+    """Asks for token and deadline, maps errors to rich status, logs what is a bug."""
+
+    def __init__(self, settings: RpcSettings) -> None:
+        self._settings = settings
+        self._token = Path(settings.token_file).read_text("utf-8").strip() if settings.token_file else ""
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        handler = continuation(details)
+        if handler is None or details.method.startswith(_OPEN_METHODS):
+            return handler
+        metadata = dict(details.invocation_metadata or ())
+        if self._token and not hmac.compare_digest(metadata.get("authorization", ""), f"Bearer {self._token}"):
+            return _refuse(handler, grpc.StatusCode.UNAUTHENTICATED, "no valid bearer token; see --token-file")
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                _stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+            )
+        return handler
+
+    def _unary(self, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def call(request: Any, context: Any) -> Any:
+            remaining_s = context.time_remaining()
+            # Without a deadline gRPC reports a time in the far future, or None.
+            if remaining_s is None or remaining_s > self._settings.deadline_s_max:
+                limit = self._settings.deadline_s_max
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a deadline of at most {limit:g} s is required")
+            try:
+                return behaviour(request, context)
+            except XinstructError as error:
+                _abort(context, error)
+
+        return call
+
+
+def _stream(behaviour: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, Any], Iterator[Any]]:
+    def call(request: Any, context: Any) -> Iterator[Any]:
+        try:
+            yield from behaviour(request, context)
+        except XinstructError as error:
+            _abort(context, error)
+
+    return call
+
+
+def _refuse(handler: Any, code: grpc.StatusCode, message: str) -> Any:
+    def unary(_request: Any, context: Any) -> Any:
+        context.abort(code, message)
+
+    def stream(_request: Any, context: Any) -> Iterator[Any]:
+        context.abort(code, message)
+        yield
+
+    make = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
+    behaviour: Any = stream if handler.response_streaming else unary
+    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+def _abort(context: Any, error: XinstructError) -> None:
+    """End the call with the status of `error`: code, message, ErrorInfo and, where there is one, RetryInfo."""
+    code = _CODES.get(type(error), grpc.StatusCode.UNKNOWN)
+    logger().info("call_refused", code=code.name, message=error.message)
+    status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=type(error).__name__.upper(), domain=ERROR_DOMAIN, metadata=error.details)
+    _pack(status, info)
+    if isinstance(error, Unavailable) and error.retry_after_s:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
+        _pack(status, error_details_pb2.RetryInfo(retry_delay=delay))
+    context.abort_with_status(rpc_status.to_status(status))
+
+
+def _pack(status: Any, detail: Any) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status.details.append(packed)
+
+
+def error_of(call_error: grpc.RpcError) -> XinstructError:
+    """The error that a failed call stands for, on the caller's side."""
+    status: Any = call_error
+    code, message = status.code(), status.details() or "the call failed"
+    rich = rpc_status.from_call(status)
+    metadata: dict[str, str] = {}
+    for detail in rich.details if rich is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info):
+            metadata = dict(info.metadata)
+    error = _ERRORS.get(code)
+    if error is None:
+        return Unavailable(f"the service failed ({code.name}): {message}")
+    return error(message, **metadata)
+
+
+def channel(address: str, *, token: str = "", root_certificates: bytes | None = None) -> grpc.Channel:
+    """A channel to `address` ("host:port"), with TLS when `root_certificates` are given. Retries UNAVAILABLE 3 times."""
+    policy = (
+        '{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.2s","maxBackoff":"2s",'
+        '"backoffMultiplier":3,"retryableStatusCodes":["UNAVAILABLE"]}}]}'
+    )
+    options = [("grpc.service_config", policy), ("grpc.max_receive_message_length", 16 * 1024 * 1024)]
+    if root_certificates is not None:
+        plain = grpc.secure_channel(address, grpc.ssl_channel_credentials(root_certificates), options=options)
+    else:
+        plain = grpc.insecure_channel(address, options=options)
+    return grpc.intercept_channel(plain, _BearerToken(token)) if token else plain
+
+
+class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    def __init__(self, token: str) -> None:
+        self._header = ("authorization", f"Bearer {token}")
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return continuation(self._with_token(details), request)
+
+    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        return continuation(self._with_token(details), request)
+
+    def _with_token(self, details: Any) -> Any:
+        return details._replace(metadata=[*(details.metadata or ()), self._header])
+
+
+def _server_credentials(settings: RpcSettings) -> grpc.ServerCredentials:
+    pair = (Path(settings.tls_key_file).read_bytes(), Path(settings.tls_certificate_file).read_bytes())
+    authorities = Path(settings.tls_client_ca_file).read_bytes() if settings.tls_client_ca_file else None
+    return grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
+
+
+def _refuse_open_door(settings: RpcSettings) -> None:
+    if settings.host not in ("127.0.0.1", "localhost", "::1", "[::1]") and not settings.token_file:
+        raise Invalid(f"rpc.host is {settings.host}, open to others: set rpc.token_file, or listen on 127.0.0.1")

@@ -1,0 +1,377 @@
+"""The only loop there is: poll, ask, wait for answers, decide, commit.
+
+    poll ─▶ window ─▶ ask() ─▶ port (futures) ─▶ decide() ─▶ contiguous finished prefix ─▶ one short transaction
+
+Guarantee: each input record affects each output topic exactly once, under kill -9 at any point.
+Not covered: effects outside the log (at least once, idempotent), power loss with fsync off, a lost broker disk with
+replication 1, a server that bills an answer which never reached us.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError, Future, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from xinstruct.spine import telemetry
+from xinstruct.spine.app import Clock
+from xinstruct.spine.blobs import Blobs
+from xinstruct.spine.config import Settings
+from xinstruct.spine.errors import Fenced, Invalid, Unavailable
+from xinstruct.spine.log import Log, Subscription
+from xinstruct.spine.messages import DeadLetter, Payload, dropped
+from xinstruct.spine.record import FOR_GROUP_HEADER, Record, slot_id
+from xinstruct.spine.stage import Drop, Emit, Outcome, Stage
+from xinstruct.spine.topics import DEAD_LETTERS, RECORD_DROPPED
+
+DETAIL_CHARS_MAX = 500
+
+
+class RunnerSettings(Settings):
+    """Bounds of the loop. The defaults suit a laptop and a pod alike."""
+
+    window_records_max: int = 512
+    """Records in flight at most; a full window pauses polling but keeps membership alive."""
+    window_bytes_max: int = 64 * 1024 * 1024
+    """Bytes of record values in flight at most."""
+    commit_interval_s: float = 0.5
+    """Longest time that finished records wait for their commit."""
+    commit_records_max: int = 256
+    """Finished records that make a commit due at once."""
+    attempts_max: int = 5
+    """Failures of one record, while the port is otherwise healthy, before it is rejected as unanswerable."""
+    backoff_s_max: float = 10.0
+    """Longest pause between two tries while the port does not answer."""
+    rejected_ratio_max: float = 0.5
+    """The stage stops when more than this share of the last rejected_window_records ended as dead letters."""
+    rejected_window_records: int = 200
+    """Records over which the share of dead letters is taken."""
+
+
+class TooManyRejected(RuntimeError):
+    """More dead letters than the limit: a bug or a wrong input, not bad luck. The stage stops, committing no more."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One record between poll and commit."""
+
+    record: Record
+    payload: Payload | None = None
+    futures: list[Future[Any]] = field(default_factory=list)
+    outputs: list[Record] | None = None
+    attempts: int = 0
+    retry_at_ms: int = 0
+    rejected: bool = False
+    counts: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Runner:
+    """Runs one stage on one subscription. One thread calls `turn` (or `run`); `stop` may be called by any."""
+
+    def __init__(self, stage: Stage, log: Log, *, blobs: Blobs, clock: Clock, settings: RunnerSettings) -> None:
+        self.stage = stage
+        self._log = log
+        self._blobs = blobs
+        self._clock = clock
+        self._settings = settings
+        self._windows: dict[int, deque[_Flight]] = {}
+        self._committed: dict[int, int] = {}
+        self._bytes = 0
+        self._records = 0
+        self._last_commit_ms = clock()
+        self._healthy_answers = 0
+        self._failures_running = 0
+        self._recent: deque[bool] = deque(maxlen=settings.rejected_window_records)
+        self._stopping = threading.Event()
+        self.waiting_for = ""
+        """Why the port does not answer now, a sentence; empty when it does. Read by health and status."""
+        self._subscription: Subscription = log.subscribe(stage.name, stage.source, stage.position_version)
+
+    def run(self) -> None:
+        """Turn until stop(); then finish what is in flight if it ends soon, commit, leave the group."""
+        try:
+            while not self._stopping.is_set():
+                self.turn(wait_s=0.2)
+            self.drain(deadline_ms=self._clock() + 5_000)
+        finally:
+            self.close()
+
+    def stop(self) -> None:
+        """Ask run() to end; returns at once."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Leave the group without committing."""
+        self._subscription.close()
+
+    def turn(self, wait_s: float) -> bool:
+        """One round of the loop; True when a record was read, decided or committed."""
+        read = self._poll(0.0 if self._records else wait_s)
+        decided = self._decide_answered()
+        if self._records and not read and not decided:
+            self._await_answer(wait_s)
+            decided = self._decide_answered()
+        committed = self._commit_if_due()
+        return bool(read or decided or committed)
+
+    def drain(self, deadline_ms: int) -> None:
+        """Decide and commit what is in flight until nothing is left or the deadline (clock) has passed."""
+        while self._records and self._clock() < deadline_ms:
+            self._decide_answered()
+            self._commit()
+            if self._records:
+                self._await_answer(0.05)
+
+    def idle(self) -> bool:
+        """Nothing in flight and nothing left to read."""
+        return not self._records and self._subscription.lag() == 0
+
+    def in_flight(self) -> int:
+        """Records between poll and commit."""
+        return self._records
+
+    # ── poll ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _poll(self, wait_s: float) -> int:
+        room = self._settings.window_records_max - self._records
+        if self._bytes >= self._settings.window_bytes_max:
+            room = 0
+        try:
+            records = self._subscription.poll(max(room, 0), wait_s)
+        except Fenced:
+            self._forget_all()
+            return 0
+        for partition in self._subscription.lost():
+            self._forget(partition)
+        for record in records:
+            self._take(record)
+        return len(records)
+
+    def _take(self, record: Record) -> None:
+        flight = _Flight(record)
+        self._windows.setdefault(record.partition, deque()).append(flight)
+        self._records += 1
+        self._bytes += len(record.value or b"")
+        if record.value is None or record.headers.get(FOR_GROUP_HEADER, self.stage.name) != self.stage.name:
+            flight.outputs = []  # a tombstone, or a dead letter replayed for another group: commit past it
+            return
+        try:
+            flight.payload = self.stage.payload(record.value)
+            self._ask(flight)
+        except Invalid as error:
+            self._reject(flight, "invalid", error.message)
+
+    def _ask(self, flight: _Flight) -> None:
+        assert flight.payload is not None
+        flight.attempts += 1
+        requests = self.stage.ask(flight.record, flight.payload)
+        flight.futures = [self.stage.port.submit(request) for request in requests]
+
+    # ── decide ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _decide_answered(self) -> int:
+        now_ms = self._clock()
+        decided = 0
+        for window in self._windows.values():
+            for flight in window:
+                if flight.outputs is not None:
+                    continue
+                if flight.retry_at_ms:
+                    if now_ms >= flight.retry_at_ms:
+                        flight.retry_at_ms = 0
+                        self._ask(flight)
+                    continue
+                if all(future.done() for future in flight.futures):
+                    decided += self._decide(flight, now_ms)
+        return decided
+
+    def _decide(self, flight: _Flight, now_ms: int) -> int:
+        """Turn answers into outputs; 1 when the record is finished, 0 when it has to be asked again."""
+        assert flight.payload is not None
+        try:
+            answers = [future.result() for future in flight.futures]
+            outcomes = self.stage.decide(flight.record, flight.payload, answers)
+        except Unavailable as error:
+            self._retry_later(flight, error, now_ms)
+            return int(flight.outputs is not None)
+        except CancelledError:
+            self._retry_later(flight, Unavailable("the port was closed"), now_ms)
+            return int(flight.outputs is not None)
+        except Invalid as error:
+            self._reject(flight, "invalid", error.message)
+            return 1
+        if flight.futures:
+            self._healthy_answers += 1
+            self._failures_running = 0
+            self.waiting_for = ""
+        self._finish(flight, outcomes)
+        return 1
+
+    def _retry_later(self, flight: _Flight, error: Unavailable, now_ms: int) -> None:
+        """The world's fault: keep the record, back off. A record that alone keeps failing is rejected in the end."""
+        self.waiting_for = error.message
+        if self._healthy_answers == 0:
+            flight.attempts -= 1  # nobody gets answers: the port is down, no record is to blame
+        elif flight.attempts >= self._settings.attempts_max:
+            self._reject(flight, "unanswerable", error.message)
+            return
+        self._healthy_answers = 0
+        self._failures_running += 1
+        backoff_s = min(0.1 * 2 ** min(self._failures_running, 20), self._settings.backoff_s_max)
+        flight.retry_at_ms = now_ms + int((error.retry_after_s or backoff_s) * 1000)
+        telemetry.RETRIES.labels(self.stage.name).inc()
+
+    def _finish(self, flight: _Flight, outcomes: Sequence[Outcome]) -> None:
+        outputs: list[Record] = []
+        for ordinal, outcome in enumerate(outcomes):
+            outputs.append(self._output(flight, outcome, ordinal))
+        flight.outputs = outputs
+
+    def _output(self, flight: _Flight, outcome: Outcome, ordinal: int) -> Record:
+        headers = telemetry.carry(flight.record.headers)
+        if isinstance(outcome, Emit):
+            flight.counts.append(("emitted", ""))
+            return outcome.payload.record(outcome.topic.name, headers)
+        if isinstance(outcome, Drop):
+            flight.counts.append(("dropped", outcome.reason.value))
+            payload = dropped(
+                self.stage.name, self.stage.version, outcome.subject_id, reason=outcome.reason.value,
+                ordinal=outcome.ordinal, evidence=outcome.evidence, url=outcome.url, language=outcome.language,
+            )
+            return payload.record(RECORD_DROPPED.name, headers)
+        return self._dead_letter(flight, outcome.reason.value, outcome.detail, ordinal)
+
+    def _reject(self, flight: _Flight, reason: str, detail: str) -> None:
+        flight.outputs = [self._dead_letter(flight, reason, detail, 0)]
+
+    def _dead_letter(self, flight: _Flight, reason: str, detail: str, ordinal: int) -> Record:
+        flight.rejected = True
+        flight.counts.append(("rejected", reason))
+        record, stage = flight.record, self.stage
+        letter = DeadLetter(
+            slot_id(f"{stage.name}/dlq", stage.version, record.id, ordinal), stage.name, stage.version,
+            record.topic, record.id, record.key, reason, detail[:DETAIL_CHARS_MAX], max(flight.attempts, 1),
+            self._blobs.put(record.value or b""), record.partition, record.offset,
+        )
+        return letter.record(DEAD_LETTERS[stage.name].name, telemetry.carry(record.headers))
+
+    def _await_answer(self, wait_s: float) -> None:
+        """Block until some answer is there, at most `wait_s` (clamped, so that membership and commits stay alive)."""
+        pending = [f for window in self._windows.values() for flight in window if flight.outputs is None
+                   for f in flight.futures if not f.done()]
+        if pending:
+            wait(pending, timeout=min(wait_s, 0.05), return_when="FIRST_COMPLETED")
+        else:
+            self._stopping.wait(min(wait_s, 0.02))
+
+    # ── commit ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _commit_if_due(self) -> bool:
+        finished = sum(self._prefix_length(window) for window in self._windows.values())
+        if finished == 0:
+            return self._commit_positions()
+        due = self._clock() - self._last_commit_ms >= self._settings.commit_interval_s * 1000
+        if due or finished >= self._settings.commit_records_max or finished == self._records:
+            return self._commit()
+        return False
+
+    def _commit(self) -> bool:
+        """Commit the contiguous finished prefix of every partition in one short transaction."""
+        prefixes = {p: n for p, window in self._windows.items() if (n := self._prefix_length(window))}
+        if not prefixes:
+            return False
+        flights = [self._windows[p][i] for p, n in sorted(prefixes.items()) for i in range(n)]
+        self._stop_if_too_many_rejected(flights)
+        outputs = [output for flight in flights for output in flight.outputs or ()]
+        offsets = self._next_offsets(prefixes)
+        try:
+            self._subscription.commit(offsets, outputs)
+        except Fenced as fenced:
+            self._forget_fenced(fenced)
+            return False
+        self._committed.update(offsets)
+        for partition, count in prefixes.items():
+            for _ in range(count):
+                self._release(self._windows[partition].popleft())
+        self._count(flights)
+        self._last_commit_ms = self._clock()
+        return True
+
+    def _next_offsets(self, prefixes: Mapping[int, int]) -> dict[int, int]:
+        positions = self._subscription.positions()
+        offsets = {}
+        for partition, count in prefixes.items():
+            window = self._windows[partition]
+            drained = count == len(window) and partition in positions
+            offsets[partition] = positions[partition] if drained else window[count - 1].record.offset + 1
+        return offsets
+
+    def _commit_positions(self) -> bool:
+        """When nothing of a partition is in flight, commit past transaction markers, so that lag can reach 0."""
+        positions = self._subscription.positions()
+        moved = {p: o for p, o in positions.items() if not self._windows.get(p) and self._committed.get(p) != o}
+        if not moved or self._clock() - self._last_commit_ms < self._settings.commit_interval_s * 1000:
+            return False
+        try:
+            self._subscription.commit(moved, [])
+        except Fenced as fenced:
+            self._forget_fenced(fenced)
+            return False
+        self._committed.update(moved)
+        self._last_commit_ms = self._clock()
+        return False  # nothing happened that anyone waits for
+
+    @staticmethod
+    def _prefix_length(window: deque[_Flight]) -> int:
+        count = 0
+        for flight in window:
+            if flight.outputs is None:
+                break
+            count += 1
+        return count
+
+    def _stop_if_too_many_rejected(self, flights: Sequence[_Flight]) -> None:
+        self._recent.extend(flight.rejected for flight in flights)
+        share = sum(self._recent) / max(len(self._recent), 1)
+        if len(self._recent) == self._recent.maxlen and share > self._settings.rejected_ratio_max:
+            raise TooManyRejected(
+                f"{self.stage.name}: {share:.0%} of the last {len(self._recent)} records ended as dead letters; "
+                f"see `xinstruct dlq list {self.stage.name}`, mend the cause, start again"
+            )
+
+    def _count(self, flights: Sequence[_Flight]) -> None:
+        for flight in flights:
+            for outcome, reason in flight.counts:
+                telemetry.OUTCOMES.labels(self.stage.name, outcome, reason).inc()
+        telemetry.COMMITTED.labels(self.stage.name).inc(len(flights))
+
+    # ── forgetting ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _forget_fenced(self, fenced: Fenced) -> None:
+        if fenced.partitions:
+            for partition in fenced.partitions:
+                self._forget(partition)
+            self._subscription.rewind([p for p in fenced.partitions if p in self._subscription.positions()])
+        else:
+            self._forget_all()
+
+    def _forget_all(self) -> None:
+        for partition in list(self._windows):
+            self._forget(partition)
+        self._subscription.close()
+        self._subscription = self._log.subscribe(self.stage.name, self.stage.source, self.stage.position_version)
+        self._committed.clear()
+
+    def _forget(self, partition: int) -> None:
+        """Drop the window of a partition; answers already paid for are in the journal."""
+        for flight in self._windows.pop(partition, ()):
+            self._release(flight)
+        self._committed.pop(partition, None)
+
+    def _release(self, flight: _Flight) -> None:
+        self._records -= 1
+        self._bytes -= len(flight.record.value or b"")
