@@ -69,6 +69,36 @@ class CurationServiceStub:
                 request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.ListReleasesRequest.SerializeToString,
                 response_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.ListReleasesResponse.FromString,
                 _registered_method=True)
+        self.VerifyRelease = channel.unary_unary(
+                '/xinstruct.v1.CurationService/VerifyRelease',
+                request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.VerifyReleaseRequest.SerializeToString,
+                response_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.VerifyReleaseResponse.FromString,
+                _registered_method=True)
+        self.DiffReleases = channel.unary_unary(
+                '/xinstruct.v1.CurationService/DiffReleases',
+                request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.DiffReleasesRequest.SerializeToString,
+                response_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.DiffReleasesResponse.FromString,
+                _registered_method=True)
+        self.ExportRelease = channel.unary_stream(
+                '/xinstruct.v1.CurationService/ExportRelease',
+                request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.ExportReleaseRequest.SerializeToString,
+                response_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.Chunk.FromString,
+                _registered_method=True)
+        self.RebuildRelease = channel.unary_unary(
+                '/xinstruct.v1.CurationService/RebuildRelease',
+                request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.RebuildReleaseRequest.SerializeToString,
+                response_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.Release.FromString,
+                _registered_method=True)
+        self.ExportReviews = channel.unary_stream(
+                '/xinstruct.v1.CurationService/ExportReviews',
+                request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.ExportReviewsRequest.SerializeToString,
+                response_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.Chunk.FromString,
+                _registered_method=True)
+        self.ImportReviews = channel.unary_unary(
+                '/xinstruct.v1.CurationService/ImportReviews',
+                request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.ImportReviewsRequest.SerializeToString,
+                response_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.SubmitReviewsResponse.FromString,
+                _registered_method=True)
         self.SubmitReviews = channel.unary_unary(
                 '/xinstruct.v1.CurationService/SubmitReviews',
                 request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.SubmitReviewsRequest.SerializeToString,
@@ -93,6 +123,11 @@ class CurationServiceStub:
                 '/xinstruct.v1.CurationService/WatchTakedown',
                 request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.WatchTakedownRequest.SerializeToString,
                 response_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.TakedownEvent.FromString,
+                _registered_method=True)
+        self.CollectGarbage = channel.unary_unary(
+                '/xinstruct.v1.CurationService/CollectGarbage',
+                request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.CollectGarbageResponse.FromString,
                 _registered_method=True)
         self.ListDeadLetters = channel.unary_unary(
                 '/xinstruct.v1.CurationService/ListDeadLetters',
@@ -159,6 +194,49 @@ class CurationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyRelease(self, request, context):
+        """Recomputes every digest of a published release. NOT_FOUND when there is none of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffReleases(self, request, context):
+        """Rows that one release has and another has not. NOT_FOUND when either is missing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportRelease(self, request, context):
+        """A release's rows in another format, in chunks. INVALID_ARGUMENT: unknown format. NOT_FOUND: no such release.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RebuildRelease(self, request, context):
+        """Writes a release's files again from the catalog and its manifest, byte for byte.
+        FAILED_PRECONDITION: the catalog no longer holds its rows, or the files would differ.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportReviews(self, request, context):
+        """A file for reviewers: pair, link, empty label and tags, in chunks. INVALID_ARGUMENT: unknown format.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportReviews(self, request, context):
+        """Stores the labels of a reviewer's file. INVALID_ARGUMENT names every mistake with its line; nothing is stored then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SubmitReviews(self, request, context):
         """Stores reviewers' labels. The same reviewer and pair again replaces the label.
         """
@@ -189,6 +267,13 @@ class CurationServiceServicer:
 
     def WatchTakedown(self, request, context):
         """One takedown's progress until it is done, from page_token on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectGarbage(self, request, context):
+        """Erases expired bodies and blobs that nothing refers to, or only says which.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,6 +331,36 @@ def add_CurationServiceServicer_to_server(servicer, server):
                     request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.ListReleasesRequest.FromString,
                     response_serializer=xinstruct_dot_v1_dot_curation__service__pb2.ListReleasesResponse.SerializeToString,
             ),
+            'VerifyRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyRelease,
+                    request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.VerifyReleaseRequest.FromString,
+                    response_serializer=xinstruct_dot_v1_dot_curation__service__pb2.VerifyReleaseResponse.SerializeToString,
+            ),
+            'DiffReleases': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffReleases,
+                    request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.DiffReleasesRequest.FromString,
+                    response_serializer=xinstruct_dot_v1_dot_curation__service__pb2.DiffReleasesResponse.SerializeToString,
+            ),
+            'ExportRelease': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportRelease,
+                    request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.ExportReleaseRequest.FromString,
+                    response_serializer=xinstruct_dot_v1_dot_curation__service__pb2.Chunk.SerializeToString,
+            ),
+            'RebuildRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.RebuildRelease,
+                    request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.RebuildReleaseRequest.FromString,
+                    response_serializer=xinstruct_dot_v1_dot_curation__service__pb2.Release.SerializeToString,
+            ),
+            'ExportReviews': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportReviews,
+                    request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.ExportReviewsRequest.FromString,
+                    response_serializer=xinstruct_dot_v1_dot_curation__service__pb2.Chunk.SerializeToString,
+            ),
+            'ImportReviews': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportReviews,
+                    request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.ImportReviewsRequest.FromString,
+                    response_serializer=xinstruct_dot_v1_dot_curation__service__pb2.SubmitReviewsResponse.SerializeToString,
+            ),
             'SubmitReviews': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitReviews,
                     request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.SubmitReviewsRequest.FromString,
@@ -270,6 +385,11 @@ def add_CurationServiceServicer_to_server(servicer, server):
                     servicer.WatchTakedown,
                     request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.WatchTakedownRequest.FromString,
                     response_serializer=xinstruct_dot_v1_dot_curation__service__pb2.TakedownEvent.SerializeToString,
+            ),
+            'CollectGarbage': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectGarbage,
+                    request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=xinstruct_dot_v1_dot_curation__service__pb2.CollectGarbageResponse.SerializeToString,
             ),
             'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeadLetters,
@@ -482,6 +602,168 @@ class CurationService:
             _registered_method=True)
 
     @staticmethod
+    def VerifyRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/xinstruct.v1.CurationService/VerifyRelease',
+            xinstruct_dot_v1_dot_curation__service__pb2.VerifyReleaseRequest.SerializeToString,
+            xinstruct_dot_v1_dot_curation__service__pb2.VerifyReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffReleases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/xinstruct.v1.CurationService/DiffReleases',
+            xinstruct_dot_v1_dot_curation__service__pb2.DiffReleasesRequest.SerializeToString,
+            xinstruct_dot_v1_dot_curation__service__pb2.DiffReleasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/xinstruct.v1.CurationService/ExportRelease',
+            xinstruct_dot_v1_dot_curation__service__pb2.ExportReleaseRequest.SerializeToString,
+            xinstruct_dot_v1_dot_curation__service__pb2.Chunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebuildRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/xinstruct.v1.CurationService/RebuildRelease',
+            xinstruct_dot_v1_dot_curation__service__pb2.RebuildReleaseRequest.SerializeToString,
+            xinstruct_dot_v1_dot_curation__service__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportReviews(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/xinstruct.v1.CurationService/ExportReviews',
+            xinstruct_dot_v1_dot_curation__service__pb2.ExportReviewsRequest.SerializeToString,
+            xinstruct_dot_v1_dot_curation__service__pb2.Chunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportReviews(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/xinstruct.v1.CurationService/ImportReviews',
+            xinstruct_dot_v1_dot_curation__service__pb2.ImportReviewsRequest.SerializeToString,
+            xinstruct_dot_v1_dot_curation__service__pb2.SubmitReviewsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SubmitReviews(request,
             target,
             options=(),
@@ -606,6 +888,33 @@ class CurationService:
             '/xinstruct.v1.CurationService/WatchTakedown',
             xinstruct_dot_v1_dot_curation__service__pb2.WatchTakedownRequest.SerializeToString,
             xinstruct_dot_v1_dot_curation__service__pb2.TakedownEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/xinstruct.v1.CurationService/CollectGarbage',
+            xinstruct_dot_v1_dot_curation__service__pb2.CollectGarbageRequest.SerializeToString,
+            xinstruct_dot_v1_dot_curation__service__pb2.CollectGarbageResponse.FromString,
             options,
             channel_credentials,
             insecure,

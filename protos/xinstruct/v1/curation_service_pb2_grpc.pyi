@@ -47,6 +47,20 @@ class CurationServiceStub:
     """One release. NOT_FOUND when there is none of that name."""
     ListReleases: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ListReleasesRequest, _curation_service_pb2.ListReleasesResponse]
     """Releases, newest first."""
+    VerifyRelease: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.VerifyReleaseRequest, _curation_service_pb2.VerifyReleaseResponse]
+    """Recomputes every digest of a published release. NOT_FOUND when there is none of that name."""
+    DiffReleases: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.DiffReleasesRequest, _curation_service_pb2.DiffReleasesResponse]
+    """Rows that one release has and another has not. NOT_FOUND when either is missing."""
+    ExportRelease: _grpc.UnaryStreamMultiCallable[_curation_service_pb2.ExportReleaseRequest, _curation_service_pb2.Chunk]
+    """A release's rows in another format, in chunks. INVALID_ARGUMENT: unknown format. NOT_FOUND: no such release."""
+    RebuildRelease: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.RebuildReleaseRequest, _curation_service_pb2.Release]
+    """Writes a release's files again from the catalog and its manifest, byte for byte.
+    FAILED_PRECONDITION: the catalog no longer holds its rows, or the files would differ.
+    """
+    ExportReviews: _grpc.UnaryStreamMultiCallable[_curation_service_pb2.ExportReviewsRequest, _curation_service_pb2.Chunk]
+    """A file for reviewers: pair, link, empty label and tags, in chunks. INVALID_ARGUMENT: unknown format."""
+    ImportReviews: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ImportReviewsRequest, _curation_service_pb2.SubmitReviewsResponse]
+    """Stores the labels of a reviewer's file. INVALID_ARGUMENT names every mistake with its line; nothing is stored then."""
     SubmitReviews: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.SubmitReviewsRequest, _curation_service_pb2.SubmitReviewsResponse]
     """Stores reviewers' labels. The same reviewer and pair again replaces the label."""
     SubmitTakedown: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.SubmitTakedownRequest, _curation_service_pb2.Takedown]
@@ -57,6 +71,8 @@ class CurationServiceStub:
     """Takedowns, newest first."""
     WatchTakedown: _grpc.UnaryStreamMultiCallable[_curation_service_pb2.WatchTakedownRequest, _curation_service_pb2.TakedownEvent]
     """One takedown's progress until it is done, from page_token on."""
+    CollectGarbage: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.CollectGarbageRequest, _curation_service_pb2.CollectGarbageResponse]
+    """Erases expired bodies and blobs that nothing refers to, or only says which."""
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ListDeadLettersRequest, _curation_service_pb2.ListDeadLettersResponse]
     """Dead letters of one stage, oldest first."""
     ReplayDeadLetters: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ReplayDeadLettersRequest, _curation_service_pb2.ReplayDeadLettersResponse]
@@ -81,6 +97,20 @@ class CurationServiceAsyncStub(CurationServiceStub):
     """One release. NOT_FOUND when there is none of that name."""
     ListReleases: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ListReleasesRequest, _curation_service_pb2.ListReleasesResponse]  # type: ignore[assignment]
     """Releases, newest first."""
+    VerifyRelease: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.VerifyReleaseRequest, _curation_service_pb2.VerifyReleaseResponse]  # type: ignore[assignment]
+    """Recomputes every digest of a published release. NOT_FOUND when there is none of that name."""
+    DiffReleases: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.DiffReleasesRequest, _curation_service_pb2.DiffReleasesResponse]  # type: ignore[assignment]
+    """Rows that one release has and another has not. NOT_FOUND when either is missing."""
+    ExportRelease: _aio.UnaryStreamMultiCallable[_curation_service_pb2.ExportReleaseRequest, _curation_service_pb2.Chunk]  # type: ignore[assignment]
+    """A release's rows in another format, in chunks. INVALID_ARGUMENT: unknown format. NOT_FOUND: no such release."""
+    RebuildRelease: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.RebuildReleaseRequest, _curation_service_pb2.Release]  # type: ignore[assignment]
+    """Writes a release's files again from the catalog and its manifest, byte for byte.
+    FAILED_PRECONDITION: the catalog no longer holds its rows, or the files would differ.
+    """
+    ExportReviews: _aio.UnaryStreamMultiCallable[_curation_service_pb2.ExportReviewsRequest, _curation_service_pb2.Chunk]  # type: ignore[assignment]
+    """A file for reviewers: pair, link, empty label and tags, in chunks. INVALID_ARGUMENT: unknown format."""
+    ImportReviews: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ImportReviewsRequest, _curation_service_pb2.SubmitReviewsResponse]  # type: ignore[assignment]
+    """Stores the labels of a reviewer's file. INVALID_ARGUMENT names every mistake with its line; nothing is stored then."""
     SubmitReviews: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.SubmitReviewsRequest, _curation_service_pb2.SubmitReviewsResponse]  # type: ignore[assignment]
     """Stores reviewers' labels. The same reviewer and pair again replaces the label."""
     SubmitTakedown: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.SubmitTakedownRequest, _curation_service_pb2.Takedown]  # type: ignore[assignment]
@@ -91,6 +121,8 @@ class CurationServiceAsyncStub(CurationServiceStub):
     """Takedowns, newest first."""
     WatchTakedown: _aio.UnaryStreamMultiCallable[_curation_service_pb2.WatchTakedownRequest, _curation_service_pb2.TakedownEvent]  # type: ignore[assignment]
     """One takedown's progress until it is done, from page_token on."""
+    CollectGarbage: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.CollectGarbageRequest, _curation_service_pb2.CollectGarbageResponse]  # type: ignore[assignment]
+    """Erases expired bodies and blobs that nothing refers to, or only says which."""
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ListDeadLettersRequest, _curation_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
     """Dead letters of one stage, oldest first."""
     ReplayDeadLetters: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ReplayDeadLettersRequest, _curation_service_pb2.ReplayDeadLettersResponse]  # type: ignore[assignment]
@@ -156,6 +188,56 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Releases, newest first."""
 
     @_abc_1.abstractmethod
+    def VerifyRelease(
+        self,
+        request: _curation_service_pb2.VerifyReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_service_pb2.VerifyReleaseResponse, _abc.Awaitable[_curation_service_pb2.VerifyReleaseResponse]]:
+        """Recomputes every digest of a published release. NOT_FOUND when there is none of that name."""
+
+    @_abc_1.abstractmethod
+    def DiffReleases(
+        self,
+        request: _curation_service_pb2.DiffReleasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_service_pb2.DiffReleasesResponse, _abc.Awaitable[_curation_service_pb2.DiffReleasesResponse]]:
+        """Rows that one release has and another has not. NOT_FOUND when either is missing."""
+
+    @_abc_1.abstractmethod
+    def ExportRelease(
+        self,
+        request: _curation_service_pb2.ExportReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_curation_service_pb2.Chunk], _abc.AsyncIterator[_curation_service_pb2.Chunk]]:
+        """A release's rows in another format, in chunks. INVALID_ARGUMENT: unknown format. NOT_FOUND: no such release."""
+
+    @_abc_1.abstractmethod
+    def RebuildRelease(
+        self,
+        request: _curation_service_pb2.RebuildReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_service_pb2.Release, _abc.Awaitable[_curation_service_pb2.Release]]:
+        """Writes a release's files again from the catalog and its manifest, byte for byte.
+        FAILED_PRECONDITION: the catalog no longer holds its rows, or the files would differ.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportReviews(
+        self,
+        request: _curation_service_pb2.ExportReviewsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_curation_service_pb2.Chunk], _abc.AsyncIterator[_curation_service_pb2.Chunk]]:
+        """A file for reviewers: pair, link, empty label and tags, in chunks. INVALID_ARGUMENT: unknown format."""
+
+    @_abc_1.abstractmethod
+    def ImportReviews(
+        self,
+        request: _curation_service_pb2.ImportReviewsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_service_pb2.SubmitReviewsResponse, _abc.Awaitable[_curation_service_pb2.SubmitReviewsResponse]]:
+        """Stores the labels of a reviewer's file. INVALID_ARGUMENT names every mistake with its line; nothing is stored then."""
+
+    @_abc_1.abstractmethod
     def SubmitReviews(
         self,
         request: _curation_service_pb2.SubmitReviewsRequest,
@@ -194,6 +276,14 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_curation_service_pb2.TakedownEvent], _abc.AsyncIterator[_curation_service_pb2.TakedownEvent]]:
         """One takedown's progress until it is done, from page_token on."""
+
+    @_abc_1.abstractmethod
+    def CollectGarbage(
+        self,
+        request: _curation_service_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_service_pb2.CollectGarbageResponse, _abc.Awaitable[_curation_service_pb2.CollectGarbageResponse]]:
+        """Erases expired bodies and blobs that nothing refers to, or only says which."""
 
     @_abc_1.abstractmethod
     def ListDeadLetters(

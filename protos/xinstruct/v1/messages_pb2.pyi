@@ -707,6 +707,7 @@ class TakedownRequested(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_TIME_MS_FIELD_NUMBER: _builtins.int
+    PURGE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller; the same id twice is one request. Never empty."""
     kind: Global___TakedownKind.ValueType
@@ -717,6 +718,8 @@ class TakedownRequested(_message.Message):
     """For the record, at most 500 characters; "opt_out" when a page's own signal asked for it."""
     request_time_ms: _builtins.int
     """When it was accepted."""
+    purge: _builtins.bool
+    """Also delete affected releases, reports and training snapshots."""
     def __init__(
         self,
         *,
@@ -725,10 +728,11 @@ class TakedownRequested(_message.Message):
         target: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_time_ms: _builtins.int = ...,
+        purge: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "reason", b"reason", "request_id", b"request_id", "request_time_ms", b"request_time_ms", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "purge", b"purge", "reason", b"reason", "request_id", b"request_id", "request_time_ms", b"request_time_ms", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

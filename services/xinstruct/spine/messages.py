@@ -244,6 +244,7 @@ class TakedownRequested(Payload):
     target: str
     reason: str = ""
     request_time_ms: int = 0
+    purge: bool = False
 
     @property
     def takedown_key(self) -> str:

@@ -48,10 +48,10 @@ RECORD_DROPPED = Topic(
 TAKEDOWN_REQUESTED = Topic(
     "takedown-requested-v1", "TakedownRequested", "kind + target", ("curation", "fetch"), ("curation",), 6, "compact")
 RELEASE_PUBLISHED = Topic(
-    "release-published-v1", "ReleasePublished", "name", ("curation",), (), 1, "compact", terminal=True)
+    "release-published-v1", "ReleasePublished", "name", ("curation",), ("curation",), 1, "compact")
 TRAINING_REQUESTED = Topic(
     "training-requested-v1", "TrainingRequested", "job_name", ("training",), ("training",), 3, "compact")
-MODEL_TRAINED = Topic("model-trained-v1", "ModelTrained", "job_name", ("training",), (), 3, "compact", terminal=True)
+MODEL_TRAINED = Topic("model-trained-v1", "ModelTrained", "job_name", ("training",), ("curation",), 3, "compact")
 # fmt: on
 
 STAGES = ("fetch", "admit", "backgen", "scoring-a", "scoring-b", "training", "curation")
