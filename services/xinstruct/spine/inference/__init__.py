@@ -1,5 +1,8 @@
 """The inference port: a request to a model role, and its answer. Every adapter is held to tests/contract/inference.
 
+`subject` in a request is the record it concerns (a document id), so that a takedown can erase its journaled answers; it
+is never sent and never part of the digest: two records with one question share one answer.
+
 Roles, not servers: "generator", "evaluator", "encoder" (later responder, judge, translator). A role is bound to an
 endpoint by configuration, and to a model by digest (spine/registry.py).
 """
@@ -39,6 +42,7 @@ class Generate:
     model: str
     prompt: str
     decoding: Decoding
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Classify:
     model: str
     prompt: str
     labels: tuple[str, ...]
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Embed:
     role: str
     model: str
     text: str
+    subject: str = ""
 
 
 Request = Generate | Classify | Embed
@@ -131,7 +137,8 @@ class Inference(Protocol):
 
 def request_digest(request: Request) -> str:
     """Journal key: role, model, prompt, parameters and seed. "sha256:" + 64 hex digits."""
-    body = json.dumps([type(request).__name__, asdict(request)], sort_keys=True, ensure_ascii=False)
+    asked = {name: value for name, value in asdict(request).items() if name != "subject"}
+    body = json.dumps([type(request).__name__, asked], sort_keys=True, ensure_ascii=False)
     return "sha256:" + hashlib.sha256(body.encode()).hexdigest()
 
 
