@@ -208,7 +208,7 @@ def error_of(call_error: grpc.RpcError) -> XinstructError:
 
 
 def channel(address: str, *, token: str = "", root_certificates: bytes | None = None) -> grpc.Channel:
-    """A channel to `address` ("host:port"), over TLS when `root_certificates` are given; UNAVAILABLE is tried 3 times."""
+    """A channel to `address` ("host:port"), over TLS with `root_certificates`; UNAVAILABLE is tried 3 times."""
     policy = (
         '{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.2s","maxBackoff":"2s",'
         '"backoffMultiplier":3,"retryableStatusCodes":["UNAVAILABLE"]}}]}'

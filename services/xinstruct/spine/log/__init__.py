@@ -49,7 +49,7 @@ class Log(Protocol):
     """A set of partitioned topics."""
 
     def subscribe(self, group: str, topic: Topic, version: str) -> Subscription:
-        """Join `group` on `topic`. `version` is stored with every commit; a position of another version counts as none."""
+        """Join `group` on `topic`. `version` is stored with every commit; another version's position counts as none."""
 
     def append(self, records: Sequence[Record]) -> None:
         """Ingress only, at least once: a repeat is visible by its id. Durable when it returns."""
@@ -61,7 +61,7 @@ class Log(Protocol):
         """Partition → offset after the last record, transaction markers included."""
 
     def lag(self, group: str, topic: Topic, version: str) -> int:
-        """As Subscription.lag, without joining the group; all of the topic when the group has no position of `version`."""
+        """As Subscription.lag, without joining; all of the topic when the group has no position of `version`."""
 
     def committed(self, group: str, topic: Topic, version: str) -> dict[int, int]:
         """Partition → committed position of `group`, only those stored by `version`; no group is joined."""

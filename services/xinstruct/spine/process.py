@@ -1,0 +1,240 @@
+"""Runs built services in one process: a thread a stage, a thread a loop, one gRPC port; drains on demand.
+
+A stage that crashes (a bug) ends the whole process: the exit code says so and whoever started it starts it again. What
+is finished is committed within the drain time; what is not is read again by the next start.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+from xinstruct.spine import telemetry
+from xinstruct.spine.app import App, Deps, Loop, Servicer
+from xinstruct.spine.config import Settings
+from xinstruct.spine.errors import Unavailable
+from xinstruct.spine.rpc import RpcSettings, Server
+from xinstruct.spine.runner import Runner, RunnerSettings
+from xinstruct.spine.stage import Stage
+from xinstruct.v1 import status_service_pb2, status_service_pb2_grpc
+
+SUPERVISE_S = 0.25
+LOOP_REST_S = 0.1
+UNAVAILABLE_REST_S = 1.0
+
+
+class ProcessSettings(Settings):
+    """How a process runs what it was given."""
+
+    drain_s: float = 8.0
+    """Time from SIGTERM in which finished work is committed and calls end; below the pod's grace period."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A stage at work."""
+
+    stage: Stage
+    runner: Runner
+    thread: threading.Thread
+
+
+class Process:
+    """Services at work. `start`, then `wait`; `stop` from anywhere."""
+
+    def __init__(
+        self, apps: Mapping[str, App], deps: Deps, *, rpc: RpcSettings, runner: RunnerSettings, process: ProcessSettings
+    ) -> None:
+        self._apps = apps
+        self._deps = deps
+        self._runner_settings = runner
+        self._settings = process
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._running: dict[str, _Running] = {}
+        self._loops: list[threading.Thread] = []
+        self._waiting: dict[str, str] = {}
+        self.failure: BaseException | None = None
+        """What ended the process, None while all is well."""
+        self.server = Server(rpc, [_status_servicer(self), *(s for app in apps.values() for s in app.servicers)])
+
+    def start(self) -> None:
+        """Start every loop and stage; returns at once."""
+        for app in self._apps.values():
+            for loop in app.loops:
+                self._loops.append(self._thread(f"loop-{loop.name}", partial(self._run_loop, loop)))
+        self._supervisor = self._thread("supervisor", self._supervise)
+
+    def wait(self) -> None:
+        """Block until stop() was called or something crashed."""
+        self._stopping.wait()
+
+    def stop(self) -> None:
+        """Drain: commit what is finished, end calls, leave everything so that the next start goes on."""
+        self._stopping.set()
+        self.server.stop(self._settings.drain_s / 2)
+        with self._lock:
+            running = list(self._running.values())
+        for item in running:
+            item.runner.stop()
+        for thread in [item.thread for item in running] + self._loops:
+            thread.join(self._settings.drain_s)
+        for app in self._apps.values():
+            for loop in app.loops:
+                loop.close()
+            app.close()
+
+    def status(self) -> status_service_pb2.GetStatusResponse:
+        """What the process is doing now."""
+        response = status_service_pb2.GetStatusResponse(version=version("xinstruct"), instance=self._deps.instance)
+        for name, app in self._apps.items():
+            response.services.add(service=name, not_ready=app.ready())
+            for loop in sorted(app.loops, key=lambda loop: loop.name):
+                response.loops.add(loop=loop.name, pending=loop.pending())
+        with self._lock:
+            running = [self._running[name] for name in sorted(self._running)]
+        for item in running:
+            stage = item.stage
+            response.stages.add(
+                stage=stage.name, stage_version=stage.version, in_flight_records=item.runner.in_flight(),
+                lag_records=self._deps.log.lag(stage.name, stage.source, stage.position_version),
+                waiting_for=item.runner.waiting_for,
+            )
+        busy = any(s.lag_records or s.in_flight_records for s in response.stages)
+        response.idle = not busy and not any(loop.pending for loop in response.loops)
+        return response
+
+    # ── threads ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _supervise(self) -> None:
+        while not self._stopping.wait(SUPERVISE_S):
+            try:
+                self._match_stages()
+                self._waiting.pop("supervisor", None)
+            except Unavailable as error:
+                self._waiting["supervisor"] = error.message
+            self._tell_health()
+
+    def _match_stages(self) -> None:
+        """Start, restart or stop runners so that what runs is what the apps want."""
+        wanted = {stage.name: stage for app in self._apps.values() for stage in app.stages()}
+        for name in list(self._running):
+            stage = wanted.get(name)
+            if stage is None or _identity(stage) != _identity(self._running[name].stage):
+                self._end(name)
+        for name, stage in wanted.items():
+            if name not in self._running and not self._stopping.is_set():
+                self._begin(stage)
+
+    def _begin(self, stage: Stage) -> None:
+        deps = self._deps
+        runner = Runner(stage, deps.log, blobs=deps.blobs, clock=deps.clock, settings=self._runner_settings)
+        thread = self._thread(f"stage-{stage.name}", runner.run)
+        with self._lock:
+            self._running[stage.name] = _Running(stage, runner, thread)
+        telemetry.logger().info("stage_started", stage=stage.name, version=stage.version)
+
+    def _end(self, name: str) -> None:
+        item = self._running[name]
+        item.runner.stop()
+        item.thread.join(self._settings.drain_s)
+        with self._lock:
+            self._running.pop(name, None)
+        telemetry.logger().info("stage_ended", stage=name)
+
+    def _run_loop(self, loop: Loop) -> None:
+        while not self._stopping.is_set():
+            try:
+                worked = loop.step()
+                self._waiting.pop(loop.name, None)
+            except Unavailable as error:
+                self._waiting[loop.name] = error.message
+                telemetry.logger().warning("loop_waits", loop=loop.name, reason=error.message)
+                self._stopping.wait(error.retry_after_s or UNAVAILABLE_REST_S)
+                continue
+            if not worked:
+                self._stopping.wait(LOOP_REST_S)
+
+    def _tell_health(self) -> None:
+        with self._lock:
+            stuck = [item.runner.waiting_for for item in self._running.values()]
+        reasons = [reason for reason in (*stuck, *self._waiting.values()) if reason]
+        for app in self._apps.values():
+            for servicer in app.servicers:
+                self.server.set_health(servicer.name, app.ready() or "; ".join(reasons))
+        self.server.set_health("", "; ".join(reasons))
+
+    def _thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - the outermost entry of a thread: log once, end the process
+                self.failure = error
+                telemetry.logger().error("crashed", thread=name, exc_info=error)
+                self._stopping.set()
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread
+
+
+def run_until_idle(apps: Mapping[str, App], deps: Deps, settings: RunnerSettings) -> None:
+    """Run every loop and stage in this thread, in order, until a whole pass finds nothing to do. No sleeps.
+
+    For tests: the same input gives the same sequence of effects, as far as ports are deterministic.
+    """
+    runners: dict[str, Runner] = {}
+    try:
+        while _pass(apps, deps, settings, runners):
+            pass
+    finally:
+        for runner in runners.values():
+            runner.close()
+
+
+def _pass(apps: Mapping[str, App], deps: Deps, settings: RunnerSettings, runners: dict[str, Runner]) -> bool:
+    worked = False
+    for app in apps.values():
+        for loop in app.loops:
+            while loop.pending():
+                worked = loop.step() or worked
+        for runner in _runners_of(app, deps, settings, runners):
+            while not runner.idle():
+                worked = runner.turn(wait_s=0.05) or worked
+    return worked
+
+
+def _runners_of(app: App, deps: Deps, settings: RunnerSettings, runners: dict[str, Runner]) -> Iterator[Runner]:
+    for stage in app.stages():
+        known = runners.get(stage.name)
+        if known is None or _identity(known.stage) != _identity(stage):
+            if known is not None:
+                known.close()
+            runners[stage.name] = Runner(stage, deps.log, blobs=deps.blobs, clock=deps.clock, settings=settings)
+        yield runners[stage.name]
+
+
+def _identity(stage: Stage) -> tuple[str, str, str]:
+    return stage.name, stage.version, stage.position_version
+
+
+class _StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def GetStatus(
+        self, request: status_service_pb2.GetStatusRequest, context: object
+    ) -> status_service_pb2.GetStatusResponse:
+        """See status_service.proto."""
+        return self._process.status()
+
+
+def _status_servicer(process: Process) -> Servicer:
+    return Servicer(
+        status_service_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name,
+        status_service_pb2_grpc.add_StatusServiceServicer_to_server,
+        _StatusServicer(process),
+    )
