@@ -28,6 +28,8 @@ def load(path: Path, model: type[SettingsT]) -> SettingsT:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise Invalid(f"cannot read the configuration {path}: {error.strerror}; `xinstruct init` writes one") from error
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from error
     return parse(text, model, name=str(path))
 
 

@@ -388,7 +388,7 @@ def _from_proto(cls: type, message: Message) -> Any:
     for name, kind, detail in _plan(cls):
         value = getattr(message, name)
         if kind == "enum":
-            values[name] = _ENUMS[detail](value)
+            values[name] = _member(_ENUMS[detail], value)
         elif kind == "repeated":
             values[name] = tuple(value)
         elif kind == "map":
@@ -398,3 +398,11 @@ def _from_proto(cls: type, message: Message) -> Any:
         else:
             values[name] = value
     return cls(**values)
+
+
+def _member(enum: type[IntEnum], number: int) -> IntEnum:
+    """Invalid for a member that a newer version wrote: proto enums are open, ours are closed."""
+    try:
+        return enum(number)
+    except ValueError as error:
+        raise Invalid(f"{number} is no {enum.__name__} that this version knows") from error
