@@ -15,7 +15,6 @@ GOLDEN = Path(__file__).parent
 sys.path.insert(0, str(GOLDEN.parent))
 
 import builders  # noqa: E402
-
 from xinstruct.spine.messages import Payload  # noqa: E402
 from xinstruct.spine.topics import DEAD_LETTERS, TOPICS  # noqa: E402
 from xinstruct.v1 import messages_pb2  # noqa: E402
@@ -41,7 +40,8 @@ EXAMPLES: dict[str, Payload] = {
 def json_of(raw: bytes, payload_name: str) -> str:
     """What the bytes say, in protobuf's own JSON form: not by way of our mapping, which is what is tested."""
     parsed: message.Message = getattr(messages_pb2, payload_name).FromString(raw)
-    return json_format.MessageToJson(parsed, preserving_proto_field_name=True, sort_keys=True, ensure_ascii=False) + "\n"
+    text = json_format.MessageToJson(parsed, preserving_proto_field_name=True, sort_keys=True, ensure_ascii=False)
+    return text + "\n"
 
 
 def main() -> None:

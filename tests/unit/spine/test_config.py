@@ -19,7 +19,7 @@ class Endpoint(Settings):
 class Example(Settings):
     languages: tuple[str, ...]
     workers_count: int = Field(default=1, ge=1, le=64, description="Workers.")
-    endpoints: dict[str, Endpoint] = {}
+    endpoints: dict[str, Endpoint] = Field(default_factory=dict)
 
 
 def check(text: str, expected: Example) -> None:
