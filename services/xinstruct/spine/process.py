@@ -72,6 +72,10 @@ class Process:
         """Block until stop() was called or something crashed."""
         self._stopping.wait()
 
+    def request_stop(self) -> None:
+        """Make wait() return; safe in a signal handler."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """Drain: commit what is finished, end calls, leave everything so that the next start goes on."""
         self._stopping.set()

@@ -1,0 +1,53 @@
+"""`python -m xinstruct TARGET… [--config FILE]`: parse, load config, build, serve, drain on SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xinstruct.settings import XinstructSettings
+from xinstruct.spine import telemetry
+from xinstruct.spine.config import load
+from xinstruct.spine.errors import XinstructError
+from xinstruct.targets import TARGETS, build
+
+EXIT_OK, EXIT_CRASHED, EXIT_REFUSED = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; 0 after a drain, 1 after a crash, 2 when the configuration cannot work."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load(Path(options.config), XinstructSettings) if options.config else XinstructSettings()
+        return serve(options.target, settings)
+    except XinstructError as error:
+        print(error.message, file=sys.stderr)  # noqa: T201 - the last word of a process that could not start
+        return EXIT_REFUSED
+
+
+def serve(names: Sequence[str], settings: XinstructSettings) -> int:
+    """Build and run the targets until a signal or a crash, then drain; returns the exit code."""
+    telemetry.start(settings.telemetry, "-".join(names))
+    built = build(list(names), settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: built.process.request_stop())
+    built.process.start()
+    telemetry.logger().info("serving", targets=list(names), port=built.process.server.port)
+    built.process.wait()
+    built.process.stop()
+    built.close()
+    return EXIT_CRASHED if built.process.failure else EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m xinstruct", description="Run services of xinstruct.")
+    parser.add_argument("target", nargs="+", help=f"all, or any of: {', '.join(TARGETS)}")
+    parser.add_argument("--config", default="", help="YAML file; `xinstruct init` writes a commented one")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

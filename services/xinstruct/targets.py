@@ -1,0 +1,151 @@
+"""Every target, and what it is built of. With settings.py the only module that knows every service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from xinstruct.settings import XinstructSettings, refuse_impossible
+from xinstruct.spine import registry
+from xinstruct.spine.app import App, Deps
+from xinstruct.spine.blobs import Blobs
+from xinstruct.spine.errors import Invalid
+from xinstruct.spine.home import Home
+from xinstruct.spine.log import Log
+from xinstruct.spine.process import Process
+from xinstruct.spine.sql import create_schema, open_engine
+
+
+def _crawler(settings: XinstructSettings, deps: Deps) -> App:
+    from xinstruct.crawler.app import build
+
+    return build(settings.crawler, deps)
+
+
+def _backgen(settings: XinstructSettings, deps: Deps) -> App:
+    from xinstruct.backgen.app import build
+
+    return build(settings.backgen, deps)
+
+
+def _scoring(settings: XinstructSettings, deps: Deps) -> App:
+    from xinstruct.scoring.app import build
+
+    return build(settings.scoring, deps)
+
+
+def _scoring_a(settings: XinstructSettings, deps: Deps) -> App:
+    from xinstruct.scoring.app import build
+
+    return build(settings.scoring, deps, slots=("a",))
+
+
+def _scoring_b(settings: XinstructSettings, deps: Deps) -> App:
+    from xinstruct.scoring.app import build
+
+    return build(settings.scoring, deps, slots=("b",))
+
+
+def _training(settings: XinstructSettings, deps: Deps) -> App:
+    from xinstruct.training.app import build
+
+    return build(settings.training, deps)
+
+
+def _curation(settings: XinstructSettings, deps: Deps) -> App:
+    from xinstruct.curation.app import build
+
+    return build(settings.curation, deps)
+
+
+TARGETS: Mapping[str, Callable[[XinstructSettings, Deps], App]] = {
+    "crawler": _crawler,
+    "backgen": _backgen,
+    "scoring": _scoring,
+    "scoring-a": _scoring_a,
+    "scoring-b": _scoring_b,
+    "training": _training,
+    "curation": _curation,
+}
+EVERYTHING = ("crawler", "backgen", "scoring", "training", "curation")
+"""What the target "all" stands for."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A process that can be started, and what has to be closed after it."""
+
+    process: Process
+    apps: Mapping[str, App]
+    deps: Deps
+    home: Home | None
+
+    def close(self) -> None:
+        """Release log, models and home; the process is stopped before."""
+        for endpoint in self.deps.inference.values():
+            endpoint.close()
+        self.deps.log.close()
+        self.deps.database.dispose()
+        if self.home is not None:
+            self.home.close()
+
+
+def build(names: list[str], settings: XinstructSettings) -> Built:
+    """The process that runs the targets `names` ("all" for every service). Invalid for an unknown target."""
+    wanted = list(EVERYTHING) if names == ["all"] else names
+    unknown = [name for name in wanted if name not in TARGETS]
+    if unknown or not wanted:
+        raise Invalid(f"no target {', '.join(unknown) or '(none given)'}; there are: all, {', '.join(TARGETS)}")
+    refuse_impossible(settings, names)
+    home = Home(settings.home_path()) if settings.log.kind == "sqlite" else None
+    deps = build_deps(settings)
+    apps = {name: TARGETS[name](settings, deps) for name in wanted}
+    process = Process(apps, deps, rpc=settings.rpc, runner=settings.runner, process=settings.process)
+    return Built(process, apps, deps, home)
+
+
+def build_deps(settings: XinstructSettings) -> Deps:
+    """Log, database, blobs and inference as configured; creates or migrates the schema."""
+    from xinstruct.spine.inference.endpoint import open_inference
+
+    path = settings.home_path()
+    path.mkdir(parents=True, exist_ok=True)
+    database = open_engine(database_url(settings))
+    create_schema(database)
+    blobs = Blobs(settings.blobs_url or str(path / "blobs"))
+
+    def folder_of(role: str, digest: str) -> Path:
+        return Path(registry.get(database, role, digest).location)
+
+    inference = open_inference(settings.inference, database, resolve=folder_of)
+    return Deps(open_log(settings), database, blobs, inference, now_ms, path, settings.instance)
+
+
+def open_log(settings: XinstructSettings) -> Log:
+    """The configured log."""
+    if settings.log.kind == "kafka":
+        from xinstruct.spine.log.kafka import KafkaLog
+
+        return KafkaLog(settings.log, instance=settings.instance)
+    from xinstruct.spine.log.sqlite import SqliteLog
+
+    return SqliteLog(settings.home_path() / "log.sqlite", clock=now_ms)
+
+
+def database_url(settings: XinstructSettings) -> str:
+    """The database's URL, with the password from its mounted file put in."""
+    if not settings.database_url:
+        return f"sqlite:///{settings.home_path() / 'database.sqlite'}"
+    url = sa.make_url(settings.database_url)
+    if settings.database_password_file:
+        url = url.set(password=Path(settings.database_password_file).read_text("utf-8").strip())
+    return url.render_as_string(hide_password=False)
+
+
+def now_ms() -> int:
+    """Unix milliseconds. The one place where the clock is read."""
+    return time.time_ns() // 1_000_000
