@@ -1,0 +1,140 @@
+"""Pure rules: what is kept, which member of a duplicate cluster is published, what a suppression covers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit, urlunsplit
+
+from xinstruct.spine.messages import TakedownKind
+
+
+class ReleaseOutcome(StrEnum):
+    """What a release decided about a pair that the evaluator labelled. Metric label and word of `why`."""
+
+    PUBLISHED = "published"
+    NOT_BEST = "not_best"
+    BELOW_THRESHOLD = "below_threshold"
+    OTHER_CANDIDATE = "other_candidate"
+    DUPLICATE = "duplicate"
+    SAME_INSTRUCTION = "same_instruction"
+    NEAR_INSTRUCTION = "near_instruction"
+    CLUSTER_QUOTA = "cluster_quota"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pair with its labels by the release's evaluator. `response_chars`: code points of the document's text."""
+
+    pair_id: str
+    document_id: str
+    language: str
+    instruction: str
+    response_chars: int
+    p_best: float
+    p_reasonable: float
+    p_worst: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of a pair. `cluster` -1: it was not clustered. `detail`: the id or number behind the outcome."""
+
+    pair_id: str
+    document_id: str
+    language: str
+    outcome: ReleaseOutcome
+    cluster: int = -1
+    detail: str = ""
+
+
+def select(
+    candidates: Iterable[Candidate], clusters: Mapping[str, int], *, thresholds: Mapping[str, float]
+) -> tuple[list[Candidate], list[Decision]]:
+    """The pairs fit to be published, sorted by id, and a decision about every other one.
+
+    `clusters`: document id → duplicate cluster; `thresholds`: language → P(best). Kept is what is labelled best with
+    P(best) at or above the threshold; of a document the likeliest candidate; of a duplicate cluster one document
+    (`representative`); of one instruction in a language the likeliest pair. The order of `candidates` does not matter.
+    """
+    kept: list[Candidate] = []
+    decisions: list[Decision] = []
+    for candidate in candidates:
+        outcome = label_outcome(candidate, thresholds[candidate.language])
+        if outcome is ReleaseOutcome.PUBLISHED:
+            kept.append(candidate)
+        else:
+            decisions.append(_gone(candidate, outcome, f"{candidate.p_best:.6f}"))
+    kept = _one_each(kept, lambda item: item.document_id, likelihood, ReleaseOutcome.OTHER_CANDIDATE, decisions)
+    kept = _one_each(kept, lambda item: clusters[item.document_id], representative, ReleaseOutcome.DUPLICATE, decisions)
+    kept = _one_each(kept, _instruction_key, likelihood, ReleaseOutcome.SAME_INSTRUCTION, decisions)
+    return sorted(kept, key=lambda item: item.pair_id), decisions
+
+
+def label_outcome(candidate: Candidate, threshold: float) -> ReleaseOutcome:
+    """PUBLISHED when the label is best and P(best) ≥ `threshold`; otherwise why not. A tie for the top counts as best."""
+    if candidate.p_best < max(candidate.p_reasonable, candidate.p_worst):
+        return ReleaseOutcome.NOT_BEST
+    return ReleaseOutcome.PUBLISHED if candidate.p_best >= threshold else ReleaseOutcome.BELOW_THRESHOLD
+
+
+def likelihood(candidate: Candidate) -> tuple[float, str]:
+    """Sort key: the likeliest best first, then the smallest id."""
+    return (-candidate.p_best, candidate.pair_id)
+
+
+def representative(candidate: Candidate) -> tuple[int, str]:
+    """Sort key within a duplicate cluster: the longest text first, then the smallest document id."""
+    return (-candidate.response_chars, candidate.document_id)
+
+
+def choose_generator(promoted: str, pairs_count: Mapping[str, int]) -> str:
+    """The one generator of a release: the promoted one, or, while it has drafted nothing, the one of most pairs.
+
+    A promotion affects later documents only, so right after one the catalog holds pairs of the generator before.
+    `pairs_count`: generator digest → labelled pairs. Empty when there are none at all.
+    """
+    if pairs_count.get(promoted):
+        return promoted
+    return min(pairs_count, key=lambda digest: (-pairs_count[digest], digest), default="")
+
+
+def _instruction_key(candidate: Candidate) -> tuple[str, str]:
+    return candidate.language, " ".join(candidate.instruction.casefold().split()).rstrip(".!?")
+
+
+def _one_each(
+    candidates: Sequence[Candidate], group: object, order: object, outcome: ReleaseOutcome, decisions: list[Decision]
+) -> list[Candidate]:
+    """The first by `order` of each `group`; the others are added to `decisions`, with the winner's pair id."""
+    winners: dict[object, Candidate] = {}
+    for candidate in sorted(candidates, key=order):  # type: ignore[arg-type]
+        winner = winners.setdefault(group(candidate), candidate)  # type: ignore[operator]
+        if winner is not candidate:
+            decisions.append(_gone(candidate, outcome, winner.pair_id))
+    return list(winners.values())
+
+
+def _gone(candidate: Candidate, outcome: ReleaseOutcome, detail: str) -> Decision:
+    return Decision(candidate.pair_id, candidate.document_id, candidate.language, outcome, detail=detail)
+
+
+def normal_target(kind: TakedownKind, target: str) -> str:
+    """The form in which a takedown's target is compared: URL without fragment, scheme and host lower case; host lower
+    case; id as it is."""
+    target = target.strip()
+    if kind is TakedownKind.HOST:
+        return target.lower().rstrip("/").rpartition("//")[2]
+    if kind is TakedownKind.URL:
+        parts = urlsplit(target)
+        return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path or "/", parts.query, ""))
+    return target
+
+
+def suppression_keys(url: str, host: str, ids: Iterable[str]) -> list[tuple[str, str]]:
+    """Every (kind, target) of the suppression list that would cover a record from `url` on `host` with `ids`."""
+    keys = [("url", normal_target(TakedownKind.URL, url))] if url else []
+    if host:
+        keys += [("host", name) for name in sorted({host.lower(), host.lower().partition(":")[0]})]
+    return keys + [("document", subject) for subject in ids if subject]
