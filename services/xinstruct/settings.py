@@ -1,4 +1,4 @@
-"""The whole configuration of a process: one YAML file, one model. Only config differs between a laptop and a cluster."""
+"""The whole configuration of a process: one YAML file, one model. Only config differs from laptop to cluster."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
+from xinstruct.crawler.config import CrawlerSettings
+from xinstruct.spine.inference.endpoint import InferenceSettings
+from xinstruct.spine.log.kafka import KafkaSettings
+from xinstruct.training.config import TrainingSettings
 
 from xinstruct.backgen.config import BackgenSettings
-from xinstruct.crawler.config import CrawlerSettings
 from xinstruct.curation.config import CurationSettings
 from xinstruct.scoring.config import ScoringSettings
 from xinstruct.spine.config import Settings
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.inference.endpoint import InferenceSettings
-from xinstruct.spine.log.kafka import KafkaSettings
 from xinstruct.spine.process import ProcessSettings
 from xinstruct.spine.rpc import RpcSettings
 from xinstruct.spine.runner import RunnerSettings
 from xinstruct.spine.telemetry import TelemetrySettings
-from xinstruct.training.config import TrainingSettings
 
 
 class SqliteLogSettings(Settings):
@@ -41,9 +41,9 @@ class XinstructSettings(Settings):
     """Everything. Paths are relative to the folder of the configuration file."""
 
     home: str = Field("var/xinstruct", description="Folder of local data: log, database, blobs, models, releases.")
-    instance: str = Field("0", pattern=r"^[a-z0-9-]{1,40}$", description="Stable name of this process among its replicas.")
+    instance: str = Field("0", pattern=r"^[a-z0-9-]{1,40}$", description="Name of this process among its replicas.")
     log: LogSettings = Field(SqliteLogSettings(), description="Where records stand.")
-    database_url: str = Field("", description="SQLAlchemy URL of a PostgreSQL database; empty: a SQLite file under home.")
+    database_url: str = Field("", description="SQLAlchemy URL of a PostgreSQL database; empty: SQLite under home.")
     database_password_file: str = Field("", description="Mounted file with the database password; empty: none.")
     blobs_url: str = Field("", description="fsspec URL of the blob store; empty: a folder under home.")
     addresses: dict[str, str] = Field(
