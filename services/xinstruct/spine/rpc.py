@@ -77,13 +77,18 @@ class Server:
         self._server = grpc.server(
             ThreadPoolExecutor(settings.threads_max, thread_name_prefix="rpc"),
             interceptors=[_Guard(settings)],
-            options=[("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size)],
+            options=[
+                ("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size),
+                ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share its calls
+            ],
         )
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.names = [servicer.name for servicer in servicers]
         for servicer in servicers:
             servicer.register(servicer.servicer, self._server)
+        for name in ("", *self.names):
+            self.set_health(name, "not started yet")
         reflection.enable_server_reflection([*self.names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         self.port = self._bind(settings)
         self._server.start()

@@ -1,0 +1,188 @@
+"""The gRPC server on loopback: deadlines, tokens, rich errors, health, reflection, TLS, drain."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
+
+from xinstruct.spine.app import Servicer
+from xinstruct.spine.errors import Conflict, Fenced, Invalid, NotFound, Unavailable, XinstructError
+from xinstruct.spine.rpc import RpcSettings, Server, channel, error_of
+from xinstruct.v1 import backgen_service_pb2, backgen_service_pb2_grpc, crawler_service_pb2, crawler_service_pb2_grpc
+
+NAME = "xinstruct.v1.BackgenService"
+CRAWLER = "xinstruct.v1.CrawlerService"
+REQUEST = backgen_service_pb2.DraftInstructionRequest(text="Habari", language="sw")
+
+
+class Answering(backgen_service_pb2_grpc.BackgenServiceServicer):
+    """Runs the given behaviour for each call."""
+
+    def __init__(self, behaviour: Callable[[], str]) -> None:
+        self.behaviour = behaviour
+
+    def DraftInstruction(self, request: Any, context: Any) -> backgen_service_pb2.DraftInstructionResponse:
+        return backgen_service_pb2.DraftInstructionResponse(instruction=self.behaviour())
+
+
+class Watching(crawler_service_pb2_grpc.CrawlerServiceServicer):
+    """Two events, then an error."""
+
+    def WatchSources(self, request: Any, context: Any) -> Iterator[crawler_service_pb2.SourceEvent]:
+        yield crawler_service_pb2.SourceEvent(page_token="1")
+        raise NotFound("gone")
+
+
+@contextmanager
+def serving(behaviour: Callable[[], str] = lambda: "ok", **settings: Any) -> Iterator[Server]:
+    servicers = [
+        Servicer(NAME, backgen_service_pb2_grpc.add_BackgenServiceServicer_to_server, Answering(behaviour)),
+        Servicer(CRAWLER, crawler_service_pb2_grpc.add_CrawlerServiceServicer_to_server, Watching()),
+    ]
+    server = Server(RpcSettings(port=0, **settings), servicers)
+    try:
+        yield server
+    finally:
+        server.stop(0.1)
+
+
+def call(server: Server, *, timeout_s: float | None = 5.0, token: str = "") -> str:
+    with channel(f"127.0.0.1:{server.port}", token=token) as connection:
+        stub = backgen_service_pb2_grpc.BackgenServiceStub(connection)
+        return str(stub.DraftInstruction(REQUEST, timeout=timeout_s).instruction)
+
+
+def failing(error: Exception) -> Callable[[], str]:
+    def behaviour() -> str:
+        raise error
+
+    return behaviour
+
+
+def health(server: Server, name: str) -> Any:
+    with channel(f"127.0.0.1:{server.port}") as connection:
+        stub = health_pb2_grpc.HealthStub(connection)
+        return stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status
+
+
+def test_a_call_with_a_deadline_is_answered() -> None:
+    with serving() as server:
+        assert call(server) == "ok"
+
+
+def test_a_call_without_a_deadline_is_refused() -> None:
+    with serving() as server, pytest.raises(grpc.RpcError, match="deadline") as caught:
+        call(server, timeout_s=None)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(("error", "code"), [
+    (Invalid("bad"), grpc.StatusCode.INVALID_ARGUMENT),
+    (NotFound("none"), grpc.StatusCode.NOT_FOUND),
+    (Conflict("state"), grpc.StatusCode.FAILED_PRECONDITION),
+    (Fenced("other"), grpc.StatusCode.ABORTED),
+    (Unavailable("down"), grpc.StatusCode.UNAVAILABLE),
+])
+def test_each_error_has_its_status_and_comes_back_as_itself(error: XinstructError, code: grpc.StatusCode) -> None:
+    with serving(failing(error)) as server, pytest.raises(grpc.RpcError) as caught:
+        call(server)
+    assert caught.value.code() is code
+    back = error_of(caught.value)
+    assert (type(back), back.message) == (type(error), error.message)
+
+
+def test_details_travel_with_the_error() -> None:
+    with serving(failing(Conflict("held", pid="17"))) as server, pytest.raises(grpc.RpcError) as caught:
+        call(server)
+    status = rpc_status.from_call(caught.value)
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert (info.reason, info.domain, dict(info.metadata)) == ("CONFLICT", "xinstruct", {"pid": "17"})
+    assert error_of(caught.value).details == {"pid": "17"}
+
+
+def test_an_error_in_a_stream_has_its_status_after_the_events_before_it() -> None:
+    with serving() as server, channel(f"127.0.0.1:{server.port}") as connection:
+        stub = crawler_service_pb2_grpc.CrawlerServiceStub(connection)
+        events = stub.WatchSources(crawler_service_pb2.WatchSourcesRequest())
+        assert next(events).page_token == "1"
+        with pytest.raises(grpc.RpcError) as caught:
+            next(events)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_only_the_right_token_opens_and_health_needs_none(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    with serving(token_file=str(tmp_path / "token")) as server:
+        assert call(server, token="s3cret") == "ok"
+        for token in ("", "wrong"):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(server, token=token)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        server.set_health(NAME, "")
+        assert health(server, NAME) == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_health_follows_what_hinders_the_service() -> None:
+    with serving() as server:
+        assert health(server, NAME) == health_pb2.HealthCheckResponse.NOT_SERVING
+        server.set_health(NAME, "")
+        assert health(server, NAME) == health_pb2.HealthCheckResponse.SERVING
+        server.set_health(NAME, "the endpoint is down")
+        assert health(server, NAME) == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_reflection_lists_the_services() -> None:
+    with serving() as server, channel(f"127.0.0.1:{server.port}") as connection:
+        names = ProtoReflectionDescriptorDatabase(connection).get_services()
+    assert {NAME, CRAWLER, "grpc.health.v1.Health"} <= set(names)
+
+
+def test_a_message_above_the_limit_is_refused() -> None:
+    with serving(message_bytes_max=1024) as server, channel(f"127.0.0.1:{server.port}") as connection:
+        stub = backgen_service_pb2_grpc.BackgenServiceStub(connection)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.DraftInstruction(backgen_service_pb2.DraftInstructionRequest(text="x" * 5000), timeout=5)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_listening_beyond_loopback_without_a_token_is_refused() -> None:
+    with pytest.raises(Invalid, match=r"token_file"):
+        Server(RpcSettings(host="0.0.0.0", port=0), [])
+
+
+def test_a_port_that_is_taken_is_a_clear_error() -> None:
+    with serving() as server, pytest.raises(Unavailable, match="cannot listen"):
+        Server(RpcSettings(port=server.port), [])
+
+
+def test_a_server_with_a_certificate_speaks_tls_only(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )
+    with serving(tls_certificate_file=str(certificate), tls_key_file=str(key)) as server:
+        with channel(f"localhost:{server.port}", root_certificates=certificate.read_bytes()) as connection:
+            stub = backgen_service_pb2_grpc.BackgenServiceStub(connection)
+            assert stub.DraftInstruction(REQUEST, timeout=5).instruction == "ok"
+        with pytest.raises(grpc.RpcError):
+            call(server, timeout_s=2.0)
+
+
+def test_a_bug_in_a_servicer_is_no_answer_and_keeps_the_server_up() -> None:
+    with serving(failing(ZeroDivisionError("bug"))) as server, pytest.raises(grpc.RpcError) as caught:
+        call(server)
+    assert caught.value.code() is grpc.StatusCode.UNKNOWN
