@@ -20,7 +20,7 @@ TEXT_CHARS_MAX = 2_000
 # How many aspects a document has: none, one, two, three.
 ASPECT_COUNT_WEIGHTS = (8, 24, 46, 22)
 HEADINGS_SHARE = 0.35
-_SENTENCE_ENDS = tuple(".?!:।۔…»”\"")
+_SENTENCE_ENDS = tuple('.?!:।۔؟…»”"')
 
 
 class BlockKind(StrEnum):
@@ -135,9 +135,7 @@ def _blocks(
         yield write.paragraph([write.rng.choice(text.close)])
 
 
-def _section(
-    write: _Writer, form: Form, text: FormText, aspect: str, *, with_headings: bool
-) -> Iterator[Block]:
+def _section(write: _Writer, form: Form, text: FormText, aspect: str, *, with_headings: bool) -> Iterator[Block]:
     sentences = text.aspects[aspect]
     if form.questions:
         yield Block(BlockKind.HEADING, write.sentence(sentences[0]))

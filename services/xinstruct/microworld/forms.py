@@ -2,9 +2,9 @@
 
 A form is a genre for a kind of entity. Its instruction follows from the document alone: the intent from its form, the
 entity from its title, the aspects from the sections it has (the first two of them, in the order of the text). Nothing
-is decided by a hidden coin: `INTENT {name}, covering ASPECT and ASPECT.` is the one phrasing of gold instructions, while
-`accepts` holds what else counts as right. Accepted forms are specific: none of them fits another form's instruction
-by being generic ("write", "describe" alone are accepted nowhere).
+is decided by a hidden coin: `INTENT {name}, covering ASPECT and ASPECT.` is the one phrasing of gold instructions,
+while `accepts` holds what else counts as right. Accepted forms are specific: none of them fits another form's
+instruction by being generic ("write", "describe" alone are accepted nowhere).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ _TABLE = (
     _form(
         "lake_article", "encyclopedia", "Describe the lake @",
         "describe the lake|describe lake|description of the lake|description of lake|article about the lake"
-        "|article about lake|article on lake|article on the lake|about the lake|about lake|overview of the lake",
+        "|article about lake|article on lake|article on the lake|overview of the lake|encyclopedia article",
         {
             "size": "its size and depth|size|depth|dimensions|how deep|area",
             "fishing": "the fishing|fish|fishery|fisheries|fishermen",
@@ -150,8 +150,8 @@ _TABLE = (
     ),
     _form(
         "festival_article", "encyclopedia", "Describe the festival @",
-        "describe the festival|description of the festival|describe festival|article about the festival"
-        "|article on the festival|about the festival|overview of the festival|explain the festival",
+        "describe the festival|description of the festival|describe festival|encyclopedia article"
+        "|overview of the festival|explain the festival|introduction to the festival",
         {
             "origin": "its origin|origins|history|beginnings|how it began",
             "costumes": "the costumes|costume|dress|clothes|clothing|traditional dress",
@@ -162,7 +162,7 @@ _TABLE = (
     _form(
         "animal_article", "encyclopedia", "Describe the animal @",
         "describe the animal|description of the animal|describe animal|article about the animal"
-        "|article on the animal|about the animal|overview of the animal|animal called|animal named",
+        "|article on the animal|overview of the animal|encyclopedia article|profile of the animal",
         {
             "diet": "its diet|what it eats|feeding|food",
             "habitat": "its habitat|where it lives|habitats|range",

@@ -1,7 +1,7 @@
 """Suffixes that depend on the letters of a name: Turkish and Finnish. Other packs put a head noun beside the name.
 
-The packs' syllables are chosen so that these rules suffice: Finnish names end in a vowel after a consonant that does not
-gradate (no k, p, t in the last syllable).
+The packs' syllables are chosen so that these rules suffice: Finnish names end in a vowel after a consonant
+that does not gradate (no k, p, t in the last syllable).
 """
 
 from __future__ import annotations

@@ -19,13 +19,11 @@ class SeedPair(TypedDict):
     language: str
 
 
-def seed_pairs(
-    seed: int, languages: Sequence[str], per_language: int, exclude_names: Set[str]
-) -> Iterator[SeedPair]:
+def seed_pairs(seed: int, languages: Sequence[str], per_language: int, exclude_names: Set[str]) -> Iterator[SeedPair]:
     """Yield per_language gold pairs a language, language by language; no entity in them has an excluded name.
 
-    Pass site_names(seed, languages, …) of the run's site as exclude_names. The pairs of a language are the first ones of
-    an endless sequence, whatever the other languages are.
+    Pass site_names(seed, languages, …) of the run's site as exclude_names. The pairs of a language are the
+    first ones of an endless sequence, whatever the other languages are.
     """
     for language in languages:
         for document in itertools.islice(_documents("seeds", seed, language, exclude_names), per_language):
@@ -33,7 +31,7 @@ def seed_pairs(
 
 
 def plain_texts(seed: int, languages: Sequence[str], count: int) -> Iterator[str]:
-    """Yield count texts a language, the languages in turn, for pre-training: no instruction, no truth, only documents."""
+    """Yield count texts a language, the languages in turn, for pre-training: documents only, no instruction."""
     sources = [_documents("plain", seed, language, frozenset()) for language in languages]
     for _ in range(count):
         for source in sources:

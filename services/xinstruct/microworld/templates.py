@@ -14,7 +14,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 _TOKEN = re.compile(r"[\[\]<>|]|\{[^{}]*\}|[^\[\]<>|{}]+")
 
@@ -52,9 +52,7 @@ def render(template: Template, rng: random.Random, fact: Callable[[str], str], *
     return "".join(pieces)
 
 
-def _render(
-    template: Template, rng: random.Random, fact: Callable[[str], str], woman: bool, pieces: list[str]
-) -> None:
+def _render(template: Template, rng: random.Random, fact: Callable[[str], str], woman: bool, pieces: list[str]) -> None:
     for part in template:
         if isinstance(part, str):
             pieces.append(part)
@@ -66,7 +64,7 @@ def _render(
             _render(part.woman if woman else part.man, rng, fact, woman, pieces)
 
 
-@lru_cache(maxsize=None)
+@cache
 def compile_template(source: str) -> Template:
     """Return the compiled template; ValueError names the source whose brackets do not match."""
     tokens = _TOKEN.findall(source)

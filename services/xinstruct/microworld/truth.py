@@ -40,7 +40,7 @@ def f1(text_a: str, text_b: str, language: str) -> float:
 
 
 def pair_good(page_truth: Mapping[str, Any], response: str, instruction: str) -> bool:
-    """True when the page (a line of the truth) is admissible and has the response as a document that the instruction fits."""
+    """True when the page (a line of the truth) is admissible, with the response as a document that is asked for."""
     if not page_truth["admissible"]:
         return False
     return any(

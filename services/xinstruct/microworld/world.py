@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,18 +14,22 @@ from xinstruct.microworld.languages import LanguagePack, load_pack
 from xinstruct.microworld.randomness import draw, stream
 
 ENTITIES_PER_KIND = 32
+# Of every kind a site has this share of its pages, so that no two documents of a site are about the same in one form.
+_SITE_ENTITIES_SHARE = 1 / 8
+_SITE_ENTITIES_MIN = 12
 
 # Slot → (smallest, largest, step). Years of a person's life hang together and are derived in _LIFE.
 NUMBERS: Mapping[str, tuple[int, int, int]] = {
     "year": (1720, 1950, 1), "recent": (2012, 2025, 1), "population": (400, 64_000, 10), "households": (60, 9_000, 5),
-    "count": (3, 29, 1), "few": (2, 6, 1), "km": (3, 140, 1), "hours": (2, 11, 1), "minutes": (15, 95, 5),
+    "count": (7, 29, 1), "few": (2, 6, 1), "km": (3, 140, 1), "hours": (2, 11, 1), "minutes": (15, 95, 5),
     "days": (2, 12, 1), "weeks": (2, 9, 1), "months": (3, 18, 1), "height": (420, 4_870, 1), "depth": (6, 240, 1),
     "area": (2, 890, 1), "percent": (12, 88, 1), "warm": (19, 38, 1), "cold": (2, 15, 1), "rain": (380, 2_600, 10),
     "visitors": (800, 96_000, 50), "price": (5, 95, 1), "million": (2, 97, 1), "length": (6, 190, 1),
     "weight": (2, 85, 1), "lifespan": (4, 38, 1), "metres": (2, 40, 1), "span": (24, 640, 1), "spoons": (2, 5, 1),
     "grams": (50, 900, 25), "portions": (2, 12, 1), "litres": (2, 9, 1), "open": (5, 9, 1), "close": (15, 20, 1),
     "stalls": (20, 480, 5), "rooms": (6, 60, 1), "day": (1, 28, 1), "century": (14, 19, 1), "animals": (120, 9_400, 10),
-    "children": (2, 7, 1), "age": (5, 14, 1), "works": (4, 48, 1), "pupils": (80, 2_400, 5), "signatures": (90, 4_800, 5),
+    "children": (2, 7, 1), "age": (5, 14, 1), "works": (4, 48, 1), "pupils": (80, 2_400, 5),
+    "signatures": (90, 4_800, 5),
 }  # fmt: skip
 
 
@@ -36,7 +40,7 @@ _LIFE: Mapping[str, tuple[str | None, int, int]] = {
 _PRESENT = 2025
 _UNGROUPED = frozenset(("year", "recent", *_LIFE))
 _SLOT = re.compile(r"(?P<base>[a-z_]+?)(?P<index>[2-4]?)(?:\.(?P<parallel>[a-z]+)|:(?P<suffix>[a-z]+))?")
-_RELATED_MAX = 4
+_DISTINCT_MAX = 4
 _PLAIN = str.maketrans("đĐıİ", "dDiI")
 
 
@@ -78,8 +82,18 @@ def build_world(
     return World(seed, language, entities)
 
 
+def site_world(seed: int, language: str, pages: int) -> World:
+    """Return the region that a site of so many pages in the language is written about."""
+    return build_world(seed, language, per_kind=max(_SITE_ENTITIES_MIN, int(pages * _SITE_ENTITIES_SHARE)))
+
+
+def site_names(seed: int, languages: Sequence[str], pages: int) -> frozenset[str]:
+    """Return every name, native and romanised, in the regions of the site of (seed, languages, pages a language)."""
+    return frozenset().union(*(site_world(seed, language, pages).names for language in languages))
+
+
 def fact_reader(world: World, entity: Entity) -> Callable[[str], str]:
-    """Return a function from slot to the entity's fact as text, digits in ASCII. A fact never depends on other slots."""
+    """Return a function from slot to the entity's fact as text, in ASCII digits; it depends on no other slot."""
     pack = load_pack(world.language)
     known: dict[str, str] = {}
 
@@ -126,15 +140,25 @@ def _fact(world: World, pack: LanguagePack, entity: Entity, slot: str) -> str:
 
 
 def _word(pack: LanguagePack, key: tuple[object, ...], base: str, index: int, parallel: str | None) -> str:
-    count = len(pack.words[base])
-    positions = stream(*key).sample(range(count), min(count, 3))
-    return pack.words[f"{base}.{parallel}" if parallel else base][positions[index - 1]]
+    words = pack.words[f"{base}.{parallel}" if parallel else base]
+    return words[_distinct(draw(*key), len(words), index)]
 
 
 def _related(world: World, entity: Entity, key: tuple[object, ...], kind: str, index: int) -> str:
     group = world.entities[kind]
-    others = [one for one in stream(*key).sample(group, min(len(group), _RELATED_MAX + 1)) if one is not entity]
-    return others[index - 1].name
+    bits = draw(*key)
+    nearby = (group[_distinct(bits, len(group), number)] for number in range(1, _DISTINCT_MAX + 1))
+    return [one for one in nearby if one is not entity][index - 1].name
+
+
+def _distinct(bits: int, count: int, index: int) -> int:
+    """Return a position below count; four indexes give four positions, where count is at least four."""
+    first, step = bits % count, 1 + (bits >> 32) % (count - 1)
+    if index <= 2:
+        return (first + (index - 1) * step) % count
+    taken = {first, (first + step) % count}
+    free = [position for position in range(first, first + 4) if position % count not in taken]
+    return free[index - 3] % count
 
 
 def _number(key: tuple[object, ...], base: str, index: int, price_unit: int) -> int:

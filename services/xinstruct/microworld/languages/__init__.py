@@ -4,7 +4,8 @@ A pack `<code>.toml` (see sw.toml for a complete example) holds
 
     code, name, script       BCP 47 code, English name, Unicode script name of its letters
     stop                     what ends a sentence that has no end of its own ("" in Thai)
-    thousands                separator of thousands        digits, digits_share   native digits, share of documents in them
+    thousands                separator of thousands
+    digits, digits_share     native digits, 0 to 9, and the share of documents written with them (both optional)
     price_unit               what the slot {price} is multiplied with, so that prices suit the currency in the text
     [names]                  first, middle, last: syllables, blank-separated, at least 50,000 combinations together;
                              `native:roman` where the script is not Latin; joiner between syllables ("" mostly);
@@ -12,11 +13,12 @@ A pack `<code>.toml` (see sw.toml for a complete example) holds
     [words]                  lists of words for slots, `a|b|c`. "fish" fills {fish}, {fish2}, {fish3}, always different;
                              "fish.part" is a parallel list (same length, same order), filling {fish.part}, {fish2.part}
     [headings]               aspect = section headings, one is drawn; the key `form.aspect` wins over `aspect`
-    [forms.<form>]           title, lead (one is drawn; both hold {name} in its base form), general (one or two), close (none or
-                             one), and each aspect of the form (forms.py): two or more sentences, each of which stands alone in
-                             any order unless the form says otherwise. Notation: templates.py. No sentence stop at the end.
+    [forms.<form>]           title, lead (one is drawn; both hold {name} in its base form), general (one or
+                             more), close (none or one), and each aspect of the form (forms.py): two or more sentences,
+                             each of which stands alone, in any order unless the form says otherwise.
+                             Notation: templates.py. No sentence stop at the end.
     [boilerplate]            navigation, footers, cookie banners and so on for skins.py
-    neighbours               codes of confusable languages whose texts (neighbours.toml) stand on pages in the wrong language
+    neighbours               codes of confusable languages, for pages in a wrong language (neighbours.toml)
 
 Slots: {name}; relations by kind ({town}, {town2}, {person}, {dish}…); the numbers of world.NUMBERS; the pack's words.
 A name takes a suffix as {town:in} where inflection.py knows the language.
@@ -27,7 +29,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -87,7 +89,7 @@ class LanguagePack:
     neighbours: tuple[str, ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_pack(code: str) -> LanguagePack:
     """Return the pack of a language; ValueError when there is none."""
     if code not in LANGUAGES:
