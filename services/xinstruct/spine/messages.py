@@ -20,8 +20,6 @@ from xinstruct.v1 import messages_pb2
 
 
 class CrawlAction(IntEnum):
-    """See messages.proto."""
-
     UNSPECIFIED = 0
     ADD = 1
     PAUSE = 2
@@ -30,8 +28,6 @@ class CrawlAction(IntEnum):
 
 
 class SourceKind(IntEnum):
-    """See messages.proto."""
-
     UNSPECIFIED = 0
     URL = 1
     SITEMAP = 2
@@ -41,16 +37,12 @@ class SourceKind(IntEnum):
 
 
 class LabelReading(IntEnum):
-    """See messages.proto."""
-
     UNSPECIFIED = 0
     LOG_PROBABILITY = 1
     VOTE = 2
 
 
 class TakedownKind(IntEnum):
-    """See messages.proto."""
-
     UNSPECIFIED = 0
     URL = 1
     HOST = 2

