@@ -84,7 +84,7 @@ def test_only_the_microworld_itself_imports_the_truth() -> None:
 
 
 def test_no_service_names_the_microworld_or_its_truth() -> None:
-    # Not by import, and not by a path, a module or a command in a string (prose aside): nothing may read what judges it.
+    # Not by a path, a module or a command in a string either (prose aside): nothing may read what judges it.
     wrong = [
         f"{module.shown}:{node.lineno}: {node.value[:60]!r}"
         for module in modules()
