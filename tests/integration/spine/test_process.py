@@ -1,0 +1,203 @@
+"""Services at work in one process: stages come and go with what the app wants, health tells, a drain loses nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import sqlalchemy as sa
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from builders import document, pair
+from xinstruct.spine.app import App, Deps, Servicer
+from xinstruct.spine.blobs import Blobs
+from xinstruct.spine.errors import Unavailable
+from xinstruct.spine.log.sqlite import SqliteLog
+from xinstruct.spine.messages import AdmittedDocument, Payload
+from xinstruct.spine.process import Process, ProcessSettings, run_until_idle
+from xinstruct.spine.record import Record, slot_id
+from xinstruct.spine.rpc import RpcSettings, channel
+from xinstruct.spine.runner import RunnerSettings
+from xinstruct.spine.stage import Emit, Outcome, Stage
+from xinstruct.spine.topics import DOCUMENT_ADMITTED, PAIR_DRAFTED
+from xinstruct.v1 import backgen_service_pb2_grpc, status_service_pb2, status_service_pb2_grpc
+
+SERVICE = "xinstruct.v1.BackgenService"
+
+
+class Echo:
+    """Answers with the request, or raises what it was given."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def submit(self, request: str) -> Future[Any]:
+        future: Future[Any] = Future()
+        if self.error is None:
+            future.set_result(request)
+        else:
+            future.set_exception(self.error)
+        return future
+
+    def close(self) -> None: ...
+
+
+class Countdown:
+    """A loop that has `left` pieces of work."""
+
+    def __init__(self, left: int) -> None:
+        self.name = "countdown"
+        self.left = left
+        self.closed = False
+
+    def step(self) -> bool:
+        if self.left == 0:
+            return False
+        self.left -= 1
+        return True
+
+    def pending(self) -> bool:
+        return self.left > 0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Bench:
+    """An app with one stage whose version can be changed, or taken away."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = SqliteLog(folder / "log.sqlite", clock=lambda: time.time_ns() // 1_000_000)
+        self.deps = Deps(self.log, sa.create_engine("sqlite://"), Blobs(str(folder / "blobs")), {},
+                         lambda: time.time_ns() // 1_000_000, folder)
+        self.port, self.loop = Echo(), Countdown(3)
+        self.versions: tuple[str, ...] = ("1",)
+        self.decide: Callable[[AdmittedDocument, str], Sequence[Outcome]] = self._pairs
+        servicer = Servicer(SERVICE, backgen_service_pb2_grpc.add_BackgenServiceServicer_to_server,
+                            backgen_service_pb2_grpc.BackgenServiceServicer())
+        self.app = App(stages=lambda: [self.stage(v) for v in self.versions], loops=[self.loop], servicers=[servicer])
+
+    def _pairs(self, source: AdmittedDocument, version: str) -> Sequence[Outcome]:
+        return [Emit(PAIR_DRAFTED, pair(pair_id=slot_id("backgen", version, source.document_id, 0)))]
+
+    def stage(self, version: str) -> Stage:
+        def decide(_record: Record, payload: Payload, _answers: Sequence[Any]) -> Sequence[Outcome]:
+            assert isinstance(payload, AdmittedDocument)
+            return self.decide(payload, version)
+
+        return Stage("backgen", version, version, DOCUMENT_ADMITTED, AdmittedDocument.decode,
+                     lambda record, payload: ["x"], decide, self.port)
+
+    def process(self) -> Process:
+        return Process({"backgen": self.app}, self.deps, rpc=RpcSettings(port=0),
+                       runner=RunnerSettings(commit_interval_s=0.05), process=ProcessSettings(drain_s=5))
+
+    def put(self, count: int) -> None:
+        self.log.append([document(document_id=f"d{n}").record(DOCUMENT_ADMITTED.name) for n in range(count)])
+
+    def pairs(self) -> int:
+        return len({record.id for record in self.log.read(PAIR_DRAFTED, {})})
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.log.close()
+
+
+def until(condition: Callable[[], bool], limit_s: float = 15.0) -> None:
+    """Wait for another thread; the limit only ends a test that has failed."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.01)
+
+
+def status(process: Process) -> status_service_pb2.GetStatusResponse:
+    with channel(f"127.0.0.1:{process.server.port}") as connection:
+        stub = status_service_pb2_grpc.StatusServiceStub(connection)
+        return stub.GetStatus(status_service_pb2.GetStatusRequest(), timeout=5)
+
+
+def health(process: Process, name: str) -> Any:
+    with channel(f"127.0.0.1:{process.server.port}") as connection:
+        request = health_pb2.HealthCheckRequest(service=name)
+        return health_pb2_grpc.HealthStub(connection).Check(request, timeout=5).status
+
+
+def test_status_tells_when_everything_is_done(bench: Bench) -> None:
+    bench.put(20)
+    process = bench.process()
+    process.start()
+    until(lambda: bool(status(process).stages) and status(process).idle)
+    assert bench.pairs() == 20
+    assert bench.loop.left == 0
+    process.stop()
+    assert bench.loop.closed
+
+
+def test_a_stage_of_a_new_version_replaces_the_old_one_and_reads_anew(bench: Bench) -> None:
+    bench.put(5)
+    process = bench.process()
+    process.start()
+    until(lambda: bench.pairs() == 5)
+    bench.versions = ("2",)
+    until(lambda: bench.pairs() == 10)
+    bench.versions = ()
+    until(lambda: not status(process).stages)
+    process.stop()
+
+
+def test_health_says_not_serving_while_the_port_does_not_answer(bench: Bench) -> None:
+    bench.port.error = Unavailable("the endpoint is down")
+    bench.put(3)
+    process = bench.process()
+    process.start()
+    until(lambda: any(s.waiting_for == "the endpoint is down" for s in status(process).stages))
+    until(lambda: health(process, SERVICE) == health_pb2.HealthCheckResponse.NOT_SERVING)
+    bench.port.error = None
+    until(lambda: bench.pairs() == 3)
+    until(lambda: health(process, SERVICE) == health_pb2.HealthCheckResponse.SERVING)
+    process.stop()
+
+
+def test_a_bug_in_a_stage_ends_the_process_and_loses_nothing(bench: Bench) -> None:
+    def crash(source: AdmittedDocument, version: str) -> Sequence[Outcome]:
+        raise ZeroDivisionError
+
+    bench.decide = crash
+    bench.put(1)
+    process = bench.process()
+    process.start()
+    process.wait()
+    process.stop()
+    assert isinstance(process.failure, ZeroDivisionError)
+    bench.decide = bench._pairs
+    run_until_idle({"backgen": bench.app}, bench.deps, RunnerSettings())
+    assert bench.pairs() == 1
+
+
+def test_a_drained_process_refuses_calls_and_leaves_nothing_half_done(bench: Bench) -> None:
+    bench.put(50)
+    process = bench.process()
+    process.start()
+    until(lambda: bench.pairs() > 0)
+    begin = time.monotonic()
+    process.stop()
+    assert time.monotonic() - begin < 10
+    with pytest.raises(grpc.RpcError):
+        status(process)
+    run_until_idle({"backgen": bench.app}, bench.deps, RunnerSettings())
+    assert len(list(bench.log.read(PAIR_DRAFTED, {}))) == bench.pairs() == 50
+
+
+def test_run_until_idle_finishes_loops_and_stages_without_threads(bench: Bench) -> None:
+    bench.put(7)
+    run_until_idle({"backgen": bench.app}, bench.deps, RunnerSettings())
+    assert (bench.pairs(), bench.loop.left) == (7, 0)

@@ -1,0 +1,319 @@
+"""The loop: what each outcome and each failure means, on the real SQLite log with a clock that tests own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import document, pair
+from xinstruct.spine.blobs import Blobs
+from xinstruct.spine.errors import Invalid, Unavailable
+from xinstruct.spine.log.sqlite import SqliteLog
+from xinstruct.spine.messages import AdmittedDocument, DeadLetter, DraftedPair, DroppedRecord, Payload
+from xinstruct.spine.record import FOR_GROUP_HEADER, Record, slot_id
+from xinstruct.spine.runner import Runner, RunnerSettings, TooManyRejected
+from xinstruct.spine.stage import Drop, Emit, Outcome, Reject, Stage
+from xinstruct.spine.topics import DEAD_LETTERS, DOCUMENT_ADMITTED, PAIR_DRAFTED, RECORD_DROPPED, Topic
+
+
+class Reason(StrEnum):
+    TOO_PLAIN = "too_plain"
+    BROKEN = "broken"
+
+
+class Clock:
+    """Milliseconds that pass only when told to."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_000_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class AnswerPort:
+    """Answers each request by a function; None leaves the future open until `answer` is called."""
+
+    def __init__(self, respond: Callable[[str], Any]) -> None:
+        self.respond = respond
+        self.asked: list[str] = []
+        self.open: list[tuple[str, Future[Any]]] = []
+
+    def submit(self, request: str) -> Future[Any]:
+        self.asked.append(request)
+        future: Future[Any] = Future()
+        answer = self.respond(request)
+        if answer is None:
+            self.open.append((request, future))
+        elif isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+        return future
+
+    def answer(self, request: str, answer: Any) -> None:
+        for index, (asked, future) in enumerate(self.open):
+            if asked == request:
+                del self.open[index]
+                future.set_result(answer)
+                return
+        raise AssertionError(f"{request} is not open")
+
+    def close(self) -> None: ...
+
+
+class World:
+    """One log, one stage, and what came out of it."""
+
+    def __init__(self, folder: Path, respond: Callable[[str], Any] = lambda request: f"re {request}") -> None:
+        self.clock = Clock()
+        self.log = SqliteLog(folder / "log.sqlite", clock=self.clock)
+        self.blobs = Blobs(str(folder / "blobs"))
+        self.port = AnswerPort(respond)
+
+    def stage(self, decide: Callable[[AdmittedDocument, Sequence[Any]], Sequence[Outcome]] | None = None) -> Stage:
+        def default(source: AdmittedDocument, answers: Sequence[Any]) -> Sequence[Outcome]:
+            return [Emit(PAIR_DRAFTED, pair(pair_id=slot_id("backgen", "1", source.document_id, 0),
+                                            instruction=answers[0], document_id=source.document_id))]
+
+        chosen = decide or default
+
+        def run(_record: Record, payload: Payload, answers: Sequence[Any]) -> Sequence[Outcome]:
+            assert isinstance(payload, AdmittedDocument)
+            return chosen(payload, answers)
+
+        def ask(_record: Record, payload: Payload) -> Sequence[str]:
+            assert isinstance(payload, AdmittedDocument)
+            return [payload.title]
+
+        return Stage("backgen", "1", "1", DOCUMENT_ADMITTED, AdmittedDocument.decode, ask, run, self.port)
+
+    def runner(self, stage: Stage | None = None, **settings: Any) -> Runner:
+        bounds = RunnerSettings(**({"commit_interval_s": 0.0} | settings))
+        return Runner(stage or self.stage(), self.log, blobs=self.blobs, clock=self.clock, settings=bounds)
+
+    def put(self, *names: str, key: str = "") -> None:
+        """Documents named so, all in one partition when `key` is given."""
+        for name in names:
+            payload = document(document_id=name, title=name)
+            record = payload.record(DOCUMENT_ADMITTED.name)
+            self.log.append([Record(record.topic, key or record.key, record.id, record.value)])
+
+    def read(self, topic: Topic) -> list[Record]:
+        return list(self.log.read(topic, {}))
+
+    def instructions(self) -> list[str]:
+        return sorted(DraftedPair.decode(record.value or b"").instruction for record in self.read(PAIR_DRAFTED))
+
+    def settle(self, runner: Runner, turns_max: int = 60) -> None:
+        for _ in range(turns_max):
+            runner.turn(wait_s=0.0)
+            self.clock.now_ms += 50
+            if runner.idle():
+                return
+        raise AssertionError(f"not idle after {turns_max} turns: {runner.waiting_for}")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.log.close()
+
+
+def test_every_record_is_answered_once_and_the_stage_ends_idle(world: World) -> None:
+    world.put("a", "b", "c")
+    world.settle(world.runner())
+    assert world.instructions() == ["re a", "re b", "re c"]
+    assert sorted(world.port.asked) == ["a", "b", "c"]
+
+
+def test_a_second_runner_finds_nothing_to_do(world: World) -> None:
+    world.put("a", "b")
+    first = world.runner()
+    world.settle(first)
+    first.close()
+    world.settle(world.runner())
+    assert len(world.port.asked) == 2
+
+
+def test_a_runner_that_dies_before_its_commit_leaves_the_record_to_the_next(world: World) -> None:
+    world.put("a")
+    first = world.runner(commit_interval_s=99.0, commit_records_max=99)
+    world.port.respond = lambda request: None
+    first.turn(wait_s=0.0)
+    first.close()
+    world.port.respond = lambda request: f"re {request}"
+    world.settle(world.runner())
+    assert world.instructions() == ["re a"]
+
+
+def test_outputs_wait_for_the_slow_record_before_them_but_its_calls_do_not(world: World) -> None:
+    world.port.respond = lambda request: None if request == "slow" else f"re {request}"
+    world.put("slow", "b", "c", key="same partition")
+    runner = world.runner()
+    for _ in range(5):
+        runner.turn(wait_s=0.0)
+    assert sorted(world.port.asked) == ["b", "c", "slow"]
+    assert world.instructions() == []
+    world.port.answer("slow", "re slow")
+    world.settle(runner)
+    assert [DraftedPair.decode(r.value or b"").document_id for r in world.read(PAIR_DRAFTED)
+            ].count("slow") == 1
+    assert world.instructions() == ["re b", "re c", "re slow"]
+
+
+def test_a_drop_is_a_record_with_its_reason(world: World) -> None:
+    def decide(source: AdmittedDocument, _answers: Sequence[Any]) -> Sequence[Outcome]:
+        return [Drop(Reason.TOO_PLAIN, source.document_id, {"rule": "x"}, source.url, "sw")]
+
+    world.put("a")
+    world.settle(world.runner(world.stage(decide)))
+    (record,) = world.read(RECORD_DROPPED)
+    payload = DroppedRecord.decode(record.value or b"")
+    assert (payload.stage, payload.subject_id, payload.reason) == ("backgen", "a", "too_plain")
+    assert (payload.evidence, payload.language) == ({"rule": "x"}, "sw")
+
+
+def test_a_rejected_record_stands_in_the_dead_letters_with_its_original(world: World) -> None:
+    world.put("a")
+    world.settle(world.runner(world.stage(lambda source, answers: [Reject(Reason.BROKEN, "no good")])))
+    (record,) = world.read(DEAD_LETTERS["backgen"])
+    letter = DeadLetter.decode(record.value or b"")
+    assert (letter.reason, letter.detail, letter.input_id) == ("broken", "no good", "a")
+    assert AdmittedDocument.decode(world.blobs.get(letter.input_digest)).document_id == "a"
+
+
+def test_a_value_that_is_no_payload_is_rejected_and_its_neighbours_go_on(world: World) -> None:
+    world.log.append([Record(DOCUMENT_ADMITTED.name, "k", "bad", b"\xff\xff\xff")])
+    world.put("b")
+    world.settle(world.runner())
+    (record,) = world.read(DEAD_LETTERS["backgen"])
+    assert DeadLetter.decode(record.value or b"").reason == "invalid"
+    assert world.instructions() == ["re b"]
+
+
+def test_invalid_from_the_port_is_the_records_fault(world: World) -> None:
+    world.port.respond = lambda request: Invalid("cannot be asked")
+    world.put("a")
+    world.settle(world.runner())
+    (record,) = world.read(DEAD_LETTERS["backgen"])
+    assert DeadLetter.decode(record.value or b"").detail == "cannot be asked"
+
+
+def test_a_port_that_is_down_loses_nothing_and_says_so(world: World) -> None:
+    world.port.respond = lambda request: Unavailable("the endpoint is down")
+    world.put("a", "b")
+    runner = world.runner()
+    for _ in range(200):
+        runner.turn(wait_s=0.0)
+        world.clock.now_ms += 1000
+    assert runner.waiting_for == "the endpoint is down"
+    assert world.read(DEAD_LETTERS["backgen"]) == []
+    world.port.respond = lambda request: f"re {request}"
+    world.clock.now_ms += 60_000
+    world.settle(runner)
+    assert world.instructions() == ["re a", "re b"]
+    assert runner.waiting_for == ""
+
+
+def test_one_record_that_keeps_failing_while_others_do_not_is_rejected_as_unanswerable(world: World) -> None:
+    world.port.respond = lambda request: Unavailable("crashed") if request == "poison" else f"re {request}"
+    world.put("poison")
+    runner = world.runner(attempts_max=3)
+    for number in range(30):
+        world.put(f"good {number}")
+        runner.turn(wait_s=0.0)
+        world.clock.now_ms += 20_000
+    world.settle(runner)
+    (record,) = world.read(DEAD_LETTERS["backgen"])
+    letter = DeadLetter.decode(record.value or b"")
+    assert (letter.reason, letter.attempts_count) == ("unanswerable", 3)
+    assert len(world.instructions()) == 30
+
+
+def test_a_stage_that_rejects_nearly_everything_stops_before_its_commit(world: World) -> None:
+    world.put(*(str(number) for number in range(12)))
+    stage = world.stage(lambda source, answers: [Reject(Reason.BROKEN)])
+    runner = world.runner(stage, rejected_window_records=10, commit_records_max=99)
+    with pytest.raises(TooManyRejected, match="dlq list backgen"):
+        world.settle(runner)
+    assert world.read(DEAD_LETTERS["backgen"]) == []
+
+
+def test_a_tombstone_is_passed_over(world: World) -> None:
+    world.log.append([Record(DOCUMENT_ADMITTED.name, "a", "a", None)])
+    world.settle(world.runner())
+    assert world.port.asked == []
+
+
+def test_a_dead_letter_replayed_for_another_group_is_passed_over(world: World) -> None:
+    payload = document(document_id="a", title="a")
+    world.log.append([payload.record(DOCUMENT_ADMITTED.name, {FOR_GROUP_HEADER: "other"}),
+                      payload.record(DOCUMENT_ADMITTED.name, {FOR_GROUP_HEADER: "backgen"})])
+    world.settle(world.runner())
+    assert world.port.asked == ["a"]
+
+
+def test_the_window_bounds_what_is_in_flight(world: World) -> None:
+    world.port.respond = lambda request: None
+    world.put(*(str(number) for number in range(20)))
+    runner = world.runner(window_records_max=4)
+    for _ in range(10):
+        runner.turn(wait_s=0.0)
+    assert runner.in_flight() == 4
+    assert len(world.port.asked) == 4
+
+
+def test_the_byte_bound_stops_polling(world: World) -> None:
+    world.port.respond = lambda request: None
+    world.put(*(str(number) for number in range(20)))
+    runner = world.runner(window_bytes_max=1, window_records_max=5)
+    for _ in range(10):
+        runner.turn(wait_s=0.0)
+    assert runner.in_flight() <= 5
+
+
+def test_a_member_that_was_fenced_forgets_its_window_and_duplicates_nothing(world: World) -> None:
+    world.port.respond = lambda request: None
+    world.put("a", "b")
+    old = world.runner()
+    old.turn(wait_s=0.0)
+    assert old.in_flight() == 2
+    new = world.runner()
+    open_before = list(world.port.open)
+    world.port.respond = lambda request: f"re {request}"
+    world.settle(new)
+    new.close()
+    for request, future in open_before:
+        future.set_result(f"late {request}")
+    for _ in range(5):
+        old.turn(wait_s=0.0)
+        world.clock.now_ms += 1000
+    world.settle(old)
+    assert world.instructions() == ["re a", "re b"]
+
+
+def test_ids_are_equal_whatever_the_port_answers(world: World, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other", lambda request: f"else {request}")
+    for made in (world, other):
+        made.put("a", "b")
+        made.settle(made.runner())
+    assert {r.id for r in world.read(PAIR_DRAFTED)} == {r.id for r in other.read(PAIR_DRAFTED)}
+    assert world.instructions() != other.instructions()
+    other.log.close()
+
+
+def test_a_page_may_give_many_outputs_and_they_keep_their_order(world: World) -> None:
+    def decide(source: AdmittedDocument, _answers: Sequence[Any]) -> Sequence[Outcome]:
+        return [Emit(PAIR_DRAFTED, pair(pair_id=f"{source.document_id}-{n}", document_id="d")) for n in range(3)]
+
+    world.put("a", key="one")
+    world.settle(world.runner(world.stage(decide)))
+    assert sorted(record.id for record in world.read(PAIR_DRAFTED)) == ["a-0", "a-1", "a-2"]
