@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from xinstruct.spine.messages import TakedownKind
@@ -73,7 +74,7 @@ def select(
 
 
 def label_outcome(candidate: Candidate, threshold: float) -> ReleaseOutcome:
-    """PUBLISHED when the label is best and P(best) ≥ `threshold`; otherwise why not. A tie for the top counts as best."""
+    """PUBLISHED when the label is best and P(best) ≥ `threshold`; else why not. A tie for the top counts as best."""
     if candidate.p_best < max(candidate.p_reasonable, candidate.p_worst):
         return ReleaseOutcome.NOT_BEST
     return ReleaseOutcome.PUBLISHED if candidate.p_best >= threshold else ReleaseOutcome.BELOW_THRESHOLD
@@ -105,12 +106,13 @@ def _instruction_key(candidate: Candidate) -> tuple[str, str]:
 
 
 def _one_each(
-    candidates: Sequence[Candidate], group: object, order: object, outcome: ReleaseOutcome, decisions: list[Decision]
+    candidates: Sequence[Candidate], group: Callable[[Candidate], Hashable], order: Callable[[Candidate], Any],
+    outcome: ReleaseOutcome, decisions: list[Decision],
 ) -> list[Candidate]:
     """The first by `order` of each `group`; the others are added to `decisions`, with the winner's pair id."""
-    winners: dict[object, Candidate] = {}
-    for candidate in sorted(candidates, key=order):  # type: ignore[arg-type]
-        winner = winners.setdefault(group(candidate), candidate)  # type: ignore[operator]
+    winners: dict[Hashable, Candidate] = {}
+    for candidate in sorted(candidates, key=order):
+        winner = winners.setdefault(group(candidate), candidate)
         if winner is not candidate:
             decisions.append(_gone(candidate, outcome, winner.pair_id))
     return list(winners.values())

@@ -1,4 +1,4 @@
-"""Every table of the catalog. A projected table has one column a payload field, of the same name, and the record's place.
+"""Every table of the catalog. A projected table has one column a payload field, of its name, and a place.
 
 Lists, maps and nested messages are canonical JSON text. A float that is not a number is stored as NULL, on both
 databases alike. `log_partition` and `log_offset` say where a row was read (-1: written here, not read yet): an older
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from xinstruct.spine.topics import Topic
 
 Engine = sa.Engine
 Connection = sa.Connection
+IN_VALUES_MAX = 500
 PayloadT = TypeVar("PayloadT", bound=Payload)
 
 _TYPES: Mapping[str, type[sa.types.TypeEngine[Any]]] = {
@@ -116,8 +117,13 @@ ERASURES = sa.Table(
     "erasures", METADATA,
     sa.Column("subject_id", sa.Text, primary_key=True),
     sa.Column("until_time_ms", sa.BigInteger, nullable=False),
+    sa.Column("request_id", sa.Text, nullable=False),
 )  # fmt: skip
-"""Documents and pairs that were tombstoned: what still arrives of a fetch up to that time is tombstoned again."""
+"""Pages, documents and pairs that were tombstoned: what still arrives of a fetch up to that time is tombstoned again.
+`request_id`: the takedown that asked for it (the time is FOREVER_MS then); empty: an edit superseded it."""
+
+FOREVER_MS = 1 << 62
+"""Later than every fetch."""
 
 TOMBSTONES = sa.Table(
     "tombstones", METADATA,
@@ -158,6 +164,13 @@ class Projection:
     key_column: str
 
 
+def chunks(values: Iterable[str]) -> Iterator[list[str]]:
+    """`values` without repeats, sorted, in lists short enough for one IN (…)."""
+    ordered = sorted(set(values))
+    for start in range(0, len(ordered), IN_VALUES_MAX):
+        yield ordered[start : start + IN_VALUES_MAX]
+
+
 PROJECTIONS: tuple[Projection, ...] = (
     Projection(topics.PAGE_FETCHED, PAGES, "page_id"),
     Projection(topics.DOCUMENT_ADMITTED, DOCUMENTS, "document_id"),
@@ -191,9 +204,12 @@ def _column_value(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\0", "\ufffd")  # PostgreSQL takes no NUL in a text
     if isinstance(value, tuple | Mapping):
-        return canonical_json([asdict(item) if is_dataclass(item) else item for item in value]
-                              if isinstance(value, tuple) else dict(value))  # fmt: skip
+        return canonical_json(dict(value) if isinstance(value, Mapping) else [_plain(item) for item in value])
     return value
+
+
+def _plain(item: Any) -> Any:
+    return asdict(item) if isinstance(item, messages.OptOut) else item
 
 
 def _field_value(annotation: str, value: Any) -> Any:

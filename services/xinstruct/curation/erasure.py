@@ -1,0 +1,362 @@
+"""What must go from the catalog and the log: documents that an edit superseded, everything of a takedown's root, and
+whatever of either still arrives late.
+
+Rows go in the caller's transaction; the null values that the log needs are queued in the same one (tables.TOMBSTONES)
+and appended by the projection. So a kill between the two loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from xinstruct.curation import tables
+from xinstruct.curation.domain import normal_target, suppression_keys
+from xinstruct.curation.tables import (
+    DEAD_LETTERS,
+    DOCUMENTS,
+    DROPS,
+    ERASURES,
+    FOREVER_MS,
+    PAGES,
+    PAIRS,
+    REVIEWS,
+    SCORES,
+    SUPERSEDED,
+    SUPPRESSIONS,
+    TAKEDOWN_SUBJECTS,
+    TAKEDOWNS,
+    TOMBSTONES,
+    Connection,
+    chunks,
+)  # fmt: skip
+from xinstruct.spine import topics
+from xinstruct.spine.messages import TakedownKind, TakedownRequested
+from xinstruct.spine.sql import upsert
+from xinstruct.spine.topics import Topic
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def suppress(connection: Connection, request: TakedownRequested, *, now_ms: int) -> None:
+    """Put the target on the permanent list and erase from the catalog all that derives from it. Repeatable."""
+    known = connection.execute(TAKEDOWNS.select().where(TAKEDOWNS.c.request_id == request.request_id)).first()
+    if known is not None:
+        return
+    target = normal_target(request.kind, request.target)
+    listed: dict[str, Any] = {"kind": request.kind.name.lower(), "target": target}
+    listed |= {"request_id": request.request_id, "suppress_time_ms": now_ms}
+    upsert(connection, SUPPRESSIONS, [listed], key=("kind", "target"), only_if_newer="suppress_time_ms")
+    connection.execute(TAKEDOWNS.insert().values(**_takedown_row(request), change_time_ms=now_ms, change_number=1))
+    _erase_root(connection, request, target)
+
+
+def supersede(connection: Connection, pages: Rows) -> None:
+    """Note every body that `pages` (rows of PAGES) replaced, and erase the documents cut from it up to that fetch."""
+    for page in sorted(pages, key=lambda row: row["fetch_time_ms"]):
+        if not page["superseded_body_digest"]:
+            continue
+        row = {"page_id": page["page_id"], "body_digest": page["superseded_body_digest"]}
+        row["supersede_time_ms"] = page["fetch_time_ms"]
+        upsert(connection, SUPERSEDED, [row], key=("page_id", "body_digest"), only_if_newer="supersede_time_ms")
+        stale = DOCUMENTS.select().where(
+            DOCUMENTS.c.page_id == row["page_id"], DOCUMENTS.c.body_digest == row["body_digest"],
+            DOCUMENTS.c.fetch_time_ms <= row["supersede_time_ms"],
+        )  # fmt: skip
+        ids = [found.document_id for found in connection.execute(stale)]
+        erase_documents(connection, ids, until_time_ms=page["fetch_time_ms"])
+
+
+def erase_documents(connection: Connection, document_ids: Collection[str], *, until_time_ms: int) -> None:
+    """Erase documents with the pairs and scores derived from them, and whatever of theirs arrives later."""
+    pairs = _ids(connection, PAIRS, "pair_id", "document_id", document_ids)
+    scores = _ids(connection, SCORES, "score_id", "pair_id", pairs)
+    scores |= _ids(connection, SCORES, "score_id", "document_id", document_ids)
+    _erase(connection, topics.PAIR_SCORED, scores)
+    _erase(connection, topics.PAIR_DRAFTED, pairs)
+    _erase(connection, topics.DOCUMENT_ADMITTED, document_ids)
+    _remember(connection, {*document_ids, *pairs}, until_time_ms=until_time_ms, request_id="")
+
+
+def bury(connection: Connection, topic: Topic, keys: Iterable[str]) -> None:
+    """Queue a null value for every key of `topic`."""
+    rows = [{"topic": topic.name, "key": key} for key in sorted(set(keys))]
+    upsert(connection, TOMBSTONES, rows, key=("topic", "key"))
+
+
+def late(connection: Connection, topic: Topic, rows: Rows) -> dict[str, str]:
+    """Ids of those `rows` (of the table that `topic` fills) that must not come in, each with the takedown behind it.
+
+    Empty stands for an edit that superseded them. Scores and reviews count as late only while their pair is absent.
+    """
+    rule = _LATE_RULES.get(topic.name)
+    return rule(connection, rows) if rule else {}
+
+
+def turn_away(connection: Connection, topic: Topic, rows: Rows, requests: Mapping[str, str]) -> None:
+    """Tombstone the late `rows` again; `requests` is what `late` said. A takedown that is behind one works again."""
+    table = _table_of(topic)
+    key = "page_id" if topic is topics.PAGE_FETCHED else _id_column(table)
+    for row in rows:
+        request_id = requests[row[_id_column(table)]]
+        if request_id:
+            _reopen(connection, request_id, _subjects_of(row), records_count=1)
+        if table in (DOCUMENTS, PAIRS):
+            until_ms = FOREVER_MS if request_id else row["fetch_time_ms"]
+            _remember(connection, [row[_id_column(table)]], until_time_ms=until_ms, request_id=request_id)
+    bury(connection, topic, (row[key] for row in rows))
+
+
+# ── takedown of a root ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _erase_root(connection: Connection, request: TakedownRequested, target: str) -> None:
+    """Erase everything that derives from the target, and list what lies outside SQL for the takedown to erase."""
+    pages, documents, pairs = _root_ids(connection, request.kind, target)
+    urls = _ids(connection, PAGES, "url", "page_id", pages)
+    urls |= _ids(connection, DOCUMENTS, "url", "document_id", documents)
+    bodies = _ids(connection, PAGES, "body_digest", "page_id", pages)
+    bodies |= _ids(connection, PAGES, "superseded_body_digest", "page_id", pages)
+    bodies |= _ids(connection, DOCUMENTS, "body_digest", "document_id", documents)
+    fetches = _ids(connection, PAGES, "fetch_id", "page_id", pages)
+    everything = pages | documents | pairs
+    letters = _ids(connection, DEAD_LETTERS, "dead_letter_id", "input_id", everything | fetches)
+    letters |= _ids(connection, DEAD_LETTERS, "dead_letter_id", "input_key", everything)
+    bodies |= _ids(connection, DEAD_LETTERS, "input_digest", "dead_letter_id", letters)
+    subjects = [("url", url) for url in urls] + [("blob", digest) for digest in bodies]
+    subjects += [("page", subject) for subject in pages] + [("document", subject) for subject in documents]
+    subjects += [("pair", subject) for subject in pairs]
+    _remember(connection, everything, until_time_ms=FOREVER_MS, request_id=request.request_id)
+    count = _erase_rows(connection, request, pages=pages, documents=documents, pairs=pairs, letters=letters)
+    _reopen(connection, request.request_id, subjects, records_count=count)
+
+
+def _erase_rows(
+    connection: Connection, request: TakedownRequested, *, pages: set[str], documents: set[str], pairs: set[str],
+    letters: set[str],
+) -> int:
+    """Erase the rows and queue their tombstones; returns how many."""
+    drops = _ids(connection, DROPS, "drop_id", "subject_id", pages | documents | pairs)
+    if request.kind is TakedownKind.URL:
+        urls = {request.target, normal_target(request.kind, request.target)}
+        drops |= _ids(connection, DROPS, "drop_id", "url", urls)
+    scores = _ids(connection, SCORES, "score_id", "pair_id", pairs)
+    scores |= _ids(connection, SCORES, "score_id", "document_id", documents)
+    reviews = _ids(connection, REVIEWS, "review_id", "pair_id", pairs)
+    ids_of = {
+        topics.PAIR_REVIEWED: reviews, topics.PAIR_SCORED: scores, topics.PAIR_DRAFTED: pairs,
+        topics.DOCUMENT_ADMITTED: documents, topics.RECORD_DROPPED: drops,
+    }  # fmt: skip
+    ids_of |= {topic: _of_stage(connection, stage, letters) for stage, topic in topics.DEAD_LETTERS.items()}
+    for topic, ids in ids_of.items():
+        _erase(connection, topic, ids)
+    bury(connection, topics.PAGE_FETCHED, pages)
+    for part in chunks(pages):
+        connection.execute(PAGES.delete().where(PAGES.c.page_id.in_(part)))
+        connection.execute(SUPERSEDED.delete().where(SUPERSEDED.c.page_id.in_(part)))
+    return len(pages) + sum(len(ids) for ids in ids_of.values())
+
+
+def _root_ids(connection: Connection, kind: TakedownKind, target: str) -> tuple[set[str], set[str], set[str]]:
+    """Pages, documents and pairs that derive from the target."""
+    pages: set[str] = set()
+    documents: set[str] = set()
+    pairs: set[str] = set()
+    if kind is TakedownKind.DOCUMENT:
+        pages = _ids(connection, PAGES, "page_id", "page_id", [target])
+        documents = _ids(connection, DOCUMENTS, "document_id", "document_id", [target])
+        documents |= _ids(connection, PAIRS, "document_id", "pair_id", [target])
+        documents |= _ids(connection, PAIRS, "document_id", "document_id", [target])
+        pairs = _ids(connection, PAIRS, "pair_id", "pair_id", [target])
+    else:
+        for table in (PAGES, DOCUMENTS, PAIRS):
+            pages |= _ids_under(connection, table, kind, target)
+    documents |= _ids(connection, DOCUMENTS, "document_id", "page_id", pages)
+    pairs |= _ids(connection, PAIRS, "pair_id", "page_id", pages)
+    pairs |= _ids(connection, PAIRS, "pair_id", "document_id", documents)
+    return pages, documents, pairs
+
+
+def _ids_under(connection: Connection, table: Any, kind: TakedownKind, target: str) -> set[str]:
+    """Page ids in `table` whose URL is the target, or whose host is (with any port, when the target names none)."""
+    if kind is TakedownKind.URL:
+        where = table.c.url == target
+    else:
+        where = (table.c.host == target) | table.c.host.like(f"{target}:%")
+    rows = connection.execute(table.select().with_only_columns(table.c.page_id, table.c.host).where(where).distinct())
+    return {row.page_id for row in rows if kind is TakedownKind.URL or target in (row.host, row.host.partition(":")[0])}
+
+
+def _takedown_row(request: TakedownRequested) -> dict[str, Any]:
+    row: dict[str, Any] = {"request_id": request.request_id, "kind": int(request.kind), "target": request.target}
+    row |= {"reason": request.reason, "request_time_ms": request.request_time_ms, "purge": request.purge}
+    row |= {"state": "suppressed", "records_erased": 0, "blobs_erased": 0}
+    lists = ("releases_affected", "snapshots_affected", "models_affected", "reports_affected")
+    return row | dict.fromkeys(lists, "[]")
+
+
+def _reopen(
+    connection: Connection, request_id: str, subjects: Iterable[tuple[str, str]], *, records_count: int
+) -> None:
+    """Give the takedown `subjects` to erase outside SQL, and make it work again if it was done."""
+    wanted = sorted({subject for subject in subjects if subject[1]})
+    rows = [{"request_id": request_id, "kind": kind, "subject": subject} for kind, subject in wanted]
+    upsert(connection, TAKEDOWN_SUBJECTS, rows, key=("request_id", "kind", "subject"))
+    connection.execute(
+        TAKEDOWNS.update().where(TAKEDOWNS.c.request_id == request_id).values(
+            state="suppressed", change_number=TAKEDOWNS.c.change_number + 1,
+            records_erased=TAKEDOWNS.c.records_erased + records_count,
+        )
+    )  # fmt: skip
+
+
+def _subjects_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a late row leaves outside SQL."""
+    columns = {
+        "url": "url", "body_digest": "blob", "input_digest": "blob", "page_id": "page", "document_id": "document",
+        "pair_id": "pair",
+    }  # fmt: skip
+    return [(kind, row[column]) for column, kind in columns.items() if row.get(column)]
+
+
+# ── late rows ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _late_pages(connection: Connection, rows: Rows) -> dict[str, str]:
+    return _taken_down(connection, rows, "fetch_id", ("page_id",)) | _suppressed(
+        connection, rows, "fetch_id", ("page_id",)
+    )
+
+
+def _late_documents(connection: Connection, rows: Rows) -> dict[str, str]:
+    names = ("document_id", "page_id")
+    found = _taken_down(connection, rows, "document_id", names) | _suppressed(connection, rows, "document_id", names)
+    superseded: dict[tuple[str, str], int] = {}
+    for part in chunks(row["page_id"] for row in rows):
+        for old in connection.execute(SUPERSEDED.select().where(SUPERSEDED.c.page_id.in_(part))):
+            superseded[old.page_id, old.body_digest] = old.supersede_time_ms
+    for row in rows:
+        if row["fetch_time_ms"] <= superseded.get((row["page_id"], row["body_digest"]), -1):
+            found.setdefault(row["document_id"], "")
+    return found
+
+
+def _late_pairs(connection: Connection, rows: Rows) -> dict[str, str]:
+    found = _suppressed(connection, rows, "pair_id", ("pair_id", "document_id", "page_id"))
+    erased = _erased(connection, (row[name] for row in rows for name in ("pair_id", "document_id", "page_id")))
+    for row in rows:
+        for name in ("pair_id", "document_id", "page_id"):
+            until_ms, request_id = erased.get(row[name], (-1, ""))
+            if row["fetch_time_ms"] <= until_ms:
+                found.setdefault(row["pair_id"], request_id)
+    return found
+
+
+def _late_scores(connection: Connection, rows: Rows) -> dict[str, str]:
+    return _orphans(connection, rows, "score_id", ("pair_id", "document_id"))
+
+
+def _late_reviews(connection: Connection, rows: Rows) -> dict[str, str]:
+    return _orphans(connection, rows, "review_id", ("pair_id",))
+
+
+def _late_drops(connection: Connection, rows: Rows) -> dict[str, str]:
+    return _suppressed(connection, rows, "drop_id", ("subject_id",)) | _taken_down(
+        connection, rows, "drop_id", ("subject_id",)
+    )
+
+
+def _late_letters(connection: Connection, rows: Rows) -> dict[str, str]:
+    return _taken_down(connection, rows, "dead_letter_id", ("input_id", "input_key"))
+
+
+_LATE_RULES: Mapping[str, Callable[[Connection, Rows], dict[str, str]]] = {
+    topics.PAGE_FETCHED.name: _late_pages,
+    topics.DOCUMENT_ADMITTED.name: _late_documents,
+    topics.PAIR_DRAFTED.name: _late_pairs,
+    topics.PAIR_SCORED.name: _late_scores,
+    topics.PAIR_REVIEWED.name: _late_reviews,
+    topics.RECORD_DROPPED.name: _late_drops,
+    **{topic.name: _late_letters for topic in topics.DEAD_LETTERS.values()},
+}
+
+
+def _suppressed(connection: Connection, rows: Rows, id_column: str, names: Sequence[str]) -> dict[str, str]:
+    """Ids of rows that the suppression list covers → the takedown that listed them."""
+    keys = {
+        row[id_column]: suppression_keys(row["url"], urlsplit(row["url"]).netloc, [row[name] for name in names])
+        for row in rows
+    }
+    listed: dict[tuple[str, str], str] = {}
+    for part in chunks(target for wanted in keys.values() for _, target in wanted):
+        for entry in connection.execute(SUPPRESSIONS.select().where(SUPPRESSIONS.c.target.in_(part))):
+            listed[entry.kind, entry.target] = entry.request_id
+    hits = {subject: [listed[key] for key in wanted if key in listed] for subject, wanted in keys.items()}
+    return {subject: requests[0] for subject, requests in hits.items() if requests}
+
+
+def _orphans(connection: Connection, rows: Rows, id_column: str, names: Sequence[str]) -> dict[str, str]:
+    present = _ids(connection, PAIRS, "pair_id", "pair_id", [row["pair_id"] for row in rows])
+    erased = _erased(connection, (row[name] for row in rows for name in names))
+    hits = {
+        row[id_column]: [erased[row[name]][1] for name in names if row[name] in erased]
+        for row in rows if row["pair_id"] not in present
+    }  # fmt: skip
+    return {subject: requests[0] for subject, requests in hits.items() if requests}
+
+
+def _taken_down(connection: Connection, rows: Rows, id_column: str, names: Sequence[str]) -> dict[str, str]:
+    erased = _erased(connection, (row[name] for row in rows for name in names))
+    hits = {row[id_column]: [erased[row[name]][1] for name in names if row[name] in erased] for row in rows}
+    return {subject: requests[0] for subject, requests in hits.items() if requests and requests[0]}
+
+
+def _erased(connection: Connection, subjects: Iterable[str]) -> dict[str, tuple[int, str]]:
+    found: dict[str, tuple[int, str]] = {}
+    for part in chunks(subjects):
+        for row in connection.execute(ERASURES.select().where(ERASURES.c.subject_id.in_(part))):
+            found[row.subject_id] = (row.until_time_ms, row.request_id)
+    return found
+
+
+# ── small change ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _remember(connection: Connection, subjects: Iterable[str], *, until_time_ms: int, request_id: str) -> None:
+    noted = {"until_time_ms": until_time_ms, "request_id": request_id}
+    rows = [{"subject_id": subject, **noted} for subject in sorted(set(subjects)) if subject]
+    upsert(connection, ERASURES, rows, key=("subject_id",), only_if_newer="until_time_ms")
+
+
+def _erase(connection: Connection, topic: Topic, ids: Collection[str]) -> None:
+    """Delete the rows of `ids` and queue their tombstones."""
+    table = _table_of(topic)
+    for part in chunks(ids):
+        connection.execute(table.delete().where(table.c[_id_column(table)].in_(part)))
+    bury(connection, topic, ids)
+
+
+def _table_of(topic: Topic) -> Any:
+    return next(item.table for item in tables.PROJECTIONS if item.topic == topic)
+
+
+def _id_column(table: Any) -> str:
+    return str(table.primary_key.columns[0].name)
+
+
+def _ids(connection: Connection, table: Any, wanted: str, column: str, values: Iterable[str]) -> set[str]:
+    """Values of `wanted` in the rows of `table` whose `column` is one of `values`."""
+    found: set[str] = set()
+    for part in chunks(values):
+        query = table.select().with_only_columns(table.c[wanted]).where(table.c[column].in_(part))
+        found.update(connection.execute(query).scalars())
+    return found - {""}
+
+
+def _of_stage(connection: Connection, stage: str, letters: Collection[str]) -> set[str]:
+    found: set[str] = set()
+    for part in chunks(letters):
+        query = DEAD_LETTERS.select().where(DEAD_LETTERS.c.dead_letter_id.in_(part), DEAD_LETTERS.c.stage == stage)
+        found.update(row.dead_letter_id for row in connection.execute(query))
+    return found
