@@ -8,9 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xinstruct.settings import XinstructSettings
+from xinstruct.settings import XinstructSettings, load_settings
 from xinstruct.spine import telemetry
-from xinstruct.spine.config import load
 from xinstruct.spine.errors import XinstructError
 from xinstruct.targets import TARGETS, build
 
@@ -21,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; 0 after a drain, 1 after a crash, 2 when the configuration cannot work."""
     options = _parser().parse_args(arguments)
     try:
-        settings = load(Path(options.config), XinstructSettings) if options.config else XinstructSettings()
+        settings = load_settings(Path(options.config)) if options.config else XinstructSettings()
         return serve(options.target, settings)
     except XinstructError as error:
         print(error.message, file=sys.stderr)  # noqa: T201 - the last word of a process that could not start

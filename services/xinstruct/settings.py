@@ -14,7 +14,7 @@ from xinstruct.training.config import TrainingSettings
 from xinstruct.backgen.config import BackgenSettings
 from xinstruct.curation.config import CurationSettings
 from xinstruct.scoring.config import ScoringSettings
-from xinstruct.spine.config import Settings
+from xinstruct.spine.config import Settings, load
 from xinstruct.spine.errors import Invalid
 from xinstruct.spine.process import ProcessSettings
 from xinstruct.spine.rpc import RpcSettings
@@ -63,6 +63,12 @@ class XinstructSettings(Settings):
     def home_path(self) -> Path:
         """The data folder."""
         return Path(self.home)
+
+
+def load_settings(path: Path) -> XinstructSettings:
+    """The settings in the file at `path`, its home made relative to the file's folder. Invalid names every mistake."""
+    settings = load(path, XinstructSettings)
+    return settings.model_copy(update={"home": str(path.parent / settings.home)})
 
 
 def refuse_impossible(settings: XinstructSettings, targets: list[str]) -> None:

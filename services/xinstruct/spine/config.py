@@ -14,9 +14,9 @@ from xinstruct.spine.errors import Invalid
 
 
 class Settings(BaseModel):
-    """Base of every config model: frozen, and a key that no field knows is a mistake."""
+    """Base of every config model: frozen; a key that no field knows is a mistake; a string under a field describes it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
