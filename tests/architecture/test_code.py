@@ -147,14 +147,19 @@ def test_no_test_mocks_our_code(library: str) -> None:
     assert [path for path in _test_files() if pattern.search(path.read_text(encoding="utf-8"))] == []
 
 
-def test_no_test_sleeps() -> None:
-    # tests/crash kills other processes at real moments, which it has to wait for.
+def test_no_unit_test_sleeps() -> None:
+    wrong = [place for path in _test_files() if "unit" in path.parts for place, _ in _sleeps(path)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_test_sleeps_but_in_a_loop_that_waits_for_another_process() -> None:
+    # tests/crash kills other processes at real moments, which it has to choose by the clock.
     wrong = [
-        f"{path.relative_to(ROOT)}:{node.lineno}"
+        place
         for path in _test_files()
         if "crash" not in path.parts
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and called(node) in ("time.sleep", "asyncio.sleep", "sleep")
+        for place, in_loop in _sleeps(path)
+        if not in_loop
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -171,6 +176,16 @@ def _broad_excepts(module: Module) -> Iterator[str]:
             cleans_up = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
             if not cleans_up and (caught == "everything" or re.search(r"\b(Base)?Exception\b", caught)):
                 yield f"{module.shown}:{node.lineno}: except {caught}"
+
+
+def _sleeps(path: Path) -> Iterator[tuple[str, bool]]:
+    """(place, whether it stands in a while loop) of every sleep."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.While)]
+    looped = {node for loop in loops for node in ast.walk(loop)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and called(node) in ("time.sleep", "asyncio.sleep", "sleep"):
+            yield f"{path.relative_to(ROOT)}:{node.lineno}", node in looped
 
 
 def _test_files() -> list[Path]:
