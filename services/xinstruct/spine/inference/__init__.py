@@ -36,12 +36,17 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Continue `prompt` (a plain string; chat servers get it as one user message)."""
+    """Continue `prompt` (a plain string; chat servers get it as one user message).
+
+    `subject`, here and below, is the id of the document or pair asked about: a takedown erases the answers kept for it.
+    It is no part of the question: equal requests of two subjects are one.
+    """
 
     role: str
     model: str
     prompt: str
     decoding: Decoding
+    subject: str = ""
     subject: str = ""
 
 
@@ -49,14 +54,15 @@ class Generate:
 class Classify:
     """Probabilities of `labels` as the next token after `prompt`, in one decode step, normalised over the labels.
 
-    Each label is a string whose first token identifies it; an endpoint where two labels share a first token answers
-    Invalid at start.
+    Each label is a string whose first token identifies it; where two labels share a first token the future raises
+    Invalid.
     """
 
     role: str
     model: str
     prompt: str
     labels: tuple[str, ...]
+    subject: str = ""
     subject: str = ""
 
 
@@ -103,7 +109,10 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The server's own no (too long, malformed, unknown model). An answer, which `decide` turns into a Reject."""
+    """The server's own no. An answer, which `decide` turns into a Reject; never kept in the journal.
+
+    `reason`: "too_long", "unknown_model", "malformed" or "no_label" (no label among the likeliest tokens or votes).
+    """
 
     reason: str
     detail: str = ""

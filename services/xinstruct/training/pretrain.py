@@ -1,0 +1,199 @@
+"""Makes the tiny base model: tokenizer and decoder, from plain text of other worlds, no instruction anywhere in it.
+
+    python -m xinstruct.training.pretrain --out models/tiny-base
+
+The result is an ordinary Llama folder (safetensors, tokenizer, config) that every server can load, with a MANIFEST.json
+that says how it was made. The same options on the same kind of machine give the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from xinstruct.spine.prompts import outline
+from xinstruct.training.folders import model_digest
+
+LANGUAGES = ("fi", "id", "th", "tr", "vi", "bn", "hi", "sw", "ta", "ur")
+END, PAD = "<|end|>", "<|pad|>"
+# A word with its blank, a digit, a run of signs, a break. Marks belong to letters: without them Indic words fall apart.
+WORDS = r" ?[\p{L}\p{M}\u200c\u200d]+| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]|\s"
+REPEATED_SHARE = 0.5
+"""Texts of which some lines come twice: what teaches the model to copy names it has never seen."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the weights follow from."""
+
+    languages: tuple[str, ...]
+    seed: int = 20_261_120
+    texts_per_language: int = 4_000
+    vocabulary: int = 4_096
+    hidden: int = 128
+    layers: int = 4
+    heads: int = 4
+    intermediate: int = 352
+    context_tokens_max: int = 1_024
+    block_tokens: int = 384
+    batch_blocks: int = 12
+    steps: int = 2_400
+    learning_rate_max: float = 4e-3
+    threads: int = 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the options, make the model, print one line a hundred steps."""
+    parser = argparse.ArgumentParser(prog="python -m xinstruct.training.pretrain", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when it exists")
+    parser.add_argument("--languages", default=",".join(LANGUAGES), help="comma list of BCP 47 tags")
+    for name, value in asdict(Plan(())).items():
+        if name != "languages":
+            parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    options = vars(parser.parse_args(arguments))
+    out = options.pop("out")
+    plan = Plan(**{**options, "languages": tuple(options["languages"].split(","))})
+    pretrain(plan, out)
+    return 0
+
+
+def pretrain(plan: Plan, out: Path) -> None:
+    """Write the base model of `plan` to the folder `out`."""
+    import torch
+
+    torch.set_num_threads(plan.threads)
+    torch.manual_seed(plan.seed)
+    started_s = time.monotonic()
+    texts = list(_texts(plan))
+    tokenizer = _train_tokenizer(texts, plan)
+    blocks = _blocks(texts, tokenizer, plan)
+    model = _new_model(plan, tokenizer)
+    loss = _train(model, blocks, plan)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    _write_manifest(out, plan, model, loss=loss, tokens=blocks.numel(), wall_s=time.monotonic() - started_s)
+
+
+def _texts(plan: Plan) -> Iterator[str]:
+    """Texts as the tiny prompts will show them: sometimes whole, sometimes their outline, sometimes lines twice."""
+    from xinstruct.microworld.seeds import plain_texts
+
+    draw = random.Random(plan.seed)
+    for text in plain_texts(plan.seed, plan.languages, plan.texts_per_language):
+        lines = outline(text).split("\n") if draw.random() < 0.75 else [f" {line}" for line in text.split("\n") if line]
+        if draw.random() < REPEATED_SHARE:
+            lines += draw.sample(lines, min(len(lines), draw.randint(1, 3)))
+        yield "\n".join(lines)
+
+
+def _train_tokenizer(texts: list[str], plan: Plan) -> Any:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(WORDS), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=plan.vocabulary, special_tokens=[END, PAD], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=plan.context_tokens_max,
+        clean_up_tokenization_spaces=False,
+    )
+    # One message is the prompt as it stands: chat servers and completion servers get the same tokens.
+    fast.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    return fast
+
+
+def _blocks(texts: list[str], tokenizer: Any, plan: Plan) -> Any:
+    """All texts, shuffled, with their ends, cut to equal blocks: (blocks, block_tokens)."""
+    import torch
+
+    order = list(texts)
+    random.Random(plan.seed + 1).shuffle(order)
+    ids = [token for row in tokenizer(order)["input_ids"] for token in (*row, tokenizer.eos_token_id)]
+    count = len(ids) // plan.block_tokens
+    return torch.tensor(ids[: count * plan.block_tokens]).view(count, plan.block_tokens)
+
+
+def _new_model(plan: Plan, tokenizer: Any) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=plan.hidden, intermediate_size=plan.intermediate,
+        num_hidden_layers=plan.layers, num_attention_heads=plan.heads, num_key_value_heads=plan.heads,
+        max_position_embeddings=plan.context_tokens_max, tie_word_embeddings=True, use_cache=True,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        rms_norm_eps=1e-5, initializer_range=0.02,
+    ))
+
+
+def _train(model: Any, blocks: Any, plan: Plan) -> float:
+    """AdamW with warm-up and cosine; returns the mean loss of the last hundred steps, nats a token."""
+    import torch
+
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    plain = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate_max, betas=(0.9, 0.98), fused=True)
+    order = torch.Generator().manual_seed(plan.seed)
+    last: list[float] = []
+    started_s = time.monotonic()
+    model.train()
+    for step in range(plan.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = plan.learning_rate_max * _share(step, plan.steps)
+        rows = blocks[torch.randint(len(blocks), (plan.batch_blocks,), generator=order)]
+        loss = model(input_ids=rows, labels=rows, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        last = [*last[-99:], loss.item()]
+        if step % 100 == 99:
+            rate = (step + 1) * rows.numel() / (time.monotonic() - started_s)
+            sys.stderr.write(f"step {step + 1} of {plan.steps}: loss {sum(last) / len(last):.3f}, {rate:.0f} tokens/s\n")
+    return sum(last) / len(last)
+
+
+def _share(step: int, steps: int) -> float:
+    """Share of the highest learning rate at `step`: 2 % warm-up, then half a cosine down to a twentieth."""
+    warm = max(1, steps // 50)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _write_manifest(out: Path, plan: Plan, model: Any, *, loss: float, tokens: int, wall_s: float) -> None:
+    manifest = {
+        "what": "tiny base decoder of xinstruct, pre-trained on plain microworld text of other seeds, no instructions",
+        "command": "python -m xinstruct.training.pretrain --out models/tiny-base",
+        "licence": "Apache-2.0",
+        "plan": asdict(plan),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "corpus_tokens": tokens,
+        "final_loss_nats": round(loss, 4),
+        "wall_s": round(wall_s),
+        "digest": model_digest(out),
+    }
+    (out / "MANIFEST.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    # The library asks a hub for updates otherwise.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    sys.exit(main())
