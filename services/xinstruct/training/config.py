@@ -1,0 +1,56 @@
+"""Settings of training: where base and seeds are, and the recipe of each role."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from xinstruct.spine.config import Settings
+from xinstruct.spine.errors import Invalid
+
+
+class Recipe(Settings):
+    """What the weights follow from, besides base and rows. The defaults are those of the tiny models.
+
+    For the 8B class the method's own values are: epochs 3, rows_per_batch 128, tokens_max 2048, learning_rate 1e-5,
+    weight_decay 0.1, warmup_ratio 0.03, prompt_family "chat"; for small hardware add lora_rank 16, learning_rate 1e-4.
+    """
+
+    prompt_family: Literal["tiny", "chat"] = Field("tiny", description="Template family; equal to that of the service.")
+    epochs: float = Field(2.0, gt=0, description="Passes over the rows.")
+    steps_max: int = Field(0, ge=0, description="Optimizer steps at most; 0: as many as the epochs need.")
+    rows_per_batch: int = Field(16, ge=1, description="Sequences an optimizer step.")
+    tokens_max: int = Field(512, ge=64, description="Tokens of a sequence at most; longer ones lose their middle.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak of AdamW's learning rate.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    warmup_ratio: float = Field(0.03, ge=0, le=0.5, description="Share of the steps with a rising learning rate.")
+    gradient_norm_max: float = Field(1.0, gt=0, description="Clipping of the gradient's norm.")
+    seed: int = Field(0, ge=0, description="Seed of shuffling and initialisation.")
+    threads_count: int = Field(1, ge=1, description="Threads of the job; pinned, for another count gives other weights.")
+    lora_rank: int = Field(0, ge=0, description="Rank of LoRA adapters on all linear layers; 0: full tuning.")
+    checkpoint_steps: int = Field(100, ge=1, description="Steps between two checkpoints, from which a killed job resumes.")
+    held_out_ratio: float = Field(0.05, ge=0, le=0.5, description="Share of the seed pairs kept for held-out figures.")
+
+
+class TrainingSettings(Settings):
+    """Training jobs."""
+
+    base_model: str = Field("", description="Base model of every role: a folder, a registered digest or a hub name.")
+    seeds_location: str = Field("", description="JSONL of seed pairs: instruction, response, language a line.")
+    generator: Recipe = Field(Recipe(), description="Recipe of generators.")
+    evaluator: Recipe = Field(Recipe(), description="Recipe of evaluators.")
+    models_folder: str = Field("", description="Folder of finished models; empty: models/ under home.")
+    attempts_max: int = Field(3, ge=1, description="Starts of a job that dies before it is given up.")
+    lease_s: int = Field(60, ge=5, description="Seconds after which another process may take over a job.")
+
+    def recipe_of(self, role: str, changes: str) -> str:
+        """The recipe of `role` with the JSON object `changes` over it, as canonical JSON; Invalid when it is none."""
+        base: Recipe = getattr(self, role)
+        try:
+            over: Any = json.loads(changes or "{}")
+            recipe = Recipe.model_validate(base.model_dump() | over)
+        except (ValueError, TypeError, ValidationError) as error:
+            raise Invalid(f"not a recipe: {error}") from error
+        return json.dumps(recipe.model_dump(), sort_keys=True)
