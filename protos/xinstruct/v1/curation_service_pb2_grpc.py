@@ -44,6 +44,11 @@ class CurationServiceStub:
                 request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.ListRowsRequest.SerializeToString,
                 response_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.ListRowsResponse.FromString,
                 _registered_method=True)
+        self.ListDocuments = channel.unary_unary(
+                '/xinstruct.v1.CurationService/ListDocuments',
+                request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.ListDocumentsRequest.SerializeToString,
+                response_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.ListDocumentsResponse.FromString,
+                _registered_method=True)
         self.GetStory = channel.unary_unary(
                 '/xinstruct.v1.CurationService/GetStory',
                 request_serializer=xinstruct_dot_v1_dot_curation__service__pb2.GetStoryRequest.SerializeToString,
@@ -153,6 +158,13 @@ class CurationServiceServicer:
 
     def ListRows(self, request, context):
         """Rows in the order of their ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDocuments(self, request, context):
+        """Admitted documents that are present now, drafted or not, in the order of their ids.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -306,6 +318,11 @@ def add_CurationServiceServicer_to_server(servicer, server):
                     request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.ListRowsRequest.FromString,
                     response_serializer=xinstruct_dot_v1_dot_curation__service__pb2.ListRowsResponse.SerializeToString,
             ),
+            'ListDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDocuments,
+                    request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.ListDocumentsRequest.FromString,
+                    response_serializer=xinstruct_dot_v1_dot_curation__service__pb2.ListDocumentsResponse.SerializeToString,
+            ),
             'GetStory': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStory,
                     request_deserializer=xinstruct_dot_v1_dot_curation__service__pb2.GetStoryRequest.FromString,
@@ -456,6 +473,33 @@ class CurationService:
             '/xinstruct.v1.CurationService/ListRows',
             xinstruct_dot_v1_dot_curation__service__pb2.ListRowsRequest.SerializeToString,
             xinstruct_dot_v1_dot_curation__service__pb2.ListRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/xinstruct.v1.CurationService/ListDocuments',
+            xinstruct_dot_v1_dot_curation__service__pb2.ListDocumentsRequest.SerializeToString,
+            xinstruct_dot_v1_dot_curation__service__pb2.ListDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

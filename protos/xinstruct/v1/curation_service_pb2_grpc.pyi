@@ -35,6 +35,8 @@ class CurationServiceStub:
     """One row of the catalog by pair id. NOT_FOUND when there is none."""
     ListRows: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ListRowsRequest, _curation_service_pb2.ListRowsResponse]
     """Rows in the order of their ids."""
+    ListDocuments: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ListDocumentsRequest, _curation_service_pb2.ListDocumentsResponse]
+    """Admitted documents that are present now, drafted or not, in the order of their ids."""
     GetStory: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.GetStoryRequest, _curation_service_pb2.Story]
     """The whole story of a URL, page, document or pair, kept or gone. NOT_FOUND when nothing is known of it."""
     GetFunnel: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.GetFunnelRequest, _curation_service_pb2.Funnel]
@@ -85,6 +87,8 @@ class CurationServiceAsyncStub(CurationServiceStub):
     """One row of the catalog by pair id. NOT_FOUND when there is none."""
     ListRows: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ListRowsRequest, _curation_service_pb2.ListRowsResponse]  # type: ignore[assignment]
     """Rows in the order of their ids."""
+    ListDocuments: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ListDocumentsRequest, _curation_service_pb2.ListDocumentsResponse]  # type: ignore[assignment]
+    """Admitted documents that are present now, drafted or not, in the order of their ids."""
     GetStory: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.GetStoryRequest, _curation_service_pb2.Story]  # type: ignore[assignment]
     """The whole story of a URL, page, document or pair, kept or gone. NOT_FOUND when nothing is known of it."""
     GetFunnel: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.GetFunnelRequest, _curation_service_pb2.Funnel]  # type: ignore[assignment]
@@ -144,6 +148,14 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_curation_service_pb2.ListRowsResponse, _abc.Awaitable[_curation_service_pb2.ListRowsResponse]]:
         """Rows in the order of their ids."""
+
+    @_abc_1.abstractmethod
+    def ListDocuments(
+        self,
+        request: _curation_service_pb2.ListDocumentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_service_pb2.ListDocumentsResponse, _abc.Awaitable[_curation_service_pb2.ListDocumentsResponse]]:
+        """Admitted documents that are present now, drafted or not, in the order of their ids."""
 
     @_abc_1.abstractmethod
     def GetStory(

@@ -72,6 +72,10 @@ class Process:
         """Block until stop() was called or something crashed."""
         self._stopping.wait()
 
+    def wait_stopped(self, wait_s: float) -> bool:
+        """As wait, for at most `wait_s`; whether the process is to stop."""
+        return self._stopping.wait(wait_s)
+
     def request_stop(self) -> None:
         """Make wait() return; safe in a signal handler."""
         self._stopping.set()
