@@ -68,6 +68,16 @@ def upsert(
     connection.execute(statement, list(rows))
 
 
+def insert_new(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, key: Sequence[str]
+) -> None:
+    """Insert those of `rows` whose `key` columns are not there yet; what is there stays as it is."""
+    if rows:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        statement = dialect.insert(table).on_conflict_do_nothing(index_elements=list(key))
+        connection.execute(statement, list(rows))
+
+
 def create_schema(engine: sa.Engine) -> None:
     """Bring an empty or older database to the schema of this version (alembic upgrade head)."""
     from xinstruct.spine.migrations import upgrade

@@ -47,7 +47,6 @@ class Generate:
     prompt: str
     decoding: Decoding
     subject: str = ""
-    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,6 @@ class Classify:
     model: str
     prompt: str
     labels: tuple[str, ...]
-    subject: str = ""
     subject: str = ""
 
 

@@ -17,6 +17,7 @@ from xinstruct.spine.inference import (
     Classify,
     Embedded,
     Features,
+    FinishReason,
     Generate,
     Generated,
     Inference,
@@ -60,9 +61,10 @@ def scripted_answer(request: Request) -> Answer:
     """The default script: a deterministic answer of the right type that depends on the whole request."""
     number = int(request_digest(request).removeprefix("sha256:")[:8], 16)
     if isinstance(request, Generate):
-        words = f"Scripted answer {number}.".split()[: request.decoding.tokens_max]
-        finish = "stop" if len(words) == 3 else "length"
-        return Generated(" ".join(words), finish, -0.001 * (number % 1000), len(request.prompt.split()), len(words))
+        words = f"Scripted answer {number}.".split()
+        kept = words[: request.decoding.tokens_max]
+        finish: FinishReason = "stop" if kept == words else "length"
+        return Generated(" ".join(kept), finish, -0.001 * (number % 1000), len(request.prompt.split()), len(kept))
     if isinstance(request, Classify):
         return _scripted_label(request)
     return Embedded(embedding(request.text))

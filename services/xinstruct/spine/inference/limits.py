@@ -1,0 +1,87 @@
+"""How many calls may be in flight, and what to do when one fails: pure rules, no clock, no I/O.
+
+In-flight calls follow AIMD: one more a full round of good answers, half after "too many requests" or a jump in latency,
+between 1 and a ceiling. A 429 never consumes an attempt: it says "later", not "failed".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import Enum
+
+LATENCY_JUMP_RATIO = 3.0
+BACKOFF_FIRST_S = 0.25
+BACKOFF_MAX_S = 30.0
+
+
+class Verdict(Enum):
+    """What became of one attempt."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    OVERLOADED = "overloaded"
+    FAILED = "failed"
+    FORBIDDEN = "forbidden"
+
+
+def verdict_of(status: int) -> Verdict:
+    """HTTP status → verdict. 429 and 503 with a queue in front are "later"; other 5xx and 408 are failures."""
+    if status < 300:
+        return Verdict.ANSWERED
+    if status == 429:
+        return Verdict.OVERLOADED
+    if status in (401, 403):
+        return Verdict.FORBIDDEN
+    if status in (408, 409) or status >= 500:
+        return Verdict.FAILED
+    return Verdict.REFUSED
+
+
+@dataclass
+class InFlightLimit:
+    """The adaptive ceiling on calls in flight. Used by one thread."""
+
+    calls_max: int
+    calls: float = 4.0
+    _latency_s: float = field(default=0.0, repr=False)
+    _cut_until: int = field(default=0, repr=False)
+    _answers: int = field(default=0, repr=False)
+
+    def allowed(self) -> int:
+        """Calls that may be in flight now: 1 to calls_max."""
+        return max(1, min(self.calls_max, int(self.calls)))
+
+    def answered(self, latency_s: float) -> None:
+        """Learn from a good answer."""
+        self._answers += 1
+        usual_s = self._latency_s or latency_s
+        if latency_s > LATENCY_JUMP_RATIO * usual_s:
+            self._cut()
+        else:
+            self.calls = min(float(self.calls_max), self.calls + 1.0 / max(1.0, self.calls))
+        self._latency_s = 0.95 * usual_s + 0.05 * latency_s
+
+    def overloaded(self) -> None:
+        """Learn from a 429."""
+        self._cut()
+
+    def _cut(self) -> None:
+        # One burst of refusals is one message: halve once for all calls that were in flight when it came.
+        if self._answers >= self._cut_until:
+            self.calls = max(1.0, self.calls / 2)
+            self._cut_until = self._answers + self.allowed()
+
+
+def backoff_s(name: str, attempt: int) -> float:
+    """Seconds before attempt `attempt` + 1 (from 1): doubling, with a spread by `name` that never changes."""
+    spread = 0.5 + hashlib.blake2b(f"{name} {attempt}".encode(), digest_size=1).digest()[0] / 255
+    return float(min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(attempt - 1, 20)) * spread)
+
+
+def retry_after_s(header: str | None) -> float | None:
+    """Seconds of a Retry-After header, 0 to 3600; None for a date or anything else (then the backoff counts)."""
+    try:
+        return min(3_600.0, max(0.0, float(header or "")))
+    except ValueError:
+        return None

@@ -1,0 +1,392 @@
+"""Models in this process: transformers on one worker thread, batched, and batch-invariant.
+
+Every batch has a fixed shape: rows filled up to `batch_rows`, lengths padded up to a step. So an answer depends on its
+request alone, bit for bit, whatever company it had. Not covered: another machine, thread count or library version.
+Weights are safetensors only; code that comes with a model is never run.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xinstruct.spine.errors import Invalid, NotFound, Unavailable, XinstructError
+from xinstruct.spine.inference import (
+    Answer,
+    Classified,
+    Classify,
+    Embedded,
+    Features,
+    Generate,
+    Generated,
+    Inference,
+    Refused,
+    Request,
+    request_digest,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+LENGTH_STEP_TOKENS = 64
+"""Prompts are padded to a multiple of this; longer ones than 16 steps to a power of two."""
+LOOK_AHEAD_BATCHES = 4
+"""How far behind the oldest request company of its length is looked for."""
+
+Resolve = Callable[[str, str], Path]
+"""(role, model digest) → folder; NotFound when there is no such model."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    request: Request
+    future: Future[Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    model: Any
+    tokenizer: Any
+    context_tokens_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A task with its prompt as tokens."""
+
+    task: _Task
+    tokens: tuple[int, ...]
+
+
+class LocalInference(Inference):
+    """Models of this process by role and digest; at most `models_max` stay loaded."""
+
+    def __init__(
+        self, resolve: Resolve, *, batch_rows: int = 16, threads_count: int = 1, models_max: int = 3
+    ) -> None:
+        self._resolve = resolve
+        self._batch_rows = batch_rows
+        self._threads_count = threads_count
+        self._models_max = models_max
+        self._models: OrderedDict[Path, _Loaded] = OrderedDict()
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._waiting: list[_Task] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="local-inference", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: Request) -> Future[Answer]:
+        """See Inference."""
+        future: Future[Answer] = Future()
+        with self._lock:
+            if self._closed:
+                future.set_exception(Unavailable("the endpoint is closed"))
+            else:
+                self._tasks.put(_Task(request, future))
+        return future
+
+    def probe(self) -> Features:
+        """See Inference. Unavailable when the libraries are not installed."""
+        try:
+            import torch  # noqa: F401
+            import transformers  # noqa: F401
+        except ImportError as error:
+            hint = f"{error.name} is not installed: install the [model] extra, or use kind: openai"
+            raise Unavailable(hint) from error
+        return Features(log_probabilities=True, label_probabilities=True, embeddings=True, model="local")
+
+    def close(self) -> None:
+        """See Inference."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._tasks.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        """The thread: the oldest request and all of its kind that wait, as one batch, again and again."""
+        open_ = True
+        while open_ or self._waiting:
+            if open_ and not self._receive():
+                open_ = False
+                for task in self._waiting:
+                    _fail(task.future, Unavailable("the endpoint was closed before it answered"))
+                self._waiting = []
+            if self._waiting:
+                self._answer_oldest()
+
+    def _receive(self) -> bool:
+        """Take what was submitted, waiting only when there is nothing to do; False when closed."""
+        while not self._waiting or not self._tasks.empty():
+            task = self._tasks.get()
+            if task is None:
+                return False
+            self._waiting.append(task)
+        return True
+
+    def _answer_oldest(self) -> None:
+        first = self._waiting[0].request
+        kind = _kind(first)
+        alike = (task for task in self._waiting if _kind(task.request) == kind)
+        same = list(islice(alike, LOOK_AHEAD_BATCHES * self._batch_rows))
+        try:
+            loaded = self._load(first)
+            rows = [row for task in same if (row := _row(task, loaded)) is not None]
+            batch = _batch_of(rows, self._batch_rows)
+            done = [row.task for row in batch] + [task for task in same if task.future.done()]
+            self._run(first, loaded, batch)
+        except NotFound as error:
+            done = same
+            for task in same:
+                _succeed(task.future, Refused("unknown_model", error.message))
+        except XinstructError as error:
+            done = same
+            for task in same:
+                _fail(task.future, error)
+        finished = {id(task) for task in done}
+        self._waiting = [task for task in self._waiting if id(task) not in finished]
+
+    def _run(self, first: Request, loaded: _Loaded, batch: Sequence[_Row]) -> None:
+        if not batch:
+            return
+        shaped = [row.tokens for row in batch]
+        if isinstance(first, Generate):
+            requests = [row.task.request for row in batch]
+            answers: list[Answer] = list(_generate(loaded, requests, shaped, self._batch_rows))
+        elif isinstance(first, Classify):
+            answers = list(_classify(loaded, first.labels, shaped, self._batch_rows))
+        else:
+            answers = list(_embed(loaded, shaped, self._batch_rows))
+        for row, answer in zip(batch, answers, strict=True):
+            _succeed(row.task.future, answer)
+
+    def _load(self, request: Request) -> _Loaded:
+        folder = self._resolve(request.role, request.model)
+        if folder in self._models:
+            self._models.move_to_end(folder)
+            return self._models[folder]
+        while len(self._models) >= self._models_max:
+            self._models.popitem(last=False)
+        self._models[folder] = _load_folder(folder, self._threads_count)
+        return self._models[folder]
+
+
+def _kind(request: Request) -> tuple[object, ...]:
+    """Requests of equal kind may share a batch."""
+    if isinstance(request, Generate):
+        return ("generate", request.role, request.model, request.decoding.tokens_max)
+    if isinstance(request, Classify):
+        return ("classify", request.role, request.model, request.labels)
+    return ("embed", request.role, request.model)
+
+
+def _row(task: _Task, loaded: _Loaded) -> _Row | None:
+    """The task as tokens; None when it was refused instead."""
+    request = task.request
+    tokens = _prompt_tokens(loaded.tokenizer, request)
+    room = loaded.context_tokens_max - (request.decoding.tokens_max if isinstance(request, Generate) else 0)
+    if len(tokens) > room:
+        _succeed(task.future, Refused("too_long", f"{len(tokens)} prompt tokens, {max(0, room)} fit"))
+        return None
+    if not tokens:
+        _succeed(task.future, Refused("malformed", "an empty prompt"))
+        return None
+    return _Row(task, tokens)
+
+
+def _prompt_tokens(tokenizer: Any, request: Request) -> tuple[int, ...]:
+    text = request.prompt if isinstance(request, Generate | Classify) else request.text
+    if getattr(tokenizer, "chat_template", None) and not hasattr(request, "text"):
+        message = [{"role": "user", "content": text}]
+        return tuple(tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=True)["input_ids"])
+    return tuple(tokenizer(text)["input_ids"])
+
+
+def _batch_of(rows: Sequence[_Row], rows_max: int) -> list[_Row]:
+    """The oldest row and those of its padded length, oldest first."""
+    if not rows:
+        return []
+    length = _padded(len(rows[0].tokens))
+    return [row for row in rows if _padded(len(row.tokens)) == length][:rows_max]
+
+
+def _padded(count: int) -> int:
+    """The length that `count` tokens are padded to."""
+    steps = math.ceil(count / LENGTH_STEP_TOKENS)
+    return LENGTH_STEP_TOKENS * (steps if steps <= 16 else 2 ** math.ceil(math.log2(steps)))
+
+
+def _load_folder(folder: Path, threads_count: int) -> _Loaded:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(threads_count)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError) as error:
+        raise NotFound(f"{folder.name} holds no model that can be loaded: {str(error)[:200]}") from error
+    model.eval()
+    return _Loaded(model, tokenizer, int(model.config.max_position_embeddings))
+
+
+def _shape(loaded: _Loaded, rows: Sequence[tuple[int, ...]], batch_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token and mask tensors of the fixed shape, padded on the left, filled up with copies of the first row."""
+    import torch
+
+    length = _padded(len(rows[0]))
+    filler = loaded.tokenizer.pad_token_id if loaded.tokenizer.pad_token_id is not None else 0
+    filled = [*rows, *[rows[0]] * (batch_rows - len(rows))]
+    ids = torch.tensor([[filler] * (length - len(row)) + list(row) for row in filled])
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in filled])
+    return ids, mask
+
+
+def _generate(
+    loaded: _Loaded, requests: Sequence[Any], rows: Sequence[tuple[int, ...]], batch_rows: int
+) -> list[Generated]:
+    import torch
+
+    ids, mask = _shape(loaded, rows, batch_rows)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    ends = _end_tokens(loaded)
+    writers = [_Writer(request, loaded.tokenizer, ends) for request in requests]
+    cache = None
+    with torch.inference_mode():
+        for _ in range(requests[0].decoding.tokens_max):
+            step = loaded.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+                logits_to_keep=1,
+            )
+            cache = step.past_key_values
+            scores = torch.log_softmax(step.logits[:, -1].float(), dim=-1)
+            tokens = [writer.next(scores[index]) for index, writer in enumerate(writers)]
+            if all(writer.finish for writer in writers):
+                break
+            ids = torch.tensor([*tokens, *[tokens[0]] * (batch_rows - len(tokens))])[:, None]
+            mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+            positions = positions[:, -1:] + 1
+    return [writer.answer(len(row)) for writer, row in zip(writers, rows, strict=True)]
+
+
+class _Writer:
+    """One row's answer while it grows."""
+
+    def __init__(self, request: Generate, tokenizer: Any, ends: frozenset[int]) -> None:
+        import torch
+
+        self._decoding = request.decoding
+        self._tokenizer = tokenizer
+        self._ends = ends
+        self._tokens: list[int] = []
+        self._log_probabilities: list[float] = []
+        self.finish = ""
+        # A stream of its own for each row: a sampled answer does not depend on the rows beside it either.
+        self._draw = torch.Generator().manual_seed(int(request_digest(request)[7:22], 16))
+
+    def next(self, scores: torch.Tensor) -> int:
+        """Choose and note the next token; a finished row goes on for the shape's sake, unnoted."""
+        token = int(scores.argmax()) if self._decoding.temperature == 0 else self._sample(scores)
+        if self.finish:
+            return token
+        self._log_probabilities.append(float(scores[token]))
+        if token in self._ends:
+            self.finish = "stop"
+        else:
+            self._tokens.append(token)
+            if self._stopped_at() is not None:
+                self.finish = "stop"
+        return token
+
+    def answer(self, prompt_tokens: int) -> Generated:
+        text = self._tokenizer.decode(self._tokens, skip_special_tokens=True)
+        stop = self._stopped_at()
+        text = text if stop is None else text[:stop]
+        mean = sum(self._log_probabilities) / max(1, len(self._log_probabilities))
+        finish = "stop" if self.finish else "length"
+        return Generated(text.strip(), finish, min(0.0, mean), prompt_tokens, len(self._tokens))  # type: ignore[arg-type]
+
+    def _stopped_at(self) -> int | None:
+        if not self._decoding.stop:
+            return None
+        text = self._tokenizer.decode(self._tokens, skip_special_tokens=True)
+        places = [place for stop in self._decoding.stop if (place := text.find(stop)) >= 0]
+        return min(places, default=None)
+
+    def _sample(self, scores: torch.Tensor) -> int:
+        import torch
+
+        shares = torch.softmax(scores / self._decoding.temperature, dim=-1)
+        ordered, order = shares.sort(descending=True, stable=True)
+        kept = ordered.cumsum(0) - ordered < self._decoding.top_p
+        return int(order[torch.multinomial(ordered * kept, 1, generator=self._draw)])
+
+
+def _classify(
+    loaded: _Loaded, labels: Sequence[str], rows: Sequence[tuple[int, ...]], batch_rows: int
+) -> list[Classified]:
+    import torch
+
+    firsts = _label_tokens(loaded.tokenizer, labels)
+    ids, mask = _shape(loaded, rows, batch_rows)
+    with torch.inference_mode():
+        logits = loaded.model(
+            input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), use_cache=False,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        shares = torch.softmax(logits[: len(rows), firsts].double(), dim=-1)
+    return [Classified(tuple(row)) for row in shares.tolist()]
+
+
+def _label_tokens(tokenizer: Any, labels: Sequence[str]) -> list[int]:
+    """First token of each label as it would follow the prompt; Invalid when two are the same."""
+    firsts = [tokenizer(label, add_special_tokens=False)["input_ids"][0] for label in labels]
+    if len(set(firsts)) < len(firsts):
+        raise Invalid(f"labels {tuple(labels)} share a first token of this model; choose labels that start differently")
+    return firsts
+
+
+def _embed(loaded: _Loaded, rows: Sequence[tuple[int, ...]], batch_rows: int) -> list[Embedded]:
+    import torch
+
+    ids, mask = _shape(loaded, rows, batch_rows)
+    with torch.inference_mode():
+        hidden = loaded.model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), use_cache=False
+        ).last_hidden_state.float()
+        weights = mask[:, :, None].float()
+        means = (hidden * weights).sum(1) / weights.sum(1)
+        units = torch.nn.functional.normalize(means, dim=-1)
+    return [Embedded(tuple(row)) for row in units[: len(rows)].tolist()]
+
+
+def _end_tokens(loaded: _Loaded) -> frozenset[int]:
+    configured = loaded.model.generation_config.eos_token_id
+    ends = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in (*ends, loaded.tokenizer.eos_token_id) if token is not None)
+
+
+def _succeed(future: Future[Answer], answer: Answer) -> None:
+    try:
+        future.set_result(answer)
+    except InvalidStateError:
+        return  # cancelled by the caller
+
+
+def _fail(future: Future[Answer], error: BaseException) -> None:
+    try:
+        future.set_exception(error)
+    except InvalidStateError:
+        return  # cancelled by the caller
