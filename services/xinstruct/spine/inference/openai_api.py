@@ -1,0 +1,303 @@
+"""Any server with the OpenAI routes (vLLM, `transformers serve`, a hosted one), asked from one asyncio thread.
+
+What the server offers is probed before the first question and never assumed. Where it gives no log-probabilities,
+labels are a vote of `votes_count` sampled answers, marked as such in the answer; with votes_count 0 they are refused
+with a sentence that says what to change. Not covered: a server that bills an answer which never reached us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import Future, InvalidStateError
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import aiohttp
+
+from xinstruct.spine.errors import Invalid, Unavailable, XinstructError
+from xinstruct.spine.inference import (
+    Answer,
+    Classified,
+    Classify,
+    Embed,
+    Embedded,
+    Features,
+    Generate,
+    Inference,
+    Refused,
+    Request,
+    request_digest,
+)
+from xinstruct.spine.inference.limits import InFlightLimit, Verdict, backoff_s, retry_after_s, verdict_of
+from xinstruct.spine.inference.openai_schema import (
+    Dialect,
+    dialects,
+    embedding_of,
+    generated_of,
+    generation_body,
+    has_log_probabilities,
+    label_body,
+    label_probabilities,
+    path_of,
+    refusal_of,
+    vote_body,
+    vote_of,
+)
+
+ENDPOINT_PREFIX = "endpoint:"
+"""A model that only its server holds is registered as "endpoint:<name on the server>"."""
+CONNECT_S = 10.0
+BODY_BYTES_MAX = 16 * 1024 * 1024
+OVERLOADS_MAX = 200
+"""429s in a row for one request before it is handed back as Unavailable: hours, with the growing waits between."""
+
+
+class OpenAIInference(Inference):
+    """One server. `url` with or without /v1; `model` is its name there, empty: the one asked for, or the first listed."""
+
+    def __init__(
+        self, url: str, *, model: str = "", api: Literal["chat", "completions"] = "chat", api_key: str = "",
+        calls_max: int = 64, deadline_s: float = 300.0, attempts_max: int = 4, votes_count: int = 0,
+    ) -> None:
+        self._url = url.rstrip("/").removesuffix("/v1") + "/v1"
+        self._model = model
+        self._api: Literal["chat", "completions"] = api
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._limit = InFlightLimit(calls_max)
+        self._deadline_s = deadline_s
+        self._attempts_max = attempts_max
+        self._votes_count = votes_count
+        self._in_flight = 0
+        self._dialect: Dialect | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="openai-inference", daemon=True)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
+
+    def submit(self, request: Request) -> Future[Answer]:
+        """See Inference."""
+        return self._start(self._answer(request))
+
+    def probe(self) -> Features:
+        """See Inference. Invalid, with what to change, when the server answers but can not be used."""
+        dialect, embeddings = self._start(self._probe()).result()
+        return Features(
+            log_probabilities=dialect.log_probabilities,
+            label_probabilities=dialect.log_probabilities or self._votes_count > 0,
+            embeddings=embeddings,
+            model=dialect.model,
+        )
+
+    def close(self) -> None:
+        """See Inference."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(self._abandon(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run `work` on the loop's thread; its future raises one of the five errors, never a cancellation."""
+        future: Future[Any] = Future()
+
+        async def run() -> None:
+            try:
+                _settle(future, await work, None)
+            except XinstructError as error:
+                _settle(future, None, error)
+            except asyncio.CancelledError:
+                _settle(future, None, Unavailable("the endpoint was closed before it answered"))
+
+        with self._lock:
+            if self._closed:
+                work.close()
+                future.set_exception(Unavailable("the endpoint is closed"))
+            else:
+                asyncio.run_coroutine_threadsafe(run(), self._loop)
+        return future
+
+    async def _open(self) -> None:
+        # No total time: an answer may take long in the server's queue, and that is no failure. Silence is.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self._deadline_s)
+        self._session = aiohttp.ClientSession(
+            timeout=timeout, headers=self._headers, connector=aiohttp.TCPConnector(limit=0)
+        )
+        self._room = asyncio.Condition()
+        self._probing = asyncio.Lock()
+
+    async def _abandon(self) -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._session.close()
+
+    async def _answer(self, request: Request) -> Answer:
+        dialect = await self._known_dialect()
+        model = self._model_of(request, dialect)
+        name = request_digest(request)
+        if isinstance(request, Generate):
+            body = generation_body(dialect, model, request.prompt, request.decoding)
+            reply = await self._post(path_of(dialect), body, name)
+            return reply if isinstance(reply, Refused) else generated_of(dialect, reply)
+        if isinstance(request, Embed):
+            reply = await self._post("/embeddings", {"model": model, "input": request.text}, name)
+            return reply if isinstance(reply, Refused) else Embedded(embedding_of(reply))
+        _check_labels(request)
+        if dialect.log_probabilities:
+            reply = await self._post(path_of(dialect), label_body(dialect, model, request.prompt), name)
+            return reply if isinstance(reply, Refused) else label_probabilities(dialect, reply, request.labels)
+        return await self._vote(dialect, model, request)
+
+    async def _vote(self, dialect: Dialect, model: str, request: Classify) -> Answer:
+        """Shares of the sampled answers; a sample that names no label counts for none."""
+        if self._votes_count == 0:
+            raise Invalid(NO_LOG_PROBABILITIES.format(url=self._url))
+        name = request_digest(request)
+        bodies = [vote_body(dialect, model, request.prompt, seed) for seed in range(self._votes_count)]
+        replies = await asyncio.gather(
+            *(self._post(path_of(dialect), body, f"{name} {seed}") for seed, body in enumerate(bodies))
+        )
+        refusals = [reply for reply in replies if isinstance(reply, Refused)]
+        if refusals:
+            return refusals[0]
+        votes = [vote_of(dialect, reply, request.labels) for reply in replies if not isinstance(reply, Refused)]
+        counts = [votes.count(index) for index in range(len(request.labels))]
+        if sum(counts) == 0:
+            return Refused("no_label", f"none of {self._votes_count} sampled answers names a label")
+        return Classified(tuple(count / sum(counts) for count in counts), votes_count=self._votes_count)
+
+    def _model_of(self, request: Request, dialect: Dialect) -> str:
+        asked = request.model.removeprefix(ENDPOINT_PREFIX) if request.model.startswith(ENDPOINT_PREFIX) else ""
+        return self._model or asked or dialect.model
+
+    async def _known_dialect(self) -> Dialect:
+        async with self._probing:
+            if self._dialect is None:
+                self._dialect = await self._find_dialect()
+        return self._dialect
+
+    async def _probe(self) -> tuple[Dialect, bool]:
+        async with self._probing:
+            self._dialect = dialect = await self._find_dialect()
+        reply = await self._post("/embeddings", {"model": dialect.model, "input": "probe"}, "probe embeddings")
+        return dialect, not isinstance(reply, Refused)
+
+    async def _find_dialect(self) -> Dialect:
+        """The richest dialect that the server accepts; Invalid when it accepts none."""
+        model = self._model or await self._first_model()
+        refusal = Refused("malformed", "no dialect tried")
+        for dialect in dialects(self._api, model):
+            reply = await self._post(path_of(dialect), label_body(dialect, model, "Say yes."), "probe")
+            if isinstance(reply, Refused):
+                refusal = reply
+            elif dialect.log_probabilities and not has_log_probabilities(dialect, reply):
+                continue
+            else:
+                return dialect
+        raise Invalid(
+            f"{self._url} answers, but refuses a one-token request to model {model!r} on its {self._api} route "
+            f"({refusal.detail}): check `model`, or set `api` to the other one of chat and completions"
+        )
+
+    async def _first_model(self) -> str:
+        """The first model that the server lists; "" when it lists none (some servers do not)."""
+        verdict, reply, _ = await self._call("GET", "/models", None)
+        if verdict is Verdict.FAILED:
+            raise Unavailable(f"{self._url} does not answer", retry_after_s=1.0)
+        listed = reply.get("data") if isinstance(reply, dict) else None
+        return str(listed[0].get("id", "")) if isinstance(listed, list) and listed else ""
+
+    async def _post(self, path: str, body: dict[str, Any], name: str) -> dict[str, Any] | Refused:
+        """The server's answer, after as many tries as it takes. Unavailable when it stays away."""
+        failures = overloads = 0
+        while True:
+            async with self._slot():
+                started_s = self._loop.time()
+                verdict, reply, wait = await self._call("POST", path, body)
+                self._learn(verdict, self._loop.time() - started_s)
+            if verdict is Verdict.ANSWERED:
+                return reply
+            if verdict is Verdict.REFUSED:
+                return refusal_of(reply)
+            if verdict is Verdict.FORBIDDEN:
+                raise Unavailable(f"{self._url} refuses our key: check api_key_env or api_key_file", retry_after_s=30.0)
+            failures += verdict is Verdict.FAILED
+            overloads += verdict is Verdict.OVERLOADED
+            if failures >= self._attempts_max or overloads >= OVERLOADS_MAX:
+                raise Unavailable(f"{self._url} does not answer ({failures} failures)", retry_after_s=wait or 1.0)
+            await asyncio.sleep(wait if wait is not None else backoff_s(name, failures + overloads))
+
+    def _learn(self, verdict: Verdict, latency_s: float) -> None:
+        if verdict is Verdict.ANSWERED:
+            self._limit.answered(latency_s)
+        elif verdict is Verdict.OVERLOADED:
+            self._limit.overloaded()
+
+    async def _call(self, method: str, path: str, body: Any) -> tuple[Verdict, dict[str, Any], float | None]:
+        """One HTTP exchange: verdict, JSON body ({} when there is none), seconds of Retry-After."""
+        try:
+            async with self._session.request(method, self._url + path, json=body) as response:
+                raw = await _body(response)
+                wait = retry_after_s(response.headers.get("Retry-After"))
+                return verdict_of(response.status), raw, wait
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return Verdict.FAILED, {}, None
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """A place among the calls in flight; how many there are is learned."""
+        async with self._room:
+            await self._room.wait_for(lambda: self._in_flight < self._limit.allowed())
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            async with self._room:
+                self._in_flight -= 1
+                self._room.notify_all()
+
+
+NO_LOG_PROBABILITIES = (
+    "{url} gives no log-probabilities, which the evaluator is read by: use a server that does (vLLM), or set "
+    "votes_count to 5 or more to accept a vote of sampled answers, marked as such in every record"
+)
+
+
+async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    raw = b""
+    async for chunk in response.content.iter_chunked(64 * 1024):
+        raw += chunk
+        if len(raw) > BODY_BYTES_MAX:
+            raise aiohttp.ClientPayloadError(f"an answer of more than {BODY_BYTES_MAX} bytes")
+    try:
+        parsed = json.loads(raw or b"{}")
+    except ValueError as error:
+        if response.status < 300:
+            raise aiohttp.ClientPayloadError("an answer that is no JSON") from error
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _check_labels(request: Classify) -> None:
+    firsts = {label.strip().casefold()[:1] for label in request.labels}
+    if len(firsts) < len(request.labels):
+        raise Invalid(f"labels {request.labels} share a first token; choose labels that start differently")
+
+
+def _settle(future: Future[Any], answer: Any, error: BaseException | None) -> None:
+    try:
+        if error is None:
+            future.set_result(answer)
+        else:
+            future.set_exception(error)
+    except InvalidStateError:
+        return  # cancelled by the caller
