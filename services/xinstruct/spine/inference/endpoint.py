@@ -33,7 +33,7 @@ class RoleSettings(Settings):
     api: Literal["chat", "completions"] = Field("chat", description="openai: which route is asked.")
     api_key_env: str = Field("", description="openai: environment variable that holds the key; empty: none.")
     api_key_file: str = Field("", description="openai: mounted file that holds the key; empty: none.")
-    in_flight_max: int = Field(64, ge=1, le=4096, description="openai: calls at once at most; how many are used adapts.")
+    in_flight_max: int = Field(64, ge=1, le=4096, description="openai: calls at once at most; the number adapts.")
     deadline_s: float = Field(300.0, gt=0, description="openai: seconds of silence after which a call has failed.")
     attempts_max: int = Field(4, ge=1, le=20, description="openai: failed tries of one call before the stage waits.")
     votes_count: int = Field(
@@ -48,7 +48,7 @@ class InferenceSettings(Settings):
     generator: RoleSettings = Field(RoleSettings(), description="Writes instructions.")
     evaluator: RoleSettings = Field(RoleSettings(), description="Labels pairs.")
     encoder: RoleSettings = Field(RoleSettings(kind="ngram"), description="Embeds instructions for diversification.")
-    local_batch_rows: int = Field(16, ge=1, le=512, description="local: rows of every batch; changes a score's last bits.")
+    local_batch_rows: int = Field(16, ge=1, le=512, description="local: rows a batch; changes a score's last bits.")
     local_threads_count: int = Field(1, ge=1, le=256, description="local: threads; changes a score's last bits.")
     local_models_max: int = Field(3, ge=1, le=32, description="local: models loaded at once.")
 

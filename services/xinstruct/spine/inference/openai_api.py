@@ -56,7 +56,7 @@ OVERLOADS_MAX = 200
 
 
 class OpenAIInference(Inference):
-    """One server. `url` with or without /v1; `model` is its name there, empty: the one asked for, or the first listed."""
+    """One server. `url` with or without /v1; `model`: its name there, empty for the one asked for or listed first."""
 
     def __init__(
         self, url: str, *, model: str = "", api: Literal["chat", "completions"] = "chat", api_key: str = "",
