@@ -1,0 +1,309 @@
+"""The frontier in SQL: which URLs there are, which are due, who fetches which host, and what is still to be appended.
+
+Every change of a page's row and the record that it causes go into one transaction; the outbox loop appends the record
+to the log at least once afterwards. Two processes never fetch one host at a time: a host is leased.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from xinstruct.crawler.domain import host_of, page_id_of
+from xinstruct.crawler.robots import HostRules
+from xinstruct.crawler.settle import Page, Settlement, Source
+from xinstruct.crawler.tables import (
+    BODIES,
+    CLAIMS,
+    COUNTERS,
+    HOSTS,
+    NEVER_MS,
+    OUTBOX,
+    PAGES,
+    SOURCES,
+    SUPPRESSIONS,
+)
+from xinstruct.spine import topics
+from xinstruct.spine.messages import FetchedPage, Payload
+from xinstruct.spine.record import Record
+from xinstruct.spine.sql import upsert
+
+ACTIVE, PAUSED, REMOVED = "active", "paused", "removed"
+REDIRECT_CHAIN_MAX = 20
+VALUES_MAX = 1_000
+_PAGE_FIELDS = tuple(item.name for item in fields(Page))
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """A host's row. rules: None before robots.txt was read. rules_until_ms: when they are to be read again."""
+
+    rules: HostRules | None
+    rules_until_ms: int
+    next_time_ms: int
+
+
+def due_pages(connection: sa.Connection, now_ms: int, *, without: Iterable[str], pages_max: int) -> list[Page]:
+    """At most `pages_max` URLs of active sources that are due and not on a host of `without`, longest due first."""
+    query = (
+        sa.select(*(PAGES.c[name] for name in _PAGE_FIELDS))
+        .join(SOURCES, SOURCES.c.source_id == PAGES.c.source_id)
+        .where(SOURCES.c.state == ACTIVE, PAGES.c.due_time_ms >= 0, PAGES.c.due_time_ms <= now_ms)
+        .order_by(PAGES.c.due_time_ms, PAGES.c.url).limit(pages_max)
+    )
+    hosts = list(without)
+    if hosts:
+        query = query.where(PAGES.c.host.not_in(hosts))
+    return [Page(**row) for row in connection.execute(query).mappings()]
+
+
+def has_work(connection: sa.Connection, now_ms: int, *, retry_until_ms: int) -> bool:
+    """Whether a URL of an active source is due now, or to be retried until then; hosts that asked for more time aside."""
+    patient = connection.execute(sa.select(HOSTS.c.host).where(HOSTS.c.next_time_ms > retry_until_ms)).scalars()
+    query = (
+        sa.select(PAGES.c.url).join(SOURCES, SOURCES.c.source_id == PAGES.c.source_id)
+        .where(SOURCES.c.state == ACTIVE, PAGES.c.due_time_ms >= 0, PAGES.c.host.not_in(list(patient)))
+        .where(sa.or_(
+            PAGES.c.due_time_ms <= now_ms,
+            sa.and_(PAGES.c.attempts > 0, PAGES.c.due_time_ms <= retry_until_ms),
+        ))
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
+
+
+def settle_all(connection: sa.Connection, settled: Sequence[tuple[Page, Settlement]], *, now_ms: int) -> None:
+    """Write visits' settlements: pages, records to append, links found, counts. A page that another process settled in
+    the meantime is left as it is."""
+    for before, settlement in settled:
+        changed = connection.execute(
+            PAGES.update()
+            .where(PAGES.c.url == before.url, PAGES.c.fetch_number == before.fetch_number)
+            .values(**asdict(settlement.page))
+        )
+        if changed.rowcount != 1:
+            continue
+        append_later(connection, settlement)
+        if settlement.counted:
+            known = add_pages(connection, settlement)
+            count(connection, before.source_id, settlement, known=known, now_ms=now_ms)
+
+
+def append_later(connection: sa.Connection, settlement: Settlement) -> None:
+    """Queue the settlement's record and takedown for the log, and remember its body for expiry."""
+    if settlement.record is not None:
+        enqueue(connection, [settlement.record])
+        if settlement.record.body_digest:
+            remember_body(connection, settlement.record)
+    if settlement.takedown is not None:
+        enqueue(connection, [settlement.takedown])
+
+
+def enqueue(connection: sa.Connection, payloads: Sequence[Payload]) -> None:
+    """Put payloads into the outbox, in this order."""
+    names = {"FetchedPage": topics.PAGE_FETCHED.name, "TakedownRequested": topics.TAKEDOWN_REQUESTED.name}
+    rows = [
+        {"topic": names[type(item).__name__], "key": item.key, "record_id": item.id, "value": item.encode()}
+        for item in payloads
+    ]
+    if rows:
+        connection.execute(OUTBOX.insert(), rows)
+
+
+def remember_body(connection: sa.Connection, record: FetchedPage) -> None:
+    """Note when a body was stored last."""
+    row = {"body_digest": record.body_digest, "store_time_ms": record.fetch_time_ms}
+    upsert(connection, BODIES, [row], key=("body_digest",), only_if_newer="store_time_ms")
+
+
+def add_pages(connection: sa.Connection, settlement: Settlement) -> int:
+    """Add the URLs that were found and are new, pages only up to the source's budget; returns how many pages."""
+    found = settlement.found
+    if not found:
+        return 0
+    known = known_urls(connection, [item.url for item in found])
+    source = connection.execute(
+        sa.select(SOURCES.c.pages_known, SOURCES.c.pages_max).where(SOURCES.c.source_id == settlement.page.source_id)
+    ).one()
+    room, added, rows = source.pages_max - source.pages_known, 0, []
+    for item in found:
+        if item.url in known or (item.kind == "page" and added >= room):
+            continue
+        known.add(item.url)
+        added += item.kind == "page"
+        rows.append(asdict(Page(
+            url=item.url, host=host_of(item.url), source_id=settlement.page.source_id, kind=item.kind, depth=item.depth,
+            hops=item.hops, due_time_ms=settlement.page.fetch_time_ms,
+        )))
+    upsert(connection, PAGES, rows, key=("url",))
+    return added
+
+
+def known_urls(connection: sa.Connection, urls: Sequence[str]) -> set[str]:
+    """Those of `urls` that the frontier has; asked in parts, for databases limit the values of one statement."""
+    known: set[str] = set()
+    for start in range(0, len(urls), VALUES_MAX):
+        part = urls[start:start + VALUES_MAX]
+        known.update(connection.execute(sa.select(PAGES.c.url).where(PAGES.c.url.in_(part))).scalars())
+    return known
+
+
+def count(connection: sa.Connection, source_id: str, settlement: Settlement, *, known: int, now_ms: int) -> None:
+    """Add one visit to the source's figures."""
+    values: dict[Any, Any] = {
+        "pages_known": SOURCES.c.pages_known + known,
+        "pages_fetched": SOURCES.c.pages_fetched + (settlement.counted in ("fetched", "failed")),
+        "pages_failed": SOURCES.c.pages_failed + (settlement.counted == "failed"),
+        "pages_denied": SOURCES.c.pages_denied + (settlement.counted == "denied"),
+    }
+    if settlement.error:
+        values["last_error"] = settlement.error[:500]
+    touch(connection, source_id, values, now_ms=now_ms)
+
+
+def touch(connection: sa.Connection, source_id: str, values: Mapping[Any, Any], *, now_ms: int) -> None:
+    """Change a source's row and give it the next change number, by which watchers find it."""
+    number = connection.execute(
+        COUNTERS.update().where(COUNTERS.c.name == "sources").values(value=COUNTERS.c.value + 1)
+        .returning(COUNTERS.c.value)
+    ).scalar_one_or_none()
+    if number is None:
+        upsert(connection, COUNTERS, [{"name": "sources", "value": 1}], key=("name",))
+        number = 1
+    connection.execute(
+        SOURCES.update().where(SOURCES.c.source_id == source_id)
+        .values(**values, change_time_ms=now_ms, change_number=number)
+    )
+
+
+def sources_of(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str, Source]:
+    """Sources by id."""
+    rows = connection.execute(sa.select(SOURCES).where(SOURCES.c.source_id.in_(set(source_ids))))
+    return {
+        row.source_id: Source(row.source_id, tuple(json.loads(row.hosts)), row.depth_max, row.poll_interval_s,
+                              row.licence, row.declared_language)
+        for row in rows
+    }
+
+
+def leads_back(connection: sa.Connection, target: str, url: str) -> bool:
+    """Whether redirects that are known lead from `target` to `url`."""
+    for _ in range(REDIRECT_CHAIN_MAX):
+        if target == url:
+            return True
+        found = connection.execute(sa.select(PAGES.c.moved_to).where(PAGES.c.url == target)).scalar_one_or_none()
+        if not found:
+            return False
+        target = found
+    return True
+
+
+# ── hosts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lease_hosts(connection: sa.Connection, hosts: Sequence[str], owner: str, *, now_ms: int, until_ms: int) -> set[str]:
+    """Those of `hosts` that `owner` may fetch from until `until_ms`: free ones, its own, those whose lease ended."""
+    empty = {"robots_status": 0, "robots_text": "", "tdmrep_text": "", "rules_until_ms": 0, "next_time_ms": 0,
+             "lease_owner": "", "lease_until_ms": 0}
+    known = set(connection.execute(sa.select(HOSTS.c.host).where(HOSTS.c.host.in_(hosts))).scalars())
+    upsert(connection, HOSTS, [{"host": host, **empty} for host in sorted({*hosts} - known)], key=("host",))
+    connection.execute(
+        HOSTS.update()
+        .where(HOSTS.c.host.in_(hosts), sa.or_(HOSTS.c.lease_owner == owner, HOSTS.c.lease_until_ms <= now_ms))
+        .values(lease_owner=owner, lease_until_ms=until_ms)
+    )
+    mine = sa.select(HOSTS.c.host).where(HOSTS.c.host.in_(hosts), HOSTS.c.lease_owner == owner)
+    return set(connection.execute(mine).scalars())
+
+
+def host_states(connection: sa.Connection, hosts: Iterable[str]) -> dict[str, HostState]:
+    """What is known of hosts."""
+    rows = connection.execute(sa.select(HOSTS).where(HOSTS.c.host.in_(set(hosts))))
+    return {
+        row.host: HostState(
+            HostRules(row.robots_status, row.robots_text, row.tdmrep_text) if row.rules_until_ms else None,
+            row.rules_until_ms, row.next_time_ms,
+        )
+        for row in rows
+    }
+
+
+def store_rules(connection: sa.Connection, host: str, rules: HostRules, *, until_ms: int) -> None:
+    """Keep what a host's robots.txt and tdmrep.json said."""
+    connection.execute(HOSTS.update().where(HOSTS.c.host == host).values(
+        robots_status=rules.robots_status, robots_text=rules.robots_text, tdmrep_text=rules.tdmrep_text,
+        rules_until_ms=until_ms,
+    ))
+
+
+def postpone_host(connection: sa.Connection, host: str, until_ms: int) -> None:
+    """Nothing is asked of the host before `until_ms`."""
+    connection.execute(HOSTS.update().where(HOSTS.c.host == host).values(next_time_ms=until_ms))
+
+
+# ── the outbox, claims, suppressions, bodies ────────────────────────────────────────────────────────────────────────
+
+
+def outbox(connection: sa.Connection, records_max: int) -> tuple[list[Record], int]:
+    """The oldest records still to append, and the sequence number of the last."""
+    rows = connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.sequence).limit(records_max)).all()
+    records = [Record(row.topic, row.key, row.record_id, bytes(row.value)) for row in rows]
+    return records, rows[-1].sequence if rows else 0
+
+
+def forget_outbox(connection: sa.Connection, sequence: int) -> None:
+    """Drop what was appended, up to `sequence`."""
+    connection.execute(OUTBOX.delete().where(OUTBOX.c.sequence <= sequence))
+
+
+def claim(connection: sa.Connection, wanted: Mapping[str, tuple[int, int]]) -> dict[str, bool]:
+    """For each fetch id → (partition, offset): whether that record is the first of its fetch. Repeatable."""
+    known = {
+        row.fetch_id: (row.partition, row.offset)
+        for row in connection.execute(sa.select(CLAIMS).where(CLAIMS.c.fetch_id.in_(list(wanted))))
+    }
+    new = [
+        {"fetch_id": fetch_id, "partition": place[0], "offset": place[1]}
+        for fetch_id, place in wanted.items() if fetch_id not in known
+    ]
+    if new:
+        connection.execute(CLAIMS.insert(), new)
+    return {fetch_id: known.get(fetch_id, place) == place for fetch_id, place in wanted.items()}
+
+
+def suppressed(connection: sa.Connection, urls: Sequence[str]) -> set[str]:
+    """Those of `urls` that a takedown covers: by URL, by host (with or without port) or by page id."""
+    keys: dict[tuple[str, str], set[str]] = {}
+    for url in urls:
+        host = host_of(url)
+        for key in (("url", url), ("host", host), ("host", host.partition(":")[0]), ("document", page_id_of(url))):
+            keys.setdefault(key, set()).add(url)
+    rows = connection.execute(
+        sa.select(SUPPRESSIONS.c.kind, SUPPRESSIONS.c.target)
+        .where(SUPPRESSIONS.c.target.in_(sorted({target for _, target in keys})))
+    )
+    return {url for row in rows for url in keys.get((row.kind, row.target), ())}
+
+
+def expired_bodies(connection: sa.Connection, before_ms: int, *, bodies_max: int) -> list[str]:
+    """Digests of raw bodies stored last before `before_ms`, oldest first."""
+    query = (
+        sa.select(BODIES.c.body_digest).where(BODIES.c.store_time_ms < before_ms)
+        .order_by(BODIES.c.store_time_ms, BODIES.c.body_digest).limit(bodies_max)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def forget_bodies(connection: sa.Connection, digests: Sequence[str]) -> None:
+    """Drop the notes of bodies that were erased; their pages are fetched whole at the next visit."""
+    connection.execute(BODIES.delete().where(BODIES.c.body_digest.in_(digests)))
+    connection.execute(PAGES.update().where(PAGES.c.body_digest.in_(digests)).values(etag="", last_modified=""))
+
+
+def stop_page(connection: sa.Connection, url: str) -> None:
+    """Never visit the URL again."""
+    connection.execute(PAGES.update().where(PAGES.c.url == url).values(due_time_ms=NEVER_MS))

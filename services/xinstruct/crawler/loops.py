@@ -1,0 +1,254 @@
+"""The frontier's loops: commands in, pages fetched, text files read, records out, old bodies erased.
+
+Not ask/decide stages (architecture: the frontier is SQL). Each step is one bounded piece; a kill between or within steps
+loses nothing: what was in flight is still due in SQL, what was settled is in the outbox.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+import sqlalchemy as sa
+
+from xinstruct.crawler import frontier
+from xinstruct.crawler.config import FetchSettings
+from xinstruct.crawler.robots import HostRules, crawl_delay_s
+from xinstruct.crawler.settle import Page, Settlement, Visit, settle
+from xinstruct.crawler.visit import Tools, read_rules, visit
+from xinstruct.spine.app import Clock
+from xinstruct.spine.blobs import Blobs
+from xinstruct.spine.errors import Unavailable
+from xinstruct.spine.log import Log
+from xinstruct.spine.sql import transaction
+
+WAIT_S = 0.2
+RETRY_PENDING_MS = 60_000
+"""A retry that is due within this time still counts as work to wait for."""
+OUTBOX_RECORDS_MAX = 500
+DAY_MS = 24 * 3600 * 1000
+EXPIRY_INTERVAL_MS = 3600 * 1000
+
+
+class FetchLoop:
+    """Visits due pages: within each host's delay and concurrency, robots.txt first, results settled in batches."""
+
+    name = "fetch"
+
+    def __init__(self, database: sa.Engine, tools: Tools, settings: FetchSettings, *, owner: str) -> None:
+        self._database = database
+        self._tools = tools
+        self._settings = settings
+        self._owner = owner
+        self._executor = ThreadPoolExecutor(settings.requests_max, thread_name_prefix="visit")
+        self._visits: dict[Future[Visit], Page] = {}
+        self._readings: dict[Future[HostRules], str] = {}
+        self._hosts: dict[str, frontier.HostState] = {}
+        self._leased_until_ms: dict[str, int] = {}
+        self._refused_until_ms: dict[str, int] = {}
+        self._next_start_s: dict[str, float] = {}
+        self._closing = threading.Event()
+        self._suppressions = sa.inspect(database).has_table("suppressions")
+
+    def step(self) -> bool:
+        """Settle what has ended, start what may start, wait a moment for the rest."""
+        started = self._start()
+        if not self._visits and not self._readings:
+            if not started and self.pending():
+                self._closing.wait(WAIT_S / 4)  # a host's delay, or a retry that is due soon
+            return started
+        wait([*self._visits, *self._readings], timeout=WAIT_S, return_when=FIRST_COMPLETED)
+        return self._settle() or started
+
+    def pending(self) -> bool:
+        """Whether a page is being visited, is due, or is to be retried within a minute."""
+        if self._visits or self._readings:
+            return True
+        now_ms = self._tools.clock()
+        with transaction(self._database) as connection:
+            return frontier.has_work(connection, now_ms, retry_until_ms=now_ms + RETRY_PENDING_MS)
+
+    def close(self) -> None:
+        """Abandon the visits in flight; they are still due."""
+        self._closing.set()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    # ── start ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start(self) -> bool:
+        room = self._settings.requests_max - len(self._visits)
+        if room <= 0:
+            return False
+        now_ms = self._tools.clock()
+        in_flight = {page.url for page in self._visits.values()}
+        with transaction(self._database) as connection:
+            pages = frontier.due_pages(
+                connection, now_ms, without=self._busy_hosts(now_ms), pages_max=room + len(in_flight)
+            )
+            pages = [page for page in pages if page.url not in in_flight]
+            if not pages:
+                return False
+            pages = self._without_suppressed(connection, pages)
+            self._take_hosts(connection, sorted({page.host for page in pages}), now_ms)
+        return any([self._start_page(page, now_ms) for page in pages[:room]])
+
+    def _busy_hosts(self, now_ms: int) -> set[str]:
+        """Hosts that nothing new is asked of now."""
+        running = Counter(page.host for page in self._visits.values())
+        moment_s = time.monotonic()
+        busy = {host for host, count in running.items() if count >= self._settings.host_requests_max}
+        busy |= set(self._readings.values())
+        busy |= {host for host, until_s in self._next_start_s.items() if until_s > moment_s}
+        busy |= {host for host, until_ms in self._refused_until_ms.items() if until_ms > now_ms}
+        return busy | {host for host, state in self._hosts.items() if state.next_time_ms > now_ms}
+
+    def _without_suppressed(self, connection: sa.Connection, pages: list[Page]) -> list[Page]:
+        if not self._suppressions:
+            return pages
+        gone = frontier.suppressed(connection, [page.url for page in pages])
+        for url in gone:
+            frontier.stop_page(connection, url)
+        return [page for page in pages if page.url not in gone]
+
+    def _take_hosts(self, connection: sa.Connection, hosts: list[str], now_ms: int) -> None:
+        """Renew or win the leases of hosts, and read what is known of them."""
+        lease_ms = self._settings.lease_s * 1000
+        wanted = [host for host in hosts if self._leased_until_ms.get(host, 0) < now_ms + lease_ms // 2]
+        if not wanted:
+            return
+        until_ms = now_ms + lease_ms
+        mine = frontier.lease_hosts(connection, wanted, self._owner, now_ms=now_ms, until_ms=until_ms)
+        self._leased_until_ms.update(dict.fromkeys(mine, until_ms))
+        for host in set(wanted) - mine:
+            self._leased_until_ms.pop(host, None)
+            self._refused_until_ms[host] = now_ms + lease_ms // 4
+        self._hosts.update(frontier.host_states(connection, mine))
+
+    def _start_page(self, page: Page, now_ms: int) -> bool:
+        """Start a visit, or the reading of its host's rules; False when the host may not be asked now."""
+        if page.host in self._busy_hosts(now_ms) or page.host not in self._leased_until_ms:
+            return False
+        state = self._hosts[page.host]
+        if state.rules is None or state.rules_until_ms <= now_ms:
+            root = page.url[:page.url.index("/", len("https://")) + 1]
+            self._readings[self._executor.submit(read_rules, root, self._tools)] = page.host
+            return True
+        delay_s = max(self._settings.host_delay_ms / 1000, crawl_delay_s(state.rules, self._tools.speaker))
+        if delay_s:
+            self._next_start_s[page.host] = time.monotonic() + delay_s
+        self._visits[self._executor.submit(visit, page, state.rules, self._tools)] = page
+        return True
+
+    # ── settle ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _settle(self) -> bool:
+        ended = [future for future in self._visits if future.done()]
+        read = [future for future in self._readings if future.done()]
+        if not ended and not read:
+            return False
+        failed = self._unavailable(ended)
+        now_ms = self._tools.clock()
+        seen = [(self._visits[future], future.result()) for future in ended if future not in failed]
+        with transaction(self._database) as connection:
+            self._keep_rules(connection, read, now_ms)
+            sources = frontier.sources_of(connection, {page.source_id for page, _ in seen})
+            settled = [
+                (page, settle(page, sources[page.source_id], result, self._settings)) for page, result in seen
+            ]
+            frontier.settle_all(connection, settled, now_ms=now_ms)
+            self._postpone_hosts(connection, settled, now_ms)
+        for future in ended:
+            self._visits.pop(future)
+        for reading in read:
+            self._readings.pop(reading)
+        for error in failed.values():
+            raise error
+        return True
+
+    def _unavailable(self, ended: list[Future[Visit]]) -> dict[Future[Visit], Unavailable]:
+        """Visits that ended because our own side does not work; their pages stay due."""
+        errors = ((future, future.exception()) for future in ended)
+        return {future: error for future, error in errors if isinstance(error, Unavailable)}
+
+    def _keep_rules(self, connection: sa.Connection, read: list[Future[HostRules]], now_ms: int) -> None:
+        for future in read:
+            host, rules = self._readings[future], future.result()
+            kept_s = self._settings.robots_cache_s if rules.reachable else self._settings.robots_retry_s
+            until_ms = now_ms + max(kept_s, 1) * 1000
+            frontier.store_rules(connection, host, rules, until_ms=until_ms)
+            self._hosts[host] = frontier.HostState(rules, until_ms, self._hosts[host].next_time_ms)
+
+    def _postpone_hosts(self, connection: sa.Connection, settled: list[tuple[Page, Settlement]], now_ms: int) -> None:
+        """A Retry-After concerns the whole host, not only the page that was told so."""
+        for page, settlement in settled:
+            until_ms = settlement.page.due_time_ms
+            if not settlement.counted and until_ms > now_ms and settlement.host_postponed:
+                frontier.postpone_host(connection, page.host, until_ms)
+                state = self._hosts[page.host]
+                self._hosts[page.host] = frontier.HostState(state.rules, state.rules_until_ms, until_ms)
+
+
+class OutboxLoop:
+    """Appends what the frontier has settled to the log: at least once, in order."""
+
+    name = "outbox"
+
+    def __init__(self, database: sa.Engine, log: Log) -> None:
+        self._database = database
+        self._log = log
+
+    def step(self) -> bool:
+        """Append one batch, then forget it: a kill between the two appends it again, with the same ids."""
+        with transaction(self._database) as connection:
+            records, last = frontier.outbox(connection, OUTBOX_RECORDS_MAX)
+        if not records:
+            return False
+        self._log.append(records)
+        with transaction(self._database) as connection:
+            frontier.forget_outbox(connection, last)
+        return True
+
+    def pending(self) -> bool:
+        """Whether records are still to append."""
+        with transaction(self._database) as connection:
+            return bool(frontier.outbox(connection, 1)[0])
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+class ExpiryLoop:
+    """Erases raw bodies that are older than the policy keeps them. Looks once an hour."""
+
+    name = "expiry"
+
+    def __init__(self, database: sa.Engine, blobs: Blobs, clock: Clock, *, retention_days: int) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._clock = clock
+        self._retention_ms = retention_days * DAY_MS
+        self._next_ms = 0
+
+    def step(self) -> bool:
+        """Erase at most 100 bodies."""
+        now_ms = self._clock()
+        if now_ms < self._next_ms:
+            return False
+        with transaction(self._database) as connection:
+            digests = frontier.expired_bodies(connection, now_ms - self._retention_ms, bodies_max=100)
+        for digest in digests:
+            self._blobs.delete(digest)
+        with transaction(self._database) as connection:
+            frontier.forget_bodies(connection, digests)
+        if not digests:
+            self._next_ms = now_ms + EXPIRY_INTERVAL_MS
+        return bool(digests)
+
+    def pending(self) -> bool:
+        """Never: expiry is no part of a crawl."""
+        return False
+
+    def close(self) -> None:
+        """Nothing to leave."""

@@ -1,0 +1,188 @@
+"""What is not a page: sitemaps, feeds, and text files (JSONL, Parquet).
+
+Sitemaps and feeds are parsed in a worker process. Text files are read here, a bounded number of rows at a time, from a
+position that the frontier keeps.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lxml import etree
+
+from xinstruct.spine.errors import Invalid, NotFound, Unavailable, require
+
+ENTRIES_MAX = 50_000
+"""URLs of one sitemap, by the sitemap protocol."""
+UNPACKED_BYTES_MAX = 50_000_000
+ROW_BYTES_MAX = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """pages: URLs as written. listings: further sitemaps of a sitemap index."""
+
+    pages: tuple[str, ...] = ()
+    listings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """One row of a text file. number: from 0. error: why it has no text, "" when it has."""
+
+    number: int
+    text: str = ""
+    url: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextRows:
+    """Some rows, the position from which to go on, and whether the file ends there."""
+
+    rows: tuple[TextRow, ...]
+    position: int
+    ended: bool
+
+
+def parse_sitemap(body: bytes) -> Listing:
+    """URLs of a sitemap or sitemap index, gzipped or not; Invalid when it is neither."""
+    root = _parse_xml(_unpacked(body))
+    kind = _name(root)
+    require(kind in ("urlset", "sitemapindex"), f"not a sitemap: its root element is {kind[:40]!r}")
+    # Only children of entries: an image's loc is no page.
+    found = tuple(url for entry in root for url in list(_texts(entry, "loc"))[:1])[:ENTRIES_MAX]
+    return Listing(listings=found) if kind == "sitemapindex" else Listing(pages=found)
+
+
+def parse_feed(body: bytes) -> Listing:
+    """URLs of the entries of an RSS or Atom feed; Invalid when it is neither."""
+    root = _parse_xml(_unpacked(body))
+    kind = _name(root)
+    require(kind in ("rss", "RDF", "feed"), f"not a feed: its root element is {kind[:40]!r}")
+    if kind == "feed":
+        return Listing(pages=tuple(_atom_links(root))[:ENTRIES_MAX])
+    items = (element for element in root.iter() if _name(element) == "item")
+    return Listing(pages=tuple(url for item in items for url in list(_texts(item, "link"))[:1])[:ENTRIES_MAX])
+
+
+def read_jsonl(location: str, position: int, *, first_number: int, rows_max: int, text_field: str,
+               url_field: str) -> TextRows:
+    """Rows of a JSONL file from byte `position` on; a bad line is a row with an error. NotFound: there is no file."""
+    rows: list[TextRow] = []
+    with _opened(location) as file:
+        file.seek(position)
+        for number in range(first_number, first_number + rows_max):
+            line = file.readline(ROW_BYTES_MAX)
+            if not line:
+                return TextRows(tuple(rows), position, True)
+            if len(line) == ROW_BYTES_MAX:
+                line = _skip_line(file)
+            position = file.tell()
+            rows.append(_json_row(line, number, text_field, url_field))
+    return TextRows(tuple(rows), position, False)
+
+
+def read_parquet(location: str, position: int, *, rows_max: int, text_field: str, url_field: str) -> TextRows:
+    """Rows of a Parquet file from row `position` on. Invalid when it is none, or lacks the text column."""
+    with _opened(location) as file:
+        try:
+            table = pq.ParquetFile(file)
+            names = table.schema_arrow.names
+            require(text_field in names, f"no column {text_field!r}; there are {', '.join(names)[:200]}")
+            columns = [text_field, *([url_field] if url_field in names else [])]
+            rows = tuple(_parquet_rows(table, position, rows_max, columns))
+            return TextRows(rows, position + len(rows), position + len(rows) >= table.metadata.num_rows)
+        except pa.ArrowException as error:
+            raise Invalid(f"not a readable Parquet file: {str(error)[:200]}") from error
+
+
+def _parquet_rows(table: Any, position: int, rows_max: int, columns: list[str]) -> Iterator[TextRow]:
+    start = 0
+    for group in range(table.num_row_groups):
+        count = table.metadata.row_group(group).num_rows
+        if position < start + count and position + rows_max > start:
+            begin = max(position - start, 0)
+            part = table.read_row_group(group, columns=columns).slice(begin, position + rows_max - start - begin)
+            for index, row in enumerate(part.to_pylist()):
+                yield _row(row, start + begin + index, columns[0], columns[-1] if len(columns) > 1 else "")
+        start += count
+
+
+def _json_row(line: bytes, number: int, text_field: str, url_field: str) -> TextRow:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return TextRow(number, error="not JSON" if line else f"longer than {ROW_BYTES_MAX} bytes")
+    return _row(row, number, text_field, url_field) if isinstance(row, dict) else TextRow(number, error="not an object")
+
+
+def _row(row: Mapping[str, Any], number: int, text_field: str, url_field: str) -> TextRow:
+    text, url = row.get(text_field), row.get(url_field) if url_field else ""
+    if not isinstance(text, str) or not text.strip():
+        return TextRow(number, error=f"no text in {text_field!r}")
+    return TextRow(number, text, url if isinstance(url, str) else "")
+
+
+def _skip_line(file: Any) -> bytes:
+    while (rest := file.readline(ROW_BYTES_MAX)) and len(rest) == ROW_BYTES_MAX:
+        pass
+    return b""
+
+
+def _opened(location: str) -> Any:
+    try:
+        return fsspec.open(location, "rb", compression="infer").open()
+    except FileNotFoundError as error:
+        raise NotFound(f"no file {location}") from error
+    except (OSError, ValueError, ImportError) as error:
+        raise Unavailable(f"cannot open {location}: {error}") from error
+
+
+def _unpacked(body: bytes) -> bytes:
+    if not body.startswith(b"\x1f\x8b"):
+        return body
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        content = unpacker.decompress(body, UNPACKED_BYTES_MAX)
+    except zlib.error as error:
+        raise Invalid("broken gzip") from error
+    require(not unpacker.unconsumed_tail, f"more than {UNPACKED_BYTES_MAX} bytes unpacked")
+    return content
+
+
+def _parse_xml(body: bytes) -> Any:
+    # No entities, no network, no huge trees: XML from strangers.
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False)
+    try:
+        root = etree.fromstring(body, parser)
+    except etree.XMLSyntaxError as error:
+        raise Invalid("not XML") from error
+    require(root is not None, "not XML")
+    return root
+
+
+def _name(element: Any) -> str:
+    return etree.QName(element).localname if isinstance(element.tag, str) else ""
+
+
+def _texts(root: Any, name: str) -> Iterator[str]:
+    for element in root:
+        if _name(element) == name and element.text and element.text.strip():
+            yield element.text.strip()
+
+
+def _atom_links(root: Any) -> Iterator[str]:
+    for entry in root.iter():
+        if _name(entry) != "entry":
+            continue
+        links = [item for item in entry if _name(item) == "link" and item.get("rel", "alternate") == "alternate"]
+        if links and links[0].get("href"):
+            yield links[0].get("href").strip()
