@@ -73,6 +73,14 @@ def load_settings(path: Path) -> XinstructSettings:
 
 def refuse_impossible(settings: XinstructSettings, targets: list[str]) -> None:
     """Invalid, with a sentence that says what to change, for combinations that cannot work."""
+    for role, service in (("generator", "backgen"), ("evaluator", "scoring")):
+        taught = getattr(settings.training, role).prompt_family
+        asked = getattr(settings, service).prompt_family
+        if taught != asked:
+            raise Invalid(
+                f"training.{role}.prompt_family is {taught}, {service}.prompt_family is {asked}: a model answers only "
+                "the template that it was taught; set both to the same"
+            )
     several = settings.addresses or targets != ["all"]
     if several and settings.log.kind == "sqlite":
         raise Invalid(

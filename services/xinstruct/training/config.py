@@ -12,13 +12,13 @@ from xinstruct.spine.errors import Invalid
 
 
 class Recipe(Settings):
-    """What the weights follow from, besides base and rows. The defaults are those of the tiny models.
+    """What the weights follow from, besides base and rows. The numbers suit the tiny models.
 
     For the 8B class the method's own values are: epochs 3, rows_per_batch 128, tokens_max 2048, learning_rate 1e-5,
     weight_decay 0.1, warmup_ratio 0.03, prompt_family "chat"; for small hardware add lora_rank 16, learning_rate 1e-4.
     """
 
-    prompt_family: Literal["tiny", "chat"] = Field("tiny", description="Template family; equal to that of the service.")
+    prompt_family: Literal["tiny", "chat"] = Field("chat", description="Template family; equal to that of the service.")
     epochs: float = Field(2.0, gt=0, description="Passes over the rows.")
     steps_max: int = Field(0, ge=0, description="Optimizer steps at most; 0: as many as the epochs need.")
     rows_per_batch: int = Field(16, ge=1, description="Sequences an optimizer step.")
@@ -28,9 +28,9 @@ class Recipe(Settings):
     warmup_ratio: float = Field(0.03, ge=0, le=0.5, description="Share of the steps with a rising learning rate.")
     gradient_norm_max: float = Field(1.0, gt=0, description="Clipping of the gradient's norm.")
     seed: int = Field(0, ge=0, description="Seed of shuffling and initialisation.")
-    threads_count: int = Field(1, ge=1, description="Threads of the job; pinned, for another count gives other weights.")
+    threads_count: int = Field(1, ge=1, description="Threads of the job; another count gives other weights.")
     lora_rank: int = Field(0, ge=0, description="Rank of LoRA adapters on all linear layers; 0: full tuning.")
-    checkpoint_steps: int = Field(100, ge=1, description="Steps between two checkpoints, from which a killed job resumes.")
+    checkpoint_steps: int = Field(100, ge=1, description="Steps between checkpoints, from which a killed job resumes.")
     held_out_ratio: float = Field(0.05, ge=0, le=0.5, description="Share of the seed pairs kept for held-out figures.")
 
 

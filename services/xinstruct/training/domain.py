@@ -84,5 +84,6 @@ def checked(request: TrainingRequested) -> TrainingRequested:
     require(bool(request.base_model), "no base model: name one, or set training.base_model")
     require(bool(request.seeds_location), "no seed pairs: name a JSONL file, or set training.seeds_location")
     later = request.round > 0
-    require(not later or bool(request.evaluator_digest), "a round above 0 needs an evaluator whose labels choose the pairs")
+    chosen = not later or bool(request.evaluator_digest)
+    require(chosen, "a round above 0 needs an evaluator whose labels choose the pairs")
     return replace(request, languages=tuple(sorted(set(request.languages))))

@@ -1,0 +1,187 @@
+"""TrainingService: decode, call, encode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import sqlalchemy as sa
+
+from xinstruct.spine import registry
+from xinstruct.spine.app import Deps
+from xinstruct.spine.errors import Conflict, Invalid, NotFound, require
+from xinstruct.spine.messages import TrainingRequested
+from xinstruct.spine.prompts import Family
+from xinstruct.spine.sql import transaction
+from xinstruct.spine.topics import TRAINING_REQUESTED
+from xinstruct.training.config import TrainingSettings
+from xinstruct.training.domain import JobState, checked, job_name_of
+from xinstruct.training.folders import licence_of, model_digest
+from xinstruct.training.loops import resolve_base
+from xinstruct.training.promotion import family_of, promote
+from xinstruct.training.snapshot import seeds_digest
+from xinstruct.training.tables import JOBS
+from xinstruct.v1 import training_service_pb2 as pb
+from xinstruct.v1 import training_service_pb2_grpc
+
+PAGE_SIZE_MAX = 1000
+PAGE_SIZE = 100
+WATCH_POLL_S = 0.2
+ENDPOINT = "endpoint:"
+
+
+class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
+    """Jobs and models."""
+
+    def __init__(self, config: TrainingSettings, deps: Deps) -> None:
+        self._config = config
+        self._deps = deps
+
+    def SubmitTraining(self, message: pb.SubmitTrainingRequest, context: Any) -> pb.SubmitTrainingResponse:
+        """See training_service.proto."""
+        command = self._command(message)
+        known = self._job_of_request(message.request_id)
+        if known:
+            return pb.SubmitTrainingResponse(job_name=known)
+        self._deps.log.append([command.record(TRAINING_REQUESTED.name)])
+        return pb.SubmitTrainingResponse(job_name=command.job_name)
+
+    def GetJob(self, message: pb.GetJobRequest, context: Any) -> pb.Job:
+        """See training_service.proto."""
+        row = self._job(message.job_name)
+        if row is None:
+            raise NotFound(f"no job {message.job_name!r}; a command that was just submitted takes a moment to be read")
+        return _job(row)
+
+    def ListJobs(self, message: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
+        """See training_service.proto."""
+        size = _page_size(message.page_size)
+        query = sa.select(JOBS).where(JOBS.c.job_name > message.page_token).order_by(JOBS.c.job_name).limit(size + 1)
+        with transaction(self._deps.database) as connection:
+            rows = connection.execute(query).all()
+        token = rows[size - 1].job_name if len(rows) > size else ""
+        return pb.ListJobsResponse(jobs=[_job(row) for row in rows[:size]], next_page_token=token)
+
+    def WatchJob(self, message: pb.WatchJobRequest, context: Any) -> Iterator[pb.JobEvent]:
+        """See training_service.proto."""
+        require(bool(message.job_name), "job_name must not be empty")
+        seen = _number(message.page_token)
+        pause = _Pause(context)
+        while context.is_active():
+            row = self._job(message.job_name)
+            if row is not None and row.change_number > seen:
+                seen = row.change_number
+                yield pb.JobEvent(job=_job(row), page_token=str(seen))
+            if row is not None and row.state in (JobState.DONE.value, JobState.FAILED.value):
+                return
+            pause.wait(WATCH_POLL_S)
+
+    def ListModels(self, message: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
+        """See training_service.proto."""
+        size, start = _page_size(message.page_size), _number(message.page_token)
+        models = registry.models(self._deps.database, message.role)
+        page = models[start : start + size]
+        token = str(start + size) if len(models) > start + size else ""
+        return pb.ListModelsResponse(models=[self._model(model) for model in page], next_page_token=token)
+
+    def RegisterModel(self, message: pb.RegisterModelRequest, context: Any) -> pb.Model:
+        """See training_service.proto."""
+        require(message.role in ("generator", "evaluator", "encoder"), f"no role {message.role!r}")
+        location, now_ms = message.location, self._deps.clock()
+        if location.startswith(ENDPOINT):
+            require(len(location) > len(ENDPOINT), "endpoint: wants the model's name behind it")
+            model = registry.Model(location, message.role, location, create_time_ms=now_ms)
+        else:
+            folder = Path(location).absolute()
+            model = registry.Model(model_digest(folder), message.role, str(folder), licence=licence_of(folder),
+                                   create_time_ms=now_ms)
+        registry.register(self._deps.database, model)
+        return self._model(model)
+
+    def PromoteModel(self, message: pb.PromoteModelRequest, context: Any) -> pb.Model:
+        """See training_service.proto."""
+        model = registry.get(self._deps.database, message.role, message.model_digest)
+        if not promote(self._deps, message.role, model.model_digest, self._family(model)):
+            raise Conflict(
+                f"the evaluator {model.model_digest[:19]} has a slot now and labels all pairs first; promote it again "
+                "when `xinstruct models list` shows it caught up"
+            )
+        return self._model(model)
+
+    def _command(self, message: pb.SubmitTrainingRequest) -> TrainingRequested:
+        """The command with every default filled in and its job's name."""
+        role = message.role
+        require(role in ("generator", "evaluator"), f"no role {role!r} can be trained; there are: generator, evaluator")
+        evaluator = self._digest("evaluator", message.evaluator_digest) if message.round else ""
+        # A first evaluator may learn from the promoted generator's mistakes; with no generator yet it does without.
+        generator = self._digest("generator", message.generator_digest) if role == "evaluator" else ""
+        command = checked(TrainingRequested(
+            message.request_id, "", role, message.base_model or self._config.base_model,
+            message.seeds_location or self._config.seeds_location, message.round, evaluator, generator,
+            self._config.recipe_of(role, message.recipe), tuple(message.languages), message.promote_when_done,
+            self._deps.clock(),
+        ))
+        base_digest = model_digest(Path(resolve_base(self._deps, command.base_model)))
+        name = job_name_of(command, base_digest=base_digest, seeds_digest=seeds_digest(command.seeds_location))
+        return replace(command, job_name=name)
+
+    def _digest(self, role: str, asked: str) -> str:
+        if asked:
+            return registry.get(self._deps.database, role, asked).model_digest
+        model = registry.promoted(self._deps.database, role)
+        return model.model_digest if model else ""
+
+    def _family(self, model: registry.Model) -> Family:
+        row = self._job(model.job_name) if model.job_name else None
+        return "chat" if row is None else family_of(row.command)
+
+    def _job(self, name: str) -> Any:
+        with transaction(self._deps.database) as connection:
+            return connection.execute(sa.select(JOBS).where(JOBS.c.job_name == name)).first()
+
+    def _job_of_request(self, request_id: str) -> str:
+        query = sa.select(JOBS.c.job_name).where(JOBS.c.request_id == request_id)
+        with transaction(self._deps.database) as connection:
+            return str(connection.execute(query).scalar_one_or_none() or "")
+
+    def _model(self, model: registry.Model) -> pb.Model:
+        current = registry.promoted(self._deps.database, model.role)
+        return pb.Model(
+            model_digest=model.model_digest, role=model.role, location=model.location, base_digest=model.base_digest,
+            licence=model.licence, job_name=model.job_name, round=model.round, create_time_ms=model.create_time_ms,
+            promoted=current is not None and current.model_digest == model.model_digest,
+        )
+
+
+class _Pause:
+    """Waits that end when the caller goes away."""
+
+    def __init__(self, context: Any) -> None:
+        self._gone = Event()
+        context.add_callback(self._gone.set)
+
+    def wait(self, seconds: float) -> None:
+        self._gone.wait(seconds)
+
+
+def _job(row: Any) -> pb.Job:
+    return pb.Job(
+        job_name=row.job_name, role=row.role, state=row.state, round=row.round, steps_done=row.steps_done,
+        steps_count=row.steps_count, loss=math.nan if row.loss is None else row.loss, model_digest=row.model_digest,
+        failure=row.failure, attempts_count=row.attempts_count, change_time_ms=row.change_time_ms, metrics=row.metrics,
+    )
+
+
+def _page_size(asked: int) -> int:
+    require(asked <= PAGE_SIZE_MAX, f"page_size is at most {PAGE_SIZE_MAX}, not {asked}")
+    return asked or PAGE_SIZE
+
+
+def _number(token: str) -> int:
+    if token and not (token.isascii() and token.isdigit()):
+        raise Invalid(f"not a page token of this call: {token[:40]!r}")
+    return int(token or 0)

@@ -1,0 +1,269 @@
+"""What training does by itself: commands become job rows, jobs are run, models are registered and promoted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from xinstruct.spine import registry
+from xinstruct.spine.app import Deps
+from xinstruct.spine.errors import Invalid, NotFound
+from xinstruct.spine.messages import DeadLetter, ModelTrained, TrainingRequested
+from xinstruct.spine.record import Record, slot_id
+from xinstruct.spine.sql import transaction, upsert
+from xinstruct.spine.topics import DEAD_LETTERS, MODEL_TRAINED, TRAINING_REQUESTED
+from xinstruct.training.config import TrainingSettings
+from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec, JobState
+from xinstruct.training.folders import licence_of, model_digest
+from xinstruct.training.jobs import JobLook, JobPhase, Jobs
+from xinstruct.training.promotion import family_of, promotable, promote
+from xinstruct.training.snapshot import build_snapshot
+from xinstruct.training.tables import JOBS, POSITIONS
+
+NAME = "training"
+STAGE_VERSION = "1"
+_OPEN_STATES = (JobState.QUEUED.value, JobState.RUNNING.value)
+
+
+class TrainingCommands:
+    """training-requested-v1 → job rows. The position stands in the same transaction, so each command counts once."""
+
+    name = "training-commands"
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    def step(self) -> bool:
+        """Read what is new."""
+        positions = self._positions()
+        # Taken before reading: a record that arrives in between is left to the next step.
+        ends = self._deps.log.end_offsets(TRAINING_REQUESTED)
+        if all(end <= positions.get(partition, 0) for partition, end in ends.items()):
+            return False
+        records = [r for r in self._deps.log.read(TRAINING_REQUESTED, positions) if r.offset < ends[r.partition]]
+        rows = [row for record in records if (row := self._row(record)) is not None]
+        with transaction(self._deps.database) as connection:
+            for row in rows:
+                known = sa.select(JOBS.c.job_name).where(JOBS.c.job_name == row["job_name"])
+                if connection.execute(known).first() is None:
+                    connection.execute(sa.insert(JOBS), [row])
+            upsert(connection, POSITIONS, [{"partition": p, "next_offset": o} for p, o in ends.items()],
+                   key=("partition",), only_if_newer="next_offset")
+        return True
+
+    def pending(self) -> bool:
+        """Whether commands are unread."""
+        positions = self._positions()
+        return any(end > positions.get(p, 0) for p, end in self._deps.log.end_offsets(TRAINING_REQUESTED).items())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _positions(self) -> dict[int, int]:
+        with transaction(self._deps.database) as connection:
+            return {row.partition: row.next_offset for row in connection.execute(sa.select(POSITIONS))}
+
+    def _row(self, record: Record) -> dict[str, Any] | None:
+        if record.value is None:
+            return None
+        try:
+            request = TrainingRequested.decode(record.value)
+        except Invalid as error:
+            self._deps.log.append([_dead_letter(record, error.message, self._deps.blobs.put(record.value))])
+            return None
+        return {
+            "job_name": request.job_name, "request_id": request.request_id, "role": request.role,
+            "round": request.round, "state": JobState.QUEUED.value, "command": record.value, "snapshot_digest": "",
+            "steps_done": 0, "steps_count": 0, "loss": None, "model_digest": "", "failure": "", "metrics": "",
+            "attempts_count": 0, "promotion_open": False, "owner": "", "owned_until_ms": 0,
+            "change_time_ms": self._deps.clock(), "change_number": 1,
+        }
+
+
+class JobKeeper:
+    """Runs one job at a time in this process, tells its progress, and promotes what is done."""
+
+    name = "training-jobs"
+
+    def __init__(self, config: TrainingSettings, deps: Deps, jobs: Jobs) -> None:
+        self._config = config
+        self._deps = deps
+        self._jobs = jobs
+        self._job_name = ""
+
+    def step(self) -> bool:
+        """Promote, look at the job at work, or start the next."""
+        if self._promote_next():
+            return True
+        if self._job_name:
+            return self._look(self._row(self._job_name))
+        claimed = self._claim()
+        if claimed is None:
+            return False
+        self._job_name = claimed.job_name
+        return self._start(claimed)
+
+    def pending(self) -> bool:
+        """Whether a job waits or runs, or a promotion could be made now."""
+        with transaction(self._deps.database) as connection:
+            count = connection.execute(
+                sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(_OPEN_STATES))
+            ).scalar_one()
+            waiting = connection.execute(sa.select(JOBS).where(JOBS.c.promotion_open)).all()
+        return count > 0 or any(promotable(self._deps, row.role, row.model_digest, family_of(row.command)) for row in waiting)
+
+    def close(self) -> None:
+        """End the job's process; the next start resumes it."""
+        self._jobs.close()
+        if self._job_name:
+            self._change(self._job_name, owner="", owned_until_ms=0)
+
+    # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _claim(self) -> Any:
+        """The next open job that nobody else works on, claimed for a lease; None when there is none."""
+        now_ms = self._deps.clock()
+        free = sa.and_(JOBS.c.state.in_(_OPEN_STATES), sa.or_(
+            JOBS.c.owner == "", JOBS.c.owner == self._deps.instance, JOBS.c.owned_until_ms < now_ms))
+        with transaction(self._deps.database) as connection:
+            row = connection.execute(
+                sa.select(JOBS).where(free).order_by(JOBS.c.round, JOBS.c.role.desc(), JOBS.c.job_name)
+                .limit(1).with_for_update(skip_locked=True)
+            ).first()
+            if row is not None:
+                connection.execute(sa.update(JOBS).where(JOBS.c.job_name == row.job_name).values(
+                    owner=self._deps.instance, owned_until_ms=now_ms + self._config.lease_s * 1000))
+        return row
+
+    def _start(self, row: Any) -> bool:
+        if row.attempts_count >= self._config.attempts_max:
+            output = self._work_folder(row) / "job.log"
+            return self._fail(row, f"given up after {row.attempts_count} starts; see {output}")
+        request = TrainingRequested.decode(row.command)
+        try:
+            snapshot = row.snapshot_digest or build_snapshot(request, self._deps.log, self._deps.blobs)
+            spec = self._spec(row, request, snapshot)
+        except (Invalid, NotFound) as error:
+            return self._fail(row, error.message)
+        self._change(row.job_name, state=JobState.RUNNING.value, snapshot_digest=snapshot,
+                     attempts_count=row.attempts_count + 1)
+        self._jobs.start(spec)
+        return True
+
+    def _spec(self, row: Any, request: TrainingRequested, snapshot: str) -> JobSpec:
+        work = self._work_folder(row)
+        work.mkdir(parents=True, exist_ok=True)
+        rows_file = work / "snapshot.jsonl"
+        rows_file.write_bytes(self._deps.blobs.get(snapshot))
+        generator = ""
+        if request.role == "evaluator" and request.generator_digest:
+            generator = registry.get(self._deps.database, "generator", request.generator_digest).location
+        return JobSpec(
+            row.job_name, row.role, row.round, resolve_base(self._deps, request.base_model), generator,
+            str(rows_file), str(work), json.loads(request.recipe),
+        )
+
+    def _work_folder(self, row: Any) -> Path:
+        return (self._deps.home / "jobs" / str(row.job_name)).absolute()
+
+    def _look(self, row: Any) -> bool:
+        look = self._jobs.look(row.job_name)
+        if look.phase is JobPhase.DONE:
+            return self._finish(row, look)
+        if look.phase is JobPhase.FAILED:
+            return self._fail(row, look.failure)
+        if look.phase is JobPhase.ABSENT:
+            return self._start(row)
+        owned_until_ms = self._deps.clock() + self._config.lease_s * 1000
+        if (look.steps_done, look.steps_count, look.loss) != (row.steps_done, row.steps_count, row.loss):
+            self._change(row.job_name, steps_done=look.steps_done, steps_count=look.steps_count, loss=look.loss,
+                         owned_until_ms=owned_until_ms)
+        elif row.owned_until_ms < owned_until_ms - self._config.lease_s * 500:
+            self._change(row.job_name, owned_until_ms=owned_until_ms)
+        return False
+
+    def _finish(self, row: Any, look: JobLook) -> bool:
+        """Store the model by content, register it, tell the topic, then close the row: each step may repeat."""
+        request = TrainingRequested.decode(row.command)
+        made = Path(look.model_folder)
+        digest = model_digest(made)
+        folder = self._models_folder() / digest.removeprefix("sha256:")
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            staging = folder.with_suffix(".part")
+            shutil.rmtree(staging, ignore_errors=True)
+            shutil.copytree(made, staging)
+            staging.rename(folder)
+        base = Path(resolve_base(self._deps, request.base_model))
+        licence, base_digest, now_ms = licence_of(base), model_digest(base), self._deps.clock()
+        registry.register(self._deps.database, registry.Model(
+            digest, row.role, str(folder), base_digest, licence, row.job_name, row.round, now_ms))
+        trained = ModelTrained(row.job_name, row.role, digest, "", base_digest, licence, look.metrics,
+                               row.snapshot_digest, row.round, now_ms, request.promote_when_done)
+        self._deps.log.append([trained.record(MODEL_TRAINED.name)])
+        self._job_name = ""
+        self._change(row.job_name, state=JobState.DONE.value, model_digest=digest, metrics=look.metrics,
+                     steps_done=look.steps_done, steps_count=look.steps_count, loss=look.loss,
+                     promotion_open=request.promote_when_done, owner="")
+        shutil.rmtree(made, ignore_errors=True)
+        return True
+
+    def _fail(self, row: Any, failure: str) -> bool:
+        failure = failure[-FAILURE_CHARS_MAX:]
+        request = TrainingRequested.decode(row.command)
+        failed = ModelTrained(row.job_name, row.role, "", failure, round=row.round,
+                              finish_time_ms=self._deps.clock(), promote_when_done=request.promote_when_done)
+        self._deps.log.append([failed.record(MODEL_TRAINED.name)])
+        self._job_name = ""
+        self._change(row.job_name, state=JobState.FAILED.value, failure=failure, owner="")
+        return True
+
+    def _models_folder(self) -> Path:
+        configured = self._config.models_folder
+        return (Path(configured) if configured else self._deps.home / "models").absolute()
+
+    # ── promotion ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _promote_next(self) -> bool:
+        with transaction(self._deps.database) as connection:
+            waiting = connection.execute(
+                sa.select(JOBS).where(JOBS.c.promotion_open).order_by(JOBS.c.round, JOBS.c.job_name)).all()
+        for row in waiting:
+            if promote(self._deps, row.role, row.model_digest, family_of(row.command)):
+                self._change(row.job_name, promotion_open=False)
+                return True
+        return False
+
+    def _row(self, job_name: str) -> Any:
+        with transaction(self._deps.database) as connection:
+            return connection.execute(sa.select(JOBS).where(JOBS.c.job_name == job_name)).one()
+
+    def _change(self, job_name: str, **values: Any) -> None:
+        with transaction(self._deps.database) as connection:
+            connection.execute(sa.update(JOBS).where(JOBS.c.job_name == job_name).values(
+                change_time_ms=self._deps.clock(), change_number=JOBS.c.change_number + 1, **values))
+
+
+def resolve_base(deps: Deps, base_model: str) -> str:
+    """Folder of a base model: a folder, or a registered digest. NotFound, with what to do, otherwise."""
+    if Path(base_model).is_dir():
+        return str(Path(base_model).absolute())
+    for role in ("generator", "evaluator", "base"):
+        try:
+            return registry.get(deps.database, role, base_model).location
+        except (NotFound, Invalid):
+            continue
+    known = "a folder with safetensors, or a digest of `xinstruct models list`"
+    raise NotFound(f"no base model {base_model!r}: give {known}")
+
+
+def _dead_letter(record: Record, detail: str, digest: str) -> Record:
+    letter = DeadLetter(
+        slot_id(f"{NAME}/dlq", STAGE_VERSION, record.id, 0), NAME, STAGE_VERSION, record.topic, record.id, record.key,
+        "invalid", detail, 1, digest, record.partition, record.offset,
+    )
+    return letter.record(DEAD_LETTERS[NAME].name)

@@ -1,0 +1,59 @@
+"""Promotion: which model a role uses from now on; an evaluator has to label all pairs in the idle slot first."""
+
+from __future__ import annotations
+
+import json
+
+from xinstruct.spine import registry
+from xinstruct.spine.app import Deps
+from xinstruct.spine.errors import Conflict
+from xinstruct.spine.messages import TrainingRequested
+from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS, Family
+from xinstruct.spine.topics import PAIR_DRAFTED
+
+
+def family_of(command: bytes) -> Family:
+    """Template family that a job's command (TrainingRequested on the wire) taught its model."""
+    family: Family = json.loads(TrainingRequested.decode(command).recipe).get("prompt_family", "tiny")
+    return family
+
+
+def promote(deps: Deps, role: str, digest: str, family: Family) -> bool:
+    """Make the model its role's own if that can be done now; an evaluator first gets the idle slot and catches up."""
+    if role != "evaluator":
+        registry.promote(deps.database, role, digest, now_ms=deps.clock())
+        return True
+    current = registry.promoted(deps.database, "evaluator")
+    slot = _slot_of(deps, digest)
+    if not slot:
+        try:
+            ends = json.dumps(deps.log.end_offsets(PAIR_DRAFTED), sort_keys=True)
+            slot = registry.assign_slot(deps.database, digest, ends)
+        except Conflict:
+            return False
+    if current is not None and not _caught_up(deps, digest, slot, family):
+        return False
+    registry.promote(deps.database, role, digest, now_ms=deps.clock())
+    for other in registry.slots(deps.database):
+        if other != slot:
+            registry.rest_slot(deps.database, other)
+    return True
+
+
+def promotable(deps: Deps, role: str, digest: str, family: Family) -> bool:
+    """Whether promote() has something to do now that does not wait for scoring."""
+    if role != "evaluator" or registry.promoted(deps.database, "evaluator") is None:
+        return True
+    slot = _slot_of(deps, digest)
+    return not slot or _caught_up(deps, digest, slot, family)
+
+
+def _slot_of(deps: Deps, digest: str) -> str:
+    return next((slot for slot, (held, _) in registry.slots(deps.database).items() if held == digest), "")
+
+
+def _caught_up(deps: Deps, digest: str, slot: str, family: Family) -> bool:
+    target = {int(p): int(o) for p, o in json.loads(registry.slots(deps.database)[slot][1]).items()}
+    version = registry.scoring_position_version(digest, EVALUATOR_PROMPT_VERSIONS[family])
+    committed = deps.log.committed(f"scoring-{slot}", PAIR_DRAFTED, version)
+    return all(committed.get(partition, 0) >= offset for partition, offset in target.items())
