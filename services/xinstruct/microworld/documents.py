@@ -72,11 +72,11 @@ class Document:
         )
 
 
-def write_document(world: World, entity: Entity, form: Form) -> Document:
-    """Return the document of that form about the entity; the same arguments write the same text."""
+def write_document(world: World, entity: Entity, form: Form, *, edition: int = 0) -> Document:
+    """Return the document of that form about the entity; another edition tells the same facts in other words."""
     pack = load_pack(world.language)
     text = pack.forms[form.name]
-    rng = stream("document", world.seed, world.language, form.name, entity.name)
+    rng = stream("document", world.seed, world.language, form.name, entity.name, edition)
     write = _Writer(pack, rng, fact_reader(world, entity), entity.woman)
     count = rng.choices(range(len(ASPECT_COUNT_WEIGHTS)), ASPECT_COUNT_WEIGHTS)[0]
     aspects = tuple(rng.sample(tuple(form.aspects), count))

@@ -35,7 +35,7 @@ from typing import Any
 
 from xinstruct.microworld.templates import Template, compile_template
 
-LANGUAGES = ("fi", "id", "th", "tr", "vi", "bn", "hi", "sw", "ta", "ur")
+LANGUAGES = ("sw", "ur")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,13 @@ def load_pack(code: str) -> LanguagePack:
         boilerplate={key: tuple(value.split("|")) for key, value in raw["boilerplate"].items()},
         neighbours=tuple(raw["neighbours"]),
     )
+
+
+@cache
+def neighbour_sentences(code: str) -> tuple[Template, ...]:
+    """Return the sentences in a confusable language, compiled."""
+    raw = tomllib.loads(files(__package__).joinpath("neighbours.toml").read_text(encoding="utf-8"))
+    return tuple(compile_template(source) for source in raw[code])
 
 
 def _syllables(line: str) -> tuple[Syllable, ...]:

@@ -1,0 +1,74 @@
+"""The command line of the microworld; the `xinstruct` command mounts `application` as `xinstruct microworld`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xinstruct.microworld.languages import LANGUAGES
+from xinstruct.microworld.seeds import seed_pairs
+from xinstruct.microworld.site import PAGES_PER_LANGUAGE, SiteConfig
+from xinstruct.microworld.site_server import ADDRESS, PORT, ServerConfig, serve, truth_lines
+from xinstruct.microworld.world import site_names
+
+application = typer.Typer(help="The synthetic web site with known truth.", no_args_is_help=True)
+
+Seed = Annotated[int, typer.Option(help="Another seed is another country.")]
+Port = Annotated[int, typer.Option(help="TCP port on loopback; part of the URLs in the truth.")]
+Languages = Annotated[str, typer.Option(help=f"Comma-separated, of {','.join(LANGUAGES)}.")]
+ALL = ",".join(LANGUAGES)
+Pages = Annotated[int, typer.Option(min=40, max=5_000, help="Pages a language.")]
+
+
+@application.command("serve")
+def serve_command(
+    seed: Seed = 1,
+    port: Port = PORT,
+    languages: Languages = ALL,
+    pages: Pages = PAGES_PER_LANGUAGE,
+    slow_s: Annotated[float, typer.Option(min=0.0, help="Delay of slow pages, in seconds.")] = 0.2,
+    access_log: Annotated[Path | None, typer.Option(help="JSONL file to append a line a request to.")] = None,
+    control_token: Annotated[str, typer.Option(help="Secret of the calls that change the site; empty: none.")] = "",
+    skin: Annotated[str, typer.Option(help="Skin of every host; empty: the seed draws one for each.")] = "",
+) -> None:
+    """Serve the sites on loopback until interrupted."""
+    site = SiteConfig(seed, _codes(languages), pages, slow_s=slow_s, skin=skin)
+    typer.echo(f"http://{ADDRESS}:{port}/sitemap.xml", err=True)
+    serve(ServerConfig(site, port, access_log, control_token))
+
+
+@application.command("truth")
+def truth_command(
+    seed: Seed = 1,
+    port: Port = PORT,
+    languages: Languages = ALL,
+    pages: Pages = PAGES_PER_LANGUAGE,
+) -> None:
+    """Print the truth about every page, a JSON line each."""
+    for line in truth_lines(SiteConfig(seed, _codes(languages), pages), port):
+        sys.stdout.write(line + "\n")
+
+
+@application.command("seeds")
+def seeds_command(
+    seed: Seed = 1,
+    languages: Languages = ALL,
+    per_language: Annotated[int, typer.Option(min=1, help="Pairs a language.")] = 2_000,
+    pages: Pages = PAGES_PER_LANGUAGE,
+) -> None:
+    """Print gold pairs about other entities than the site's, a JSON line each."""
+    codes = _codes(languages)
+    for pair in seed_pairs(seed, codes, per_language, site_names(seed, codes, pages)):
+        sys.stdout.write(json.dumps(pair, ensure_ascii=False) + "\n")
+
+
+def _codes(languages: str) -> tuple[str, ...]:
+    codes = tuple(code.strip() for code in languages.split(",") if code.strip())
+    unknown = [code for code in codes if code not in LANGUAGES]
+    if unknown or not codes:
+        raise typer.BadParameter(f"unknown languages {unknown}; the microworld has {', '.join(LANGUAGES)}")
+    return codes
