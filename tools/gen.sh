@@ -14,3 +14,7 @@ PATH="$PWD/.venv/bin:$PATH" .venv/bin/python -m grpc_tools.protoc -I protos \
 for proto in protos/xinstruct/v1/*.proto; do
     grep -q '^service ' "$proto" || rm -f "$out/${proto%.proto}_pb2_grpc.py" "$out/${proto%.proto}_pb2_grpc.pyi"
 done
+
+.venv/bin/python tools/config_docs.py >"$out/docs/config.md.new"
+.venv/bin/python tools/command_docs.py >"$out/docs/commands.md.new"
+for page in config commands; do mv "$out/docs/$page.md.new" "$out/docs/$page.md"; done

@@ -14,15 +14,15 @@ BASE = ("spine", "v1")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "spine": BASE,
     **{service: (service, *BASE) for service in SERVICES},
-    # Knows nothing of the factory but the shape of what it is compared with.
-    "microworld": ("microworld", *BASE),
+    # A leaf: it knows nothing of the factory that is judged by it.
+    "microworld": ("microworld",),
     # One model of the whole configuration: config models of every service, and nothing else of them (test below).
     "settings": (*SERVICES, *BASE),
     # The one module that knows every service.
     "targets": (*SERVICES, "settings", *BASE),
     "__main__": ("targets", "settings", *BASE),
     # Talks gRPC, also to the process that it embeds; mounts the microworld's own commands.
-    "cli": ("cli", "targets", "settings", "microworld", *BASE),
+    "cli": ("cli", "__main__", "targets", "settings", "microworld", *BASE),
 }
 
 INNER = ("domain", "stage", "api", "app")
