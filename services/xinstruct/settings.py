@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
-from xinstruct.crawler.config import CrawlerSettings
-from xinstruct.spine.inference.endpoint import InferenceSettings
-from xinstruct.spine.log.kafka import KafkaSettings
-from xinstruct.training.config import TrainingSettings
 
 from xinstruct.backgen.config import BackgenSettings
+from xinstruct.crawler.config import CrawlerSettings
 from xinstruct.curation.config import CurationSettings
 from xinstruct.scoring.config import ScoringSettings
 from xinstruct.spine.config import Settings, load
 from xinstruct.spine.errors import Invalid
+from xinstruct.spine.inference.endpoint import InferenceSettings
+from xinstruct.spine.log.kafka import KafkaSettings
 from xinstruct.spine.process import ProcessSettings
 from xinstruct.spine.rpc import RpcSettings
 from xinstruct.spine.runner import RunnerSettings
 from xinstruct.spine.telemetry import TelemetrySettings
+from xinstruct.training.config import TrainingSettings
 
 
 class SqliteLogSettings(Settings):

@@ -111,17 +111,16 @@ def scoring_position_version(evaluator_digest: str, prompt_version: str) -> str:
 
 
 def assign_slot(engine: sa.Engine, evaluator_digest: str, target_offsets: str) -> str:
-    """Give the evaluator the idle slot (the one that does not run the promoted evaluator); returns "a" or "b".
+    """Give the evaluator an idle slot; returns "a" or "b".
 
     The same evaluator again keeps its slot. Conflict when both slots are at work: one catching up, one promoted.
     """
-    current = promoted(engine, "evaluator")
     with transaction(engine) as connection:
         rows = {row.slot: row.evaluator_digest for row in connection.execute(sa.select(SLOTS))}
         for slot, digest in rows.items():
             if digest == evaluator_digest:
                 return str(slot)
-        free = [s for s in ("a", "b") if not rows.get(s) or current is None or rows[s] != current.model_digest]
+        free = [slot for slot in ("a", "b") if not rows.get(slot)]
         if not free:
             raise Conflict("both scoring slots are at work; promote or rest one first")
         row = {"slot": free[0], "evaluator_digest": evaluator_digest, "target_offsets": target_offsets}

@@ -114,7 +114,9 @@ class JobKeeper:
                 sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(_OPEN_STATES))
             ).scalar_one()
             waiting = connection.execute(sa.select(JOBS).where(JOBS.c.promotion_open)).all()
-        return count > 0 or any(promotable(self._deps, row.role, row.model_digest, family_of(row.command)) for row in waiting)
+        return count > 0 or any(
+            promotable(self._deps, row.role, row.model_digest, family_of(row.command)) for row in waiting
+        )
 
     def close(self) -> None:
         """End the job's process; the next start resumes it."""

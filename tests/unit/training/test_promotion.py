@@ -1,0 +1,108 @@
+"""Promotion: the idle slot first, the role's model after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from builders import pair
+from xinstruct.spine import registry
+from xinstruct.spine.app import Deps
+from xinstruct.spine.blobs import Blobs
+from xinstruct.spine.log.sqlite import SqliteLog
+from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS
+from xinstruct.spine.registry import scoring_position_version
+from xinstruct.spine.sql import METADATA, open_engine
+from xinstruct.spine.topics import PAIR_DRAFTED
+from xinstruct.training.promotion import promotable, promote
+
+FIRST, SECOND, THIRD = ("sha256:" + letter * 64 for letter in "abc")
+
+
+@pytest.fixture
+def deps(tmp_path: Path) -> Iterator[Deps]:
+    engine = open_engine(f"sqlite:///{tmp_path / 'db.sqlite'}")
+    METADATA.create_all(engine)
+    log = SqliteLog(tmp_path / "log.sqlite", clock=lambda: 1)
+    for digest in (FIRST, SECOND, THIRD):
+        for role in ("evaluator", "generator"):
+            registry.register(engine, registry.Model(digest, role, "/m"))
+    yield Deps(log, engine, Blobs(str(tmp_path / "blobs")), {}, lambda: 1, tmp_path)
+    log.close()
+    engine.dispose()
+
+
+def score_all(deps: Deps, slot: str, digest: str) -> None:
+    """What the slot's runner does: read every pair, commit."""
+    version = scoring_position_version(digest, EVALUATOR_PROMPT_VERSIONS["tiny"])
+    subscription = deps.log.subscribe(f"scoring-{slot}", PAIR_DRAFTED, version)
+    while subscription.poll(100, 0.0):
+        pass
+    subscription.commit(subscription.positions(), [])
+    subscription.close()
+
+
+def current(deps: Deps, role: str = "evaluator") -> str:
+    model = registry.promoted(deps.database, role)
+    return model.model_digest if model else ""
+
+
+def test_a_generator_is_promoted_at_once(deps: Deps) -> None:
+    assert promote(deps, "generator", FIRST, "tiny")
+    assert current(deps, "generator") == FIRST
+
+
+def test_the_first_evaluator_is_promoted_at_once_and_gets_a_slot(deps: Deps) -> None:
+    assert promote(deps, "evaluator", FIRST, "tiny")
+    assert current(deps) == FIRST
+    assert [digest for digest, _ in registry.slots(deps.database).values()] == [FIRST]
+
+
+def test_a_second_evaluator_waits_in_the_idle_slot_until_it_has_labelled_all_pairs(deps: Deps) -> None:
+    deps.log.append([pair(pair_id=str(n)).record(PAIR_DRAFTED.name) for n in range(5)])
+    promote(deps, "evaluator", FIRST, "tiny")
+    assert not promote(deps, "evaluator", SECOND, "tiny")
+    assert (current(deps), len(registry.slots(deps.database))) == (FIRST, 2)
+    assert not promotable(deps, "evaluator", SECOND, "tiny")
+    slot = next(s for s, (digest, _) in registry.slots(deps.database).items() if digest == SECOND)
+    score_all(deps, slot, SECOND)
+    assert promotable(deps, "evaluator", SECOND, "tiny")
+    assert promote(deps, "evaluator", SECOND, "tiny")
+    assert current(deps) == SECOND
+    assert list(registry.slots(deps.database)) == [slot]
+
+
+def test_pairs_that_come_after_the_slot_started_are_not_waited_for(deps: Deps) -> None:
+    deps.log.append([pair(pair_id="1").record(PAIR_DRAFTED.name)])
+    promote(deps, "evaluator", FIRST, "tiny")
+    promote(deps, "evaluator", SECOND, "tiny")
+    slot = next(s for s, (digest, _) in registry.slots(deps.database).items() if digest == SECOND)
+    score_all(deps, slot, SECOND)
+    deps.log.append([pair(pair_id=f"late {n}").record(PAIR_DRAFTED.name) for n in range(50)])
+    assert promote(deps, "evaluator", SECOND, "tiny")
+
+
+def test_a_third_evaluator_waits_while_both_slots_are_at_work(deps: Deps) -> None:
+    deps.log.append([pair(pair_id="1").record(PAIR_DRAFTED.name)])
+    promote(deps, "evaluator", FIRST, "tiny")
+    promote(deps, "evaluator", SECOND, "tiny")
+    assert not promote(deps, "evaluator", THIRD, "tiny")
+    assert THIRD not in {digest for digest, _ in registry.slots(deps.database).values()}
+
+
+def test_labels_of_another_template_do_not_count(deps: Deps) -> None:
+    deps.log.append([pair(pair_id="1").record(PAIR_DRAFTED.name)])
+    promote(deps, "evaluator", FIRST, "chat")
+    promote(deps, "evaluator", SECOND, "chat")
+    slot = next(s for s, (digest, _) in registry.slots(deps.database).items() if digest == SECOND)
+    score_all(deps, slot, SECOND)
+    assert not promote(deps, "evaluator", SECOND, "chat")
+
+
+def test_a_model_that_is_not_registered_is_not_promoted(deps: Deps) -> None:
+    with pytest.raises(Exception, match="no generator model"):
+        promote(deps, "generator", "sha256:" + "0" * 64, "tiny")
+    assert isinstance(deps.database, sa.Engine)
