@@ -62,7 +62,7 @@ def due_pages(connection: sa.Connection, now_ms: int, *, without: Iterable[str],
 
 
 def has_work(connection: sa.Connection, now_ms: int, *, retry_until_ms: int) -> bool:
-    """Whether a URL of an active source is due now, or to be retried until then; hosts that asked for more time aside."""
+    """Whether a URL of an active source is due now, or to be retried until then; hosts that asked for longer aside."""
     patient = connection.execute(sa.select(HOSTS.c.host).where(HOSTS.c.next_time_ms > retry_until_ms)).scalars()
     query = (
         sa.select(PAGES.c.url).join(SOURCES, SOURCES.c.source_id == PAGES.c.source_id)

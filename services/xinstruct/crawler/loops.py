@@ -1,7 +1,7 @@
 """The frontier's loops: commands in, pages fetched, text files read, records out, old bodies erased.
 
-Not ask/decide stages (architecture: the frontier is SQL). Each step is one bounded piece; a kill between or within steps
-loses nothing: what was in flight is still due in SQL, what was settled is in the outbox.
+Not ask/decide stages (the frontier is SQL). Each step is one bounded piece; a kill between or within steps loses
+nothing: what was in flight is still due in SQL, what was settled is in the outbox.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -59,7 +60,8 @@ class FetchLoop:
             if not started and self.pending():
                 self._closing.wait(WAIT_S / 4)  # a host's delay, or a retry that is due soon
             return started
-        wait([*self._visits, *self._readings], timeout=WAIT_S, return_when=FIRST_COMPLETED)
+        running: list[Future[Any]] = [*self._visits, *self._readings]
+        wait(running, timeout=WAIT_S, return_when=FIRST_COMPLETED)
         return self._settle() or started
 
     def pending(self) -> bool:

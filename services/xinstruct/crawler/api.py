@@ -1,0 +1,143 @@
+"""CrawlerService: decode, call, encode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from xinstruct.crawler.commands import TEXT_KINDS, hosts_of
+from xinstruct.crawler.config import FetchSettings
+from xinstruct.crawler.domain import canonical_url, host_and_port, source_id_of
+from xinstruct.crawler.frontier import ACTIVE
+from xinstruct.crawler.tables import PAGES, SOURCES
+from xinstruct.spine.app import Clock
+from xinstruct.spine.errors import Invalid, NotFound, require
+from xinstruct.spine.languages import known_language
+from xinstruct.spine.log import Log
+from xinstruct.spine.messages import CrawlAction, CrawlRequested, SourceKind
+from xinstruct.spine.sql import transaction
+from xinstruct.spine.topics import CRAWL_REQUESTED
+from xinstruct.v1 import crawler_service_pb2 as pb
+from xinstruct.v1 import crawler_service_pb2_grpc
+
+PAGE_SIZE = 100
+PAGE_SIZE_MAX = 1000
+WATCH_INTERVAL_S = 0.5
+
+
+class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
+    """Appends commands to the log and reads sources from SQL. `rest` waits between two looks of a watch."""
+
+    def __init__(
+        self, database: sa.Engine, log: Log, clock: Clock, *, settings: FetchSettings, rest: Callable[[float], Any]
+    ) -> None:
+        self._database = database
+        self._log = log
+        self._clock = clock
+        self._settings = settings
+        self._rest = rest
+
+    def SubmitCrawl(self, message: pb.SubmitCrawlRequest, context: Any) -> pb.SubmitCrawlResponse:
+        """See crawler_service.proto."""
+        command = self._command(message)
+        self._log.append([command.record(CRAWL_REQUESTED.name)])
+        return pb.SubmitCrawlResponse(source_id=command.source_id)
+
+    def GetSource(self, message: pb.GetSourceRequest, context: Any) -> pb.Source:
+        """See crawler_service.proto."""
+        found = self._sources(SOURCES.c.source_id == message.source_id, limit=1)
+        if not found:
+            raise NotFound(f"no source {message.source_id!r}; `xinstruct crawl status` lists them")
+        return found[0]
+
+    def ListSources(self, message: pb.ListSourcesRequest, context: Any) -> pb.ListSourcesResponse:
+        """See crawler_service.proto."""
+        size = message.page_size or PAGE_SIZE
+        require(size <= PAGE_SIZE_MAX, f"page_size is 1–{PAGE_SIZE_MAX}, not {size}")
+        found = self._sources(SOURCES.c.source_id > message.page_token, limit=size + 1)
+        token = found[size - 1].source_id if len(found) > size else ""
+        return pb.ListSourcesResponse(sources=found[:size], next_page_token=token)
+
+    def WatchSources(self, message: pb.WatchSourcesRequest, context: Any) -> Iterator[pb.SourceEvent]:
+        """See crawler_service.proto."""
+        require(not message.page_token or message.page_token.isdigit(), "page_token: send the last event's own")
+        seen = int(message.page_token or -1)
+        while context.is_active():
+            with transaction(self._database) as connection:
+                query = sa.select(SOURCES).where(SOURCES.c.change_number > seen).order_by(SOURCES.c.change_number)
+                rows = connection.execute(query.limit(PAGE_SIZE_MAX)).all()
+                events = [(row.change_number, self._source(connection, row)) for row in rows]
+            for number, source in events:
+                seen = number
+                yield pb.SourceEvent(source=source, page_token=str(number))
+            self._rest(WATCH_INTERVAL_S)
+
+    def _command(self, message: pb.SubmitCrawlRequest) -> CrawlRequested:
+        require(0 < len(message.request_id) <= 100, "request_id has 1–100 characters")
+        action = _member(CrawlAction, message.action, "action")
+        if action is not CrawlAction.ADD:
+            source_id = self._known(message.location)
+            return CrawlRequested(message.request_id, action, SourceKind.UNSPECIFIED, source_id, message.location,
+                                  request_time_ms=self._clock())
+        kind = _member(SourceKind, message.kind, "kind")
+        location = message.location.strip() if kind in TEXT_KINDS else canonical_url(message.location)
+        require(bool(location), "location is the URL or path of the source")
+        declared = message.declared_language
+        require(not declared or known_language(declared) is not None, f"declared_language: {declared!r} is not known")
+        command = CrawlRequested(
+            message.request_id, action, kind, source_id_of(kind, location), location, tuple(message.hosts),
+            message.pages_max, message.depth_max, message.text_field, message.url_field, message.licence, declared,
+            message.poll_interval_s, self._clock(),
+        )
+        hosts_of(command)
+        if kind not in TEXT_KINDS:
+            self._require_contact(location)
+        return command
+
+    def _require_contact(self, url: str) -> None:
+        """Public hosts are asked only by a crawler that says who runs it."""
+        host, port = host_and_port(url)
+        known = bool(self._settings.contact_url) or f"{host}:{port}" in self._settings.private_hosts_allowed
+        require(known, "set crawler.fetch.contact_url, a page or mailto: address for site owners, before crawling; "
+                       f"or list {host}:{port} in crawler.fetch.private_hosts_allowed if it is your own")
+
+    def _known(self, location: str) -> str:
+        """Id of the source with that id or location; NotFound."""
+        names = {location, location.strip()}
+        try:
+            names.add(canonical_url(location))
+        except Invalid:
+            pass  # an id or a file's location
+        query = sa.select(SOURCES.c.source_id).where(
+            sa.or_(SOURCES.c.source_id == location, SOURCES.c.location.in_(names))
+        )
+        with transaction(self._database) as connection:
+            found = connection.execute(query.order_by(SOURCES.c.source_id)).scalars().first()
+        if found is None:
+            raise NotFound(f"no source {location!r}; `xinstruct crawl status` lists them")
+        return str(found)
+
+    def _sources(self, where: Any, *, limit: int) -> list[pb.Source]:
+        with transaction(self._database) as connection:
+            rows = connection.execute(sa.select(SOURCES).where(where).order_by(SOURCES.c.source_id).limit(limit)).all()
+            return [self._source(connection, row) for row in rows]
+
+    def _source(self, connection: sa.Connection, row: Any) -> pb.Source:
+        due = (PAGES.c.due_time_ms >= 0) & (PAGES.c.due_time_ms <= self._clock())
+        query = sa.select(sa.func.count()).select_from(PAGES).where(PAGES.c.source_id == row.source_id, due)
+        waiting = connection.execute(query).scalar_one()
+        over = row.state == ACTIVE and not row.poll_interval_s and not waiting and row.due_time_ms < 0
+        return pb.Source(
+            source_id=row.source_id, kind=row.kind,
+            location=row.location, state="done" if over else row.state, pages_known=row.pages_known,
+            pages_fetched=row.pages_fetched, pages_failed=row.pages_failed, pages_denied=row.pages_denied,
+            pages_waiting=waiting, last_error=row.last_error, change_time_ms=row.change_time_ms,
+        )
+
+
+def _member(kind: Any, value: int, name: str) -> Any:
+    known = {int(item): item for item in kind if item}
+    require(value in known, f"{name} is one of {', '.join(item.name for item in known.values())}")
+    return known[value]
