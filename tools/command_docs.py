@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from xinstruct.cli.main import EPILOG, app
+from xinstruct.microworld.command import application
 
 HEAD = """# Commands
 
@@ -22,8 +23,10 @@ def main() -> None:
     """Print the page."""
     command: Any = typer.main.get_command(app)
     parts = [HEAD, *(paragraph + "\n" for paragraph in EPILOG.split("\n\n"))]
-    for name in sorted(command.commands):
-        parts += _section(f"xinstruct {name}", command.commands[name])
+    # The microworld's commands are its own: `xinstruct microworld` passes everything on to them.
+    commands = {**command.commands, "microworld": typer.main.get_command(application)}
+    for name in sorted(commands):
+        parts += _section(f"xinstruct {name}", commands[name])
     print("\n".join(parts), end="")  # noqa: T201
 
 

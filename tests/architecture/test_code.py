@@ -37,7 +37,7 @@ COMMITS = {
 
 ENVIRONMENT = {
     # Secrets and identity only.
-    "xinstruct.__main__", "xinstruct.spine.process", "xinstruct.spine.rpc", "xinstruct.spine.inference.openai_api",
+    "xinstruct.__main__", "xinstruct.spine.process", "xinstruct.spine.rpc", "xinstruct.spine.inference.endpoint",
 }
 
 CHANCE = {
@@ -67,7 +67,8 @@ def test_no_file_is_longer_than_four_hundred_lines() -> None:
 
 
 def test_the_spine_stays_within_its_budget() -> None:
-    count = sum(len(module.lines) for module in modules() if module.part == "spine")
+    # Lines that hold code: a contract in a docstring must not compete with what it describes.
+    count = sum(_code_lines(module) for module in modules() if module.part == "spine")
     assert count <= SPINE_LINES_MAX, f"the spine has {count} lines: move what knows more than shapes to its service"
 
 
@@ -167,6 +168,15 @@ def test_no_test_sleeps_but_in_a_loop_that_waits_for_another_process() -> None:
 def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     assert node.end_lineno is not None
     return node.end_lineno - node.lineno + 1
+
+
+def _code_lines(module: Module) -> int:
+    """Lines of code without blank ones, comments and docstrings."""
+    strings = (node for node in ast.walk(module.tree) if isinstance(node, ast.Expr))
+    texts = [node for node in strings if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
+    documented = {line for node in texts for line in range(node.lineno, (node.end_lineno or 0) + 1)}
+    kept = (line.strip() for number, line in enumerate(module.lines, 1) if number not in documented)
+    return sum(bool(line) and not line.startswith("#") for line in kept)
 
 
 def _broad_excepts(module: Module) -> Iterator[str]:

@@ -18,8 +18,8 @@ from xinstruct.spine.topics import TOPICS
 
 DOCUMENTS = tuple(sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))))
 
-WRITTEN_WHEN_RUN = (".venv", ".cache", "var", "dist")
-"""First folders of paths that a clean clone does not have."""
+WRITTEN_WHEN_RUN = (".venv", ".cache", "var", "dist", "manifest.json", "report.json", "xinstruct.yaml", "seeds.jsonl")
+"""Files, and first folders of paths, that a clean clone does not have."""
 
 documents = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 
@@ -159,12 +159,22 @@ def _faults(words: list[str]) -> Iterator[str]:
         if words[0].startswith("-"):
             break
         name, *words = words
+        if name == "microworld":
+            command = _microworld_command()
+            continue
         if name not in command.commands:
             yield f"no command {name!r}"
             return
         command = command.commands[name]
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
     yield from (f"no option {word!r}" for word in words if word.startswith("-") and word.partition("=")[0] not in known)
+
+
+@cache
+def _microworld_command() -> Any:
+    from xinstruct.microworld.command import application
+
+    return typer.main.get_command(application)
 
 
 @cache
