@@ -35,7 +35,7 @@ from typing import Any
 
 from xinstruct.microworld.templates import Template, compile_template
 
-LANGUAGES = ("sw", "ur")
+LANGUAGES = ("th", "sw", "ur")
 
 
 @dataclass(frozen=True, slots=True)
