@@ -25,6 +25,10 @@ TABLE_HEAD = "| key | type | default | meaning |\n| --- | --- | --- | --- |"
 Schema = Mapping[str, Any]
 
 
+DEFAULTS = XinstructSettings().model_dump(mode="json")
+"""What a file without that key gives: a model's own default may be another one where it is nested."""
+
+
 def main() -> None:
     """Print the page."""
     schema = XinstructSettings.model_json_schema()
@@ -52,9 +56,19 @@ def _rows(path: str, field: Schema, required: bool, definitions: Schema) -> Iter
     models = _models(field, definitions)
     if not models:
         yield _row(path, field, required, definitions)
+    if len(models) > 1:
+        yield _choice(path, field, models)
     for suffix, model in models:
         for name, inner in model["properties"].items():
-            yield from _rows(f"{path}{suffix}.{name}", inner, name in model.get("required", ()), definitions)
+            if "const" not in inner:
+                yield from _rows(f"{path}{suffix}.{name}", inner, name in model.get("required", ()), definitions)
+
+
+def _choice(path: str, field: Schema, models: list[tuple[str, Schema]]) -> str:
+    """The row of the key that says which of several models the others belong to."""
+    name = field["discriminator"]["propertyName"]
+    kinds = " or ".join(f"`{model['properties'][name]['const']}`" for _, model in models)
+    return f"| `{path}.{name}` | {kinds} | `{json.dumps(_default(f'{path}.{name}', {}))}` | {field['description']} |"
 
 
 def _models(field: Schema, definitions: Schema) -> list[tuple[str, Schema]]:
@@ -71,9 +85,19 @@ def _models(field: Schema, definitions: Schema) -> list[tuple[str, Schema]]:
 
 
 def _row(path: str, field: Schema, required: bool, definitions: Schema) -> str:
-    default = "*required*" if required else f"`{json.dumps(field.get('default'), ensure_ascii=False)}`"
+    default = "*required*" if required else f"`{json.dumps(_default(path, field), ensure_ascii=False)}`"
     meaning = field.get("description", "").replace("|", "\\|").replace("\n", " ")
     return f"| `{path}` | {_type(field, definitions)} | {default} | {meaning} |"
+
+
+def _default(path: str, field: Schema) -> Any:
+    """The value that holds where the file says nothing; the model's own default below lists and mappings."""
+    found: Any = DEFAULTS
+    for part in path.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return field.get("default")
+        found = found[part]
+    return found
 
 
 def _type(field: Schema, definitions: Schema) -> str:
