@@ -14,6 +14,7 @@ from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.errors import Invalid, Unavailable, require
 from xinstruct.spine.inference import Classified, Inference
+from xinstruct.spine.stage import scoring_position_version
 from xinstruct.spine.topics import PAIR_DRAFTED
 from xinstruct.v1 import messages_pb2, scoring_service_pb2, scoring_service_pb2_grpc
 
@@ -61,7 +62,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     def _slot(self, slot: str, digest: str, target: str) -> scoring_service_pb2.Slot:
         if not digest:
             return scoring_service_pb2.Slot(slot=slot)
-        version = registry.scoring_position_version(digest, EVALUATOR_PROMPT_VERSIONS[self._config.prompt_family])
+        version = scoring_position_version(digest, EVALUATOR_PROMPT_VERSIONS[self._config.prompt_family])
         log, name = self._deps.log, slot_name(slot)
         offsets = {int(partition): int(offset) for partition, offset in json.loads(target).items()}
         return scoring_service_pb2.Slot(

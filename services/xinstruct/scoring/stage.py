@@ -11,8 +11,7 @@ from xinstruct.spine.inference import Answer, Classified, Classify, Refused
 from xinstruct.spine.languages import language
 from xinstruct.spine.messages import DraftedPair, LabelReading, Payload, ScoredPair
 from xinstruct.spine.record import Record, slot_id
-from xinstruct.spine.registry import scoring_position_version
-from xinstruct.spine.stage import Emit, Outcome, Port, Reject, Stage
+from xinstruct.spine.stage import Emit, Outcome, Port, Reject, Stage, scoring_position_version
 from xinstruct.spine.topics import PAIR_DRAFTED, PAIR_SCORED
 
 NAME = "scoring"

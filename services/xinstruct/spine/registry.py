@@ -105,11 +105,6 @@ def slots(engine: sa.Engine) -> dict[str, tuple[str, str]]:
     return {row.slot: (row.evaluator_digest, row.target_offsets) for row in rows if row.evaluator_digest}
 
 
-def scoring_position_version(evaluator_digest: str, prompt_version: str) -> str:
-    """What a scoring slot stores with its positions: another evaluator or template reads all pairs anew."""
-    return f"{prompt_version}/{evaluator_digest}"
-
-
 def assign_slot(engine: sa.Engine, evaluator_digest: str, target_offsets: str) -> str:
     """Give the evaluator an idle slot; returns "a" or "b".
 

@@ -77,3 +77,8 @@ class Stage:
     ask: Callable[[Record, Payload], Sequence[Any]]
     decide: Callable[[Record, Payload, Sequence[Any]], Sequence[Outcome]]
     port: Port
+
+
+def scoring_position_version(evaluator_digest: str, prompt_version: str) -> str:
+    """What a scoring slot stores with its positions: another evaluator or template reads all pairs anew."""
+    return f"{prompt_version}/{evaluator_digest}"

@@ -9,6 +9,7 @@ from xinstruct.spine.app import Deps
 from xinstruct.spine.errors import Conflict
 from xinstruct.spine.messages import TrainingRequested
 from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS, Family
+from xinstruct.spine.stage import scoring_position_version
 from xinstruct.spine.topics import PAIR_DRAFTED
 
 
@@ -54,6 +55,6 @@ def _slot_of(deps: Deps, digest: str) -> str:
 
 def _caught_up(deps: Deps, digest: str, slot: str, family: Family) -> bool:
     target = {int(p): int(o) for p, o in json.loads(registry.slots(deps.database)[slot][1]).items()}
-    version = registry.scoring_position_version(digest, EVALUATOR_PROMPT_VERSIONS[family])
+    version = scoring_position_version(digest, EVALUATOR_PROMPT_VERSIONS[family])
     committed = deps.log.committed(f"scoring-{slot}", PAIR_DRAFTED, version)
     return all(committed.get(partition, 0) >= offset for partition, offset in target.items())

@@ -14,8 +14,8 @@ from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS
-from xinstruct.spine.registry import scoring_position_version
 from xinstruct.spine.sql import METADATA, open_engine
+from xinstruct.spine.stage import scoring_position_version
 from xinstruct.spine.topics import PAIR_DRAFTED
 from xinstruct.training.promotion import promotable, promote
 
