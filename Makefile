@@ -31,7 +31,8 @@ demo-kafka: setup kafka-up postgres-up ## The same with every service as its own
 	@$(DEMO) --out $(OUT)-kafka --kafka
 
 .PHONY: test
-test: setup kafka-up postgres-up ## The whole test suite, real Kafka and PostgreSQL included (20 minutes on 2 cores at most)
+test: setup ## The whole test suite, with real Kafka and PostgreSQL where they can be had (20 minutes on 2 cores at most)
+	@tools/servers.sh
 	$(BIN)/pytest tests
 
 .PHONY: test-unit
@@ -89,7 +90,7 @@ kafka-up: ## Fetch Apache Kafka (the first time) and start one broker
 	tools/kafka/up.sh
 
 .PHONY: kafka-down
-kafka-down: ## Stop it and delete its data
+kafka-down: ## Stop it; its data stays
 	tools/kafka/down.sh
 
 .PHONY: postgres-up
@@ -97,7 +98,7 @@ postgres-up: ## Start a PostgreSQL of its own
 	tools/postgres/up.sh
 
 .PHONY: postgres-down
-postgres-down: ## Stop it and delete its data
+postgres-down: ## Stop it; its data stays
 	tools/postgres/down.sh
 
 ##@ The rest
