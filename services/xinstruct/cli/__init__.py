@@ -1,0 +1,1 @@
+"""The `xinstruct` command: everything a person does, over gRPC."""

@@ -1,0 +1,189 @@
+"""xinstruct demo: drives every phase, then writes the report and says on the screen what came out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xinstruct.cli.demo.plan import SEED_PAIRS_PER_LANGUAGE, SITE_PORT, Plan, base_model, chosen_languages, members
+from xinstruct.cli.options import JsonOption
+from xinstruct.cli.output import print_json, print_line
+from xinstruct.spine.errors import Conflict, Invalid
+
+if TYPE_CHECKING:
+    from xinstruct.cli.client import Client
+    from xinstruct.cli.demo.progress import Screen
+    from xinstruct.cli.factory import Factory
+    from xinstruct.cli.report.gather import Gathered
+
+SAMPLE_PER_LANGUAGE = 12
+MARKER = "demo.json"
+"""Lies in every folder that a demo made: only such a folder is emptied for the next one."""
+
+
+def mount(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(demo)
+
+
+def demo(
+    languages: Annotated[str, typer.Option(metavar="TAG,…", help="Languages, for instance fi,sw,ta; or all.")] = "all",
+    seed: Annotated[int, typer.Option(min=0, help="Another seed is another invented country.")] = 1,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Everything is written here.")] = Path("var/demo"),
+    kafka: Annotated[bool, typer.Option("--kafka", help="A process a service, over Kafka and PostgreSQL.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=4, help="With --kafka: processes a service.")] = 1,
+    kills: Annotated[int, typer.Option(min=0, max=50, help="Kill so many processes while they work.")] = 0,
+    site_port: Annotated[int, typer.Option(help="Port of the invented site on loopback.")] = SITE_PORT,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the main job on an invented web site.
+
+    Crawl, train, draft, score, a second round, publish, report.
+    """
+    from xinstruct.cli.demo.progress import screen
+    from xinstruct.cli.demo.servers import kafka_and_database
+
+    chosen = chosen_languages(languages)
+    base_model()
+    _empty(out)
+    bootstrap, database_url = kafka_and_database() if kafka else ("", "")
+    plan = Plan(chosen, seed, out, site_port, bootstrap, database_url, workers, kills)
+    with screen() as shown:
+        report = _run(plan, shown)
+    if as_json:
+        print_json(report)
+    else:
+        _summarise(plan, report)
+
+
+def _run(plan: Plan, screen: Screen) -> dict[str, object]:
+    from xinstruct.cli.factory import MemoryMeter
+
+    started_s = time.monotonic()
+    with MemoryMeter() as memory, _running(plan, screen) as (factory, client):
+        digest = _phases(plan, factory, client, screen)
+        gathered, before = _collect(plan, client, screen)
+        del digest
+    return _report(plan, gathered, before, screen, wall_s=time.monotonic() - started_s, peak_memory_mb=memory.peak_mb)
+
+
+@contextmanager
+def _running(plan: Plan, screen: Screen) -> Iterator[tuple[Factory, Client]]:
+    """The site and the services, started; all stopped at the end."""
+    from xinstruct.cli.client import connect_to
+    from xinstruct.cli.factory import Factory, child, output_of
+    from xinstruct.settings import load_settings
+
+    site = ["--seed", str(plan.seed), "--languages", ",".join(plan.languages)]
+    serve = ["microworld", "serve", *site, "--port", str(plan.site_port), "--access-log", str(plan.access_log)]
+    made = members(plan)
+    factory = Factory(made, plan.out / "logs")
+    with ExitStack() as stack:
+        with screen.phase("prepare", "Building an invented country"):
+            stack.enter_context(child(serve, plan.out / "logs" / "site.log"))
+            output_of(["microworld", "seeds", *site, "--per-language", str(SEED_PAIRS_PER_LANGUAGE)], plan.seeds_file)
+            stack.callback(factory.stop)
+            factory.start()
+        settings = load_settings(made[0].config)
+        yield factory, stack.enter_context(connect_to(settings))
+
+
+def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> str:
+    from xinstruct.cli.demo import phases
+
+    source = phases.add_source(client, plan)
+    with screen.phase("crawl", "Crawling its web sites") as phase:
+        phases.await_crawl(client, factory, source, phase)
+    for role in ("generator", "evaluator"):
+        with screen.phase(f"train_{role}", f"Training the {role} from seeds") as phase:
+            job = phases.train(client, factory, plan, role=role, round_number=0, phase=phase)
+            phases.await_promotion(client, factory, role=role, digest=job.model_digest, phase=phase)
+    with screen.phase("draft", "Drafting instructions") as phase:
+        phases.await_drafts(client, factory, phase)
+    with screen.phase("score", "Scoring the pairs") as phase:
+        phases.await_scores(client, factory, phase)
+    for role in ("generator", "evaluator"):
+        with screen.phase(f"round2_{role}", f"Second round: training the {role} from seeds and kept pairs") as phase:
+            job = phases.train(client, factory, plan, role=role, round_number=1, phase=phase)
+    with screen.phase("rescore", "Second round: scoring again") as phase:
+        phases.await_promotion(client, factory, role="evaluator", digest=job.model_digest, phase=phase)
+        phases.await_scores(client, factory, phase)
+    with screen.phase("release", "Publishing the release"):
+        phases.publish(client, plan)
+    return job.model_digest
+
+
+def _collect(plan: Plan, client: Client, screen: Screen) -> tuple[Gathered, list[tuple[str, str, str, str]]]:
+    """The catalog for the report, and drafts of the untuned base: language, URL, text, draft."""
+    from xinstruct.cli.demo.untuned import drafts_of
+    from xinstruct.cli.factory import output_of
+    from xinstruct.cli.report.gather import gather
+
+    with screen.phase("report", "Comparing with the truth"):
+        gathered = gather(client)
+        site = ["--seed", str(plan.seed), "--port", str(plan.site_port), "--languages", ",".join(plan.languages)]
+        output_of(["microworld", "truth", *site], plan.truth_file)
+        sample = [
+            document
+            for code in plan.languages
+            for document in [x for x in gathered.documents if x.language == code][:SAMPLE_PER_LANGUAGE]
+        ]
+        drafts = drafts_of(base_model(), [(document.text, document.language) for document in sample])
+    return gathered, [(x.language, x.url, x.text, draft) for x, draft in zip(sample, drafts, strict=True)]
+
+
+def _report(
+    plan: Plan,
+    gathered: Gathered,
+    before: Sequence[tuple[str, str, str, str]],
+    screen: Screen,
+    *,
+    wall_s: float,
+    peak_memory_mb: float,
+) -> dict[str, object]:
+    from xinstruct.cli.report.page import Run
+    from xinstruct.cli.report.quality import draft_right, judge
+    from xinstruct.cli.report.write import report_values, write_report
+
+    truth = [json.loads(line) for line in plan.truth_file.read_text("utf-8").splitlines()]
+    by_url = {page["url"]: page for page in truth}
+    right = [url in by_url and draft_right(by_url[url], text, draft) for _, url, text, draft in before]
+    fetched = [json.loads(line)["path"] for line in plan.access_log.read_text("utf-8").splitlines()]
+    judgement = judge(gathered, truth, fetched_paths=fetched, right_before=sum(right) / max(len(right), 1))
+    run = Run(
+        "An invented country, in instructions",
+        plan.languages,
+        dict(screen.seconds),
+        wall_s,
+        peak_memory_mb,
+        plan.seed,
+        [(code, text[:90], draft[:160]) for code, _, text, draft in before[:: max(len(before) // 10, 1)]],
+    )
+    write_report(plan.out, gathered, run, judgement)
+    return report_values(gathered, run, judgement)
+
+
+def _summarise(plan: Plan, report: dict[str, object]) -> None:
+    from xinstruct.cli.demo.summary import summary_lines
+
+    summary_lines(plan, report)
+
+
+def _empty(out: Path) -> None:
+    """Make `out` an empty folder; what an earlier demo left there goes. Conflict when it holds anything else."""
+    if out.exists():
+        if not out.is_dir():
+            raise Invalid(f"{out} is no folder")
+        if any(out.iterdir()) and not (out / MARKER).exists():
+            raise Conflict(f"{out} holds files that no demo made: name another folder with --out")
+        shutil.rmtree(out)
+    (out / "logs").mkdir(parents=True)
+    (out / MARKER).write_text("{}\n", "utf-8")
+    print_line("")

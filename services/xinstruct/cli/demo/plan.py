@@ -1,0 +1,155 @@
+"""What a demo run is made of: its languages, folders and ports, and the configuration that its processes get."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xinstruct.cli.factory import Member, free_port
+from xinstruct.spine.errors import Invalid, require
+from xinstruct.spine.languages import language, languages
+
+SITE_PORT = 8780
+SEED_PAIRS_PER_LANGUAGE = 1_600
+PAGES_MAX = 20_000
+KAFKA_PORT = 19_092
+
+# Optimizer steps by number of languages: a language alone needs fewer, ten need more, and time is 3 and 15 minutes.
+STEPS_BASE, STEPS_PER_LANGUAGE = 120, 70
+ROUND_TWO_SHARE = 0.4
+
+SERVICES = ("crawler", "backgen", "scoring-a", "scoring-b", "training", "curation")
+"""Targets that run as processes of their own with --kafka."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run. `out` holds everything that it writes."""
+
+    languages: tuple[str, ...]
+    seed: int
+    out: Path
+    site_port: int
+    kafka: str = ""
+    """Bootstrap servers; empty: everything in one process over SQLite."""
+    database_url: str = ""
+    """With kafka: the PostgreSQL database of this run."""
+    workers_count: int = 1
+    """With kafka: processes a service."""
+    kills_count: int = 0
+    """Processes to kill while records are in flight."""
+
+    @property
+    def home(self) -> Path:
+        """Data folder of the services."""
+        return self.out / "home"
+
+    @property
+    def seeds_file(self) -> Path:
+        """Gold pairs about other entities than the site's."""
+        return self.out / "seeds.jsonl"
+
+    @property
+    def truth_file(self) -> Path:
+        """The truth about the site. Read by the report only, after the release."""
+        return self.out / "truth.jsonl"
+
+    @property
+    def access_log(self) -> Path:
+        """What the site was asked for."""
+        return self.out / "access.jsonl"
+
+    @property
+    def site(self) -> str:
+        """Host and port of the microworld's site."""
+        return f"127.0.0.1:{self.site_port}"
+
+    def recipe(self, role: str, round_number: int) -> dict[str, Any]:
+        """Changes to the training recipe of `role` in a round."""
+        steps = STEPS_BASE + STEPS_PER_LANGUAGE * len(self.languages)
+        return {"steps_max": round(steps * (ROUND_TWO_SHARE if round_number else 1.0)), "epochs": 100.0}
+
+
+def base_model() -> Path:
+    """Folder of the tiny base model in the checkout. Invalid when it is not there."""
+    folder = Path(__file__).resolve().parents[4] / "models" / "tiny-base"
+    require(
+        (folder / "config.json").exists(), f"no base model in {folder}: run the demo from a clone, or `make tiny-base`"
+    )
+    return folder
+
+
+def chosen_languages(asked: str) -> tuple[str, ...]:
+    """The languages in a comma-separated list, "all" for every one. Invalid, NotFound with the known ones."""
+    if asked == "all":
+        return tuple(item.code for item in languages())
+    codes = tuple(code.strip() for code in asked.split(",") if code.strip())
+    if not codes:
+        raise Invalid("--languages wants tags like fi,sw,ta, or all")
+    return tuple(dict.fromkeys(language(code).code for code in codes))
+
+
+def settings(
+    plan: Plan, *, port: int, instance: str = "0", addresses: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The configuration of one process of the run, as keys and values."""
+    values: dict[str, Any] = {
+        "home": str(plan.home.absolute()),
+        "instance": instance,
+        "rpc": {"port": port},
+        "crawler": {
+            "fetch": {
+                "private_hosts_allowed": [plan.site],
+                "host_delay_ms": 0,
+                "host_requests_max": 16,
+                "retry_delay_ms": 50,
+                "contact_url": "http://localhost/xinstruct-demo",
+            },
+            "languages": list(plan.languages),
+        },
+        "backgen": {"prompt_family": "tiny", "instruction_tokens_max": 72},
+        "scoring": {"prompt_family": "tiny"},
+        "training": {"base_model": str(base_model()), "seeds_location": str(plan.seeds_file.absolute())},
+        "curation": {"dataset_title": "Instructions of an invented country"},
+    }
+    if plan.kafka:
+        values |= {"log": {"kind": "kafka", "bootstrap_servers": plan.kafka}, "database_url": plan.database_url}
+        values["addresses"] = dict(addresses or {})
+    return values
+
+
+def members(plan: Plan) -> list[Member]:
+    """The processes of the run, their configurations written under `out`."""
+    folder = plan.out / "config"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not plan.kafka:
+        port = free_port()
+        return [Member("all", ("all",), write_config(settings(plan, port=port), folder / "all.yaml"), port)]
+    ports = {(name, worker): free_port() for name in SERVICES for worker in range(plan.workers_count)}
+    addresses = {name: f"127.0.0.1:{ports[name, 0]}" for name in SERVICES}
+    made = []
+    for (name, worker), port in ports.items():
+        values = settings(plan, port=port, instance=f"{name}-{worker}", addresses=addresses)
+        config = write_config(values, folder / f"{name}-{worker}.yaml")
+        made.append(Member(f"{name}-{worker}", (name,), config, port))
+    return made
+
+
+def write_config(values: Mapping[str, Any], file: Path) -> Path:
+    """Write a configuration file."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    stream = io.StringIO()
+    yaml.dump(dict(values), stream)
+    file.write_text(stream.getvalue(), "utf-8")
+    return file
+
+
+def member_names(made: Sequence[Member]) -> str:
+    """Names of processes for a person."""
+    return ", ".join(member.name for member in made)

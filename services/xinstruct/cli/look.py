@@ -1,0 +1,205 @@
+"""xinstruct status and xinstruct why: what is going on, and the whole story of one thing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xinstruct.cli.client import CONNECT_S, Client, connect
+from xinstruct.cli.options import ConfigOption, JsonOption
+from xinstruct.cli.output import line, print_json, print_line, to_plain
+from xinstruct.spine.errors import Unavailable
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from xinstruct.v1.curation_service_pb2 import Funnel, StoryEvent
+    from xinstruct.v1.status_service_pb2 import GetStatusResponse
+
+WATCH_INTERVAL_S = 1.0
+FUNNEL_STEPS = (
+    ("pages_fetched", "fetched"),
+    ("documents_admitted", "admitted"),
+    ("pairs_drafted", "drafted"),
+    ("pairs_scored", "scored"),
+    ("pairs_kept", "kept"),
+    ("pairs_published", "published"),
+)
+
+
+def mount(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(status)
+    app.command()(why)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What all reachable processes and the catalog say at one moment."""
+
+    processes: dict[str, GetStatusResponse]
+    silent: dict[str, str]
+    """Target → why its process did not answer."""
+    funnel: Funnel
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything answers and nothing is left to do."""
+        return not self.silent and all(process.idle for process in self.processes.values())
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and show changes until Ctrl-C.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the funnel, and what every stage waits for."""
+    with connect(config) as client:
+        if not watch:
+            _show(take_snapshot(client), as_json)
+        elif as_json:
+            for snapshot in snapshots(client):
+                print_json(snapshot_plain(snapshot))
+        else:
+            _watch(client)
+
+
+def why(
+    subject: Annotated[str, typer.Argument(metavar="URL|ID", help="URL, or id of a page, document or pair.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell the story of a page, document or pair.
+
+    The whole story, kept or gone: every event with the numbers behind it.
+    """
+    from xinstruct.v1.curation_service_pb2 import GetStoryRequest
+
+    with connect(config) as client:
+        story = client.ask(client.curation.GetStory, GetStoryRequest(subject=subject))
+    if as_json:
+        print_json(story)
+        return
+    for event in story.events:
+        print_line(story_line(event))
+
+
+def story_line(event: StoryEvent) -> str:
+    """One event of a story as a line: when, who, what, to which subject, and the facts behind it."""
+    moment = datetime.fromtimestamp(event.time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if event.time_ms else ""
+    facts = "  ".join(f"{key}={line(event.facts[key], 120)}" for key in sorted(event.facts))
+    return f"{moment:19}  {event.stage:10} {line(event.happened, 200)}  [{event.subject_id[:12]}]  {facts}".rstrip()
+
+
+def snapshots(client: Client) -> Iterator[Snapshot]:
+    """A snapshot now and then, until the caller stops asking."""
+    while True:
+        yield take_snapshot(client)
+        time.sleep(WATCH_INTERVAL_S)
+
+
+def take_snapshot(client: Client) -> Snapshot:
+    """What is going on now. Unavailable when the catalog does not answer; other silent processes are named."""
+    from xinstruct.v1.curation_service_pb2 import GetFunnelRequest
+    from xinstruct.v1.status_service_pb2 import GetStatusRequest
+
+    processes: dict[str, GetStatusResponse] = {}
+    silent: dict[str, str] = {}
+    for target in ("curation", *sorted(set(client.settings.addresses) - {"curation"})):
+        try:
+            status = client.ask(client.status_of(target).GetStatus, GetStatusRequest(), deadline_s=CONNECT_S)
+            processes[target] = status
+        except Unavailable as error:
+            silent[target] = error.message
+    return Snapshot(processes, silent, client.ask(client.curation.GetFunnel, GetFunnelRequest()))
+
+
+def snapshot_plain(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot as JSON values."""
+    processes = {target: to_plain(process) for target, process in snapshot.processes.items()}
+    return {
+        "idle": snapshot.idle,
+        "funnel": to_plain(snapshot.funnel),
+        "processes": processes,
+        "silent": snapshot.silent,
+    }
+
+
+def snapshot_view(snapshot: Snapshot) -> Group:
+    """The snapshot for a person: funnel, stages, what waits."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Any] = [_funnel_table(snapshot.funnel)]
+    stages = [stage for process in snapshot.processes.values() for stage in process.stages]
+    if stages:
+        parts.append(_stage_table(snapshot))
+    else:
+        parts.append(Text("Nothing runs now; `xinstruct up` starts it.", style="dim"))
+    for target, reason in snapshot.silent.items():
+        parts.append(Text(f"{target} does not answer: {line(reason, 200)}", style="red"))
+    for process in snapshot.processes.values():
+        parts += [
+            Text(f"{service.service}: {line(service.not_ready, 300)}", style="yellow")
+            for service in process.services
+            if service.not_ready
+        ]
+    return Group(*parts)
+
+
+def _show(snapshot: Snapshot, as_json: bool) -> None:
+    if as_json:
+        print_json(snapshot_plain(snapshot))
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(snapshot_view(snapshot))
+
+
+def _watch(client: Client) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+        for snapshot in snapshots(client):
+            live.update(snapshot_view(snapshot), refresh=True)
+
+
+def _funnel_table(funnel: Funnel) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("language")
+    for _, title in FUNNEL_STEPS:
+        table.add_column(title, justify="right")
+    for row in funnel.languages:
+        table.add_row(row.language or "undecided", *(f"{getattr(row, field):,}" for field, _ in FUNNEL_STEPS))
+    dropped = sum(funnel.dropped.values())
+    dead = sum(funnel.dead_letters.values())
+    table.caption = f"{dropped:,} dropped with a reason, {dead:,} dead letters" if dropped or dead else None
+    table.caption_justify = "left"
+    return table
+
+
+def _stage_table(snapshot: Snapshot) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stage")
+    table.add_column("behind", justify="right")
+    table.add_column("in flight", justify="right")
+    table.add_column("waits for")
+    for process in snapshot.processes.values():
+        for stage in process.stages:
+            waiting = line(stage.waiting_for, 120)
+            table.add_row(stage.stage, f"{stage.lag_records:,}", f"{stage.in_flight_records:,}", waiting)
+        for loop in process.loops:
+            table.add_row(loop.loop, "busy" if loop.pending else "", "", "")
+    return table

@@ -1,0 +1,1 @@
+"""The report: what a run made, as one HTML file and as JSON."""

@@ -1,0 +1,99 @@
+"""xinstruct up: every service in this process, with what it does now on the screen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xinstruct.cli.client import Client, connect_to, read_settings
+from xinstruct.cli.look import snapshot_view, take_snapshot
+from xinstruct.cli.options import ConfigOption
+from xinstruct.cli.output import ExitCode, print_note
+from xinstruct.spine.errors import Unavailable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from xinstruct.settings import XinstructSettings
+    from xinstruct.targets import Built
+
+REFRESH_S = 1.0
+LOG_FILE = "up.log"
+
+
+def mount(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(up)
+
+
+def up(
+    plain: Annotated[bool, typer.Option("--plain", help="Log lines (JSON) on stderr instead of live figures.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Run every service until Ctrl-C.
+
+    Crawls, drafts, scores and keeps the catalog; commands in other terminals talk to it.
+    """
+    from xinstruct.__main__ import serve
+
+    settings = read_settings(config)
+    if plain or not sys.stderr.isatty():
+        raise typer.Exit(serve(["all"], settings))
+    raise typer.Exit(_serve_with_screen(settings))
+
+
+def _serve_with_screen(settings: XinstructSettings) -> int:
+    from xinstruct.spine import telemetry
+    from xinstruct.targets import build
+
+    log_file = settings.home_path() / LOG_FILE
+    console = _give_stderr_to(log_file)
+    telemetry.start(settings.telemetry, "all")
+    built = build(["all"], settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: built.process.request_stop())
+    built.process.start()
+    console.print(f"Serving on port {built.process.server.port}; log lines go to {log_file}; Ctrl-C drains and stops.")
+    here = settings.model_copy(
+        update={
+            "addresses": {},
+            "rpc": settings.rpc.model_copy(update={"port": built.process.server.port}),
+        }
+    )
+    with connect_to(here) as client:
+        _show_until_stopped(built, client, console)
+    console.print("Stopping: finishing what is begun, at most 10 s.")
+    built.process.stop()
+    built.close()
+    if built.process.failure:
+        print_note(f"stopped by an error, see {log_file}: {built.process.failure}")
+        return ExitCode.FAILED
+    return ExitCode.OK
+
+
+def _show_until_stopped(built: Built, client: Client, console: Console) -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=console, auto_refresh=False) as live:
+        while not built.process.wait_stopped(REFRESH_S):
+            try:
+                live.update(snapshot_view(take_snapshot(client)), refresh=True)
+            except Unavailable as error:
+                live.update(Text(error.message, style="yellow"), refresh=True)
+
+
+def _give_stderr_to(log_file: Path) -> Console:
+    """Send what is written to stderr from now on (logs, libraries) to `log_file`; the console writes to the screen."""
+    from rich.console import Console
+
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    screen = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
+    with log_file.open("a", encoding="utf-8") as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    return Console(file=screen, highlight=False)
