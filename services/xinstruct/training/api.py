@@ -9,14 +9,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import sqlalchemy as sa
-
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, require
 from xinstruct.spine.messages import TrainingRequested
 from xinstruct.spine.prompts import Family
-from xinstruct.spine.sql import transaction
 from xinstruct.spine.topics import TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import JobState, checked, job_name_of
@@ -24,7 +21,7 @@ from xinstruct.training.folders import licence_of, model_digest
 from xinstruct.training.loops import resolve_base
 from xinstruct.training.promotion import family_of, promote
 from xinstruct.training.snapshot import seeds_digest
-from xinstruct.training.tables import JOBS
+from xinstruct.training.tables import job_named, job_of_request, jobs_after
 from xinstruct.v1 import training_service_pb2 as pb
 from xinstruct.v1 import training_service_pb2_grpc
 
@@ -44,7 +41,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
     def SubmitTraining(self, message: pb.SubmitTrainingRequest, context: Any) -> pb.SubmitTrainingResponse:
         """See training_service.proto."""
         command = self._command(message)
-        known = self._job_of_request(message.request_id)
+        known = job_of_request(self._deps.database, message.request_id)
         if known:
             return pb.SubmitTrainingResponse(job_name=known)
         self._deps.log.append([command.record(TRAINING_REQUESTED.name)])
@@ -52,7 +49,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
 
     def GetJob(self, message: pb.GetJobRequest, context: Any) -> pb.Job:
         """See training_service.proto."""
-        row = self._job(message.job_name)
+        row = job_named(self._deps.database, message.job_name)
         if row is None:
             raise NotFound(f"no job {message.job_name!r}; a command that was just submitted takes a moment to be read")
         return _job(row)
@@ -60,9 +57,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
     def ListJobs(self, message: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """See training_service.proto."""
         size = _page_size(message.page_size)
-        query = sa.select(JOBS).where(JOBS.c.job_name > message.page_token).order_by(JOBS.c.job_name).limit(size + 1)
-        with transaction(self._deps.database) as connection:
-            rows = connection.execute(query).all()
+        rows = jobs_after(self._deps.database, message.page_token, rows_max=size + 1)
         token = rows[size - 1].job_name if len(rows) > size else ""
         return pb.ListJobsResponse(jobs=[_job(row) for row in rows[:size]], next_page_token=token)
 
@@ -72,7 +67,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
         seen = _number(message.page_token)
         pause = _Pause(context)
         while context.is_active():
-            row = self._job(message.job_name)
+            row = job_named(self._deps.database, message.job_name)
             if row is not None and row.change_number > seen:
                 seen = row.change_number
                 yield pb.JobEvent(job=_job(row), page_token=str(seen))
@@ -136,17 +131,8 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
         return model.model_digest if model else ""
 
     def _family(self, model: registry.Model) -> Family:
-        row = self._job(model.job_name) if model.job_name else None
+        row = job_named(self._deps.database, model.job_name) if model.job_name else None
         return "chat" if row is None else family_of(row.command)
-
-    def _job(self, name: str) -> Any:
-        with transaction(self._deps.database) as connection:
-            return connection.execute(sa.select(JOBS).where(JOBS.c.job_name == name)).first()
-
-    def _job_of_request(self, request_id: str) -> str:
-        query = sa.select(JOBS.c.job_name).where(JOBS.c.request_id == request_id)
-        with transaction(self._deps.database) as connection:
-            return str(connection.execute(query).scalar_one_or_none() or "")
 
     def _model(self, model: registry.Model) -> pb.Model:
         current = registry.promoted(self._deps.database, model.role)

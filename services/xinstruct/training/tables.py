@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 
-from xinstruct.spine.sql import METADATA
+from xinstruct.spine.sql import METADATA, transaction
 
 JOBS = sa.Table(
     "training_jobs", METADATA,
@@ -33,3 +36,23 @@ POSITIONS = sa.Table(
     sa.Column("partition", sa.Integer, primary_key=True),
     sa.Column("next_offset", sa.BigInteger, nullable=False),
 )
+
+
+def job_named(database: sa.Engine, job_name: str) -> Any:
+    """The job's row, None when there is none."""
+    with transaction(database) as connection:
+        return connection.execute(sa.select(JOBS).where(JOBS.c.job_name == job_name)).first()
+
+
+def job_of_request(database: sa.Engine, request_id: str) -> str:
+    """Name of the job that a command asked for, empty while none has been read."""
+    query = sa.select(JOBS.c.job_name).where(JOBS.c.request_id == request_id)
+    with transaction(database) as connection:
+        return str(connection.execute(query).scalar_one_or_none() or "")
+
+
+def jobs_after(database: sa.Engine, job_name: str, *, rows_max: int) -> Sequence[Any]:
+    """Rows of jobs in the order of their names, from the one after `job_name`."""
+    query = sa.select(JOBS).where(JOBS.c.job_name > job_name).order_by(JOBS.c.job_name).limit(rows_max)
+    with transaction(database) as connection:
+        return connection.execute(query).all()
