@@ -121,6 +121,19 @@ def test_settings_do_not_come_from_the_environment() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_every_setting_is_used_by_some_code() -> None:
+    read = {node.attr for module in modules() for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+    wrong = [
+        f"{module.shown}:{item.lineno}: {node.name}.{item.target.id}"
+        for module in modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef) and node.name.endswith(("Settings", "Recipe"))
+        for item in node.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id not in read
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_no_id_is_drawn_by_chance() -> None:
     wrong = [
         f"{module.shown}:{line}: {name}"
