@@ -74,6 +74,18 @@ def test_every_configuration_key_has_a_description() -> None:
     assert not wrong, wrong
 
 
+def test_every_document_that_the_code_refers_to_exists() -> None:
+    names = re.compile(r"(?<![\w/-])((?:docs/)?[\w-]+\.md)\b")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in tracked_files()
+        if path.suffix in (".py", ".proto", ".toml", ".yaml") and path != Path(__file__)
+        for name in names.findall(path.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists() and not any(file.name == name for file in tracked_files())
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_the_readme_can_be_read_in_one_sitting() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 

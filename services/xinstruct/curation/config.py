@@ -10,7 +10,7 @@ from xinstruct.spine.config import Settings
 
 
 class DiversifySettings(Settings):
-    """How the kept rows of a language are spread over its clusters. Defaults: x-instruction.md §2."""
+    """How the kept rows of a language are spread over its clusters. Defaults: docs/method.md."""
 
     mode: Literal["quota", "centroid"] = Field(
         default="quota",

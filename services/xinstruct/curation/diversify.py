@@ -1,4 +1,4 @@
-"""Spreads the kept rows of one language over clusters of their instructions (x-instruction.md §2, "Diversification").
+"""Spreads the kept rows of one language over clusters of their instructions (docs/method.md).
 
 k-means over unit vectors (Lloyd, one start, fixed seed, one thread: other thread counts give other sums and so other
 clusters). The result depends on the rows and the settings only: rows are taken in the order of their ids.
