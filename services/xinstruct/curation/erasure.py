@@ -127,6 +127,8 @@ def _erase_root(connection: Connection, request: TakedownRequested, target: str)
     subjects = [("url", url) for url in urls] + [("blob", digest) for digest in bodies]
     subjects += [("page", subject) for subject in pages] + [("document", subject) for subject in documents]
     subjects += [("pair", subject) for subject in pairs]
+    owners = pages | _ids(connection, DOCUMENTS, "page_id", "document_id", documents)
+    subjects += [("owner", subject) for subject in owners]
     _remember(connection, everything, until_time_ms=FOREVER_MS, request_id=request.request_id)
     count = _erase_rows(connection, request, pages=pages, documents=documents, pairs=pairs, letters=letters)
     _reopen(connection, request.request_id, subjects, records_count=count)

@@ -108,10 +108,11 @@ TAKEDOWNS = sa.Table(
 TAKEDOWN_SUBJECTS = sa.Table(
     "takedown_subjects", METADATA,
     sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("kind", sa.Text, primary_key=True),  # "url", "page", "document", "pair" or "blob"
+    sa.Column("kind", sa.Text, primary_key=True),  # "url", "page", "document", "pair", "blob", "owner"
     sa.Column("subject", sa.Text, primary_key=True),
 )  # fmt: skip
-"""What a takedown that is not finished still has to erase outside SQL; emptied when it is."""
+"""What a takedown that is not finished still has to erase outside SQL; emptied when it is. An owner is a page whose
+reference does not keep a blob from being erased."""
 
 ERASURES = sa.Table(
     "erasures", METADATA,

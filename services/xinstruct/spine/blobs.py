@@ -67,6 +67,14 @@ class Blobs:
             return False
         return True
 
+    def facts(self, digest: str) -> tuple[int, int]:
+        """(size in bytes, Unix milliseconds of the last change); NotFound when it is not there."""
+        path = self._path(digest)
+        try:
+            return int(self._fs.size(path)), int(self._fs.modified(path).timestamp() * 1000)
+        except FileNotFoundError as error:
+            raise NotFound(f"no blob {digest}") from error
+
     def digests(self) -> Iterator[str]:
         """Every stored digest, in no order."""
         for path in self._fs.glob(f"{self._root}/??/*"):

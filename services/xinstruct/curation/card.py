@@ -1,0 +1,142 @@
+"""The dataset card, README.md of a release: a function of its manifest, so that a rebuild writes the same bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from xinstruct.curation.domain import ReleaseOutcome
+from xinstruct.spine.languages import known_language
+
+HOSTS_SHOWN_MAX = 200
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def render(manifest: Mapping[str, Any]) -> str:
+    """The card of the release that `manifest` describes."""
+    parts = (_front_matter, _headline, _counts, _columns, _method, _limits, _sources, _removal)
+    return "\n\n".join(part(manifest) for part in parts) + "\n"
+
+
+def licence_of(licences: Mapping[str, int]) -> str:
+    """The one licence of all rows as the hub names it (lower case), else "other". `licences`: licence → rows."""
+    only = next(iter(licences)) if len(licences) == 1 else ""
+    return only.lower() if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]{1,40}", only) else "other"
+
+
+def _front_matter(manifest: Mapping[str, Any]) -> str:
+    tags = sorted(manifest["languages"])
+    rows = manifest["pairs_count"]
+    lines = ["---", f"pretty_name: {_quoted(manifest['title'])}", f"license: {licence_of(manifest['licences'])}"]
+    lines += ["language:", *(f"- {tag}" for tag in tags), "task_categories:", "- text-generation"]
+    lines += ["size_categories:", f"- {next((name for limit, name in _SIZES if rows < limit), 'n>1M')}"]
+    lines += ["configs:", "- config_name: default", "  default: true", '  data_files: "data/*/*.parquet"']
+    for tag in tags:
+        lines += [f"- config_name: {_quoted(tag)}", f'  data_files: "data/{tag}/*.parquet"']
+    return "\n".join([*lines, "---"])
+
+
+def _headline(manifest: Mapping[str, Any]) -> str:
+    day = datetime.fromtimestamp(manifest["publish_time_ms"] / 1000, UTC).date().isoformat()
+    return (
+        f"# {manifest['title']}, release {manifest['name']}\n\n"
+        f"{manifest['pairs_count']:,} pairs of an English instruction, written by a model, and a response: native text"
+        f" of the web, neither translated nor generated. Published {day} by xinstruct {manifest['code']['xinstruct']}."
+    )
+
+
+def _counts(manifest: Mapping[str, Any]) -> str:
+    lines = ["## Rows", "", "| config | language | rows | clusters | hosts | rows reviewed |"]
+    lines.append("|---|---|--:|--:|--:|--:|")
+    for tag, facts in sorted(manifest["languages"].items()):
+        reviewed = manifest["reviews"].get(tag, {}).get("rows_reviewed", 0)
+        known = known_language(tag)
+        name = known.english_name if known else tag
+        lines.append(f"| {tag} | {name} | {facts['rows']} | {facts['clusters']} | {facts['hosts']} | {reviewed} |")
+    return "\n".join([*lines, "", '`load_dataset(folder)` reads all of them, `load_dataset(folder, "…")` one config.'])
+
+
+def _columns(_manifest: Mapping[str, Any]) -> str:
+    return """## Columns
+
+`id` of the pair; `instruction`, English; `response`, the text; `language`, BCP 47; `language_script`, ISO 639-3 and ISO
+15924; `url`, `host` and `fetch_time` of the page; `licence`, SPDX id or URL, empty where the page names none;
+`document_id`; `cluster` of the instruction within its language; `p_best`, the evaluator's probability of its best
+label; `generator` and `evaluator`, digests of the models."""
+
+
+def _method(manifest: Mapping[str, Any]) -> str:
+    made = manifest["recipe"]
+    spread = made["diversify"]
+    lines = [
+        "## How it was made",
+        "",
+        f"- Generator `{manifest['generator_digest']}` wrote the instructions, evaluator"
+        f" `{manifest['evaluator_digest']}` labelled the pairs.",
+        f"- Kept: label best, P(best) at or above {_thresholds(made['best_thresholds'])}.",
+        f"- Near-duplicates (equal MinHash values ≥ {made['duplicate_ratio']}) and equal instructions: one row each.",
+        f"- Spread over clusters of the instructions' embeddings (`{made['encoder_model']}`): mode {spread['mode']},"
+        f" at most {spread['rows_per_language_max']} rows a language.",
+        "- `manifest.json` holds the whole recipe, the models' lineage, the log's offsets and every file's digest.",
+        "",
+        "| language | " + " | ".join(outcome.value for outcome in ReleaseOutcome) + " |",
+        "|---" + "|--:" * len(ReleaseOutcome) + "|",
+    ]
+    for tag, counts in sorted(manifest["funnel"].items()):
+        lines.append(f"| {tag} | " + " | ".join(str(counts.get(outcome.value, 0)) for outcome in ReleaseOutcome) + " |")
+    return "\n".join(lines)
+
+
+def _thresholds(thresholds: Mapping[str, float]) -> str:
+    if len(set(thresholds.values())) == 1:
+        return f"{next(iter(thresholds.values())):g}"
+    return ", ".join(f"{value:g} ({tag})" for tag, value in sorted(thresholds.items()))
+
+
+def _limits(manifest: Mapping[str, Any]) -> str:
+    lines = ["## Limits", ""]
+    unread = [tag for tag in sorted(manifest["languages"]) if not manifest["reviews"].get(tag, {}).get("rows_reviewed")]
+    if unread:
+        lines.append(f"- **Not reviewed by speakers**: {', '.join(unread)}.")
+    lines += [_review_line(tag, facts) for tag, facts in sorted(manifest["reviews"].items())]
+    lines.append("- **Not screened for safety**: texts stand as on their pages, personal data masked by rules.")
+    lines.append("- Instructions are a model's guesses at what a text answers; some ask for more or for less.")
+    return "\n".join(lines)
+
+
+def _review_line(tag: str, facts: Mapping[str, Any]) -> str:
+    labels = ", ".join(f"{count} {label}" for label, count in sorted(facts["labels"].items()))
+    line = f"- Reviewed, {tag}: {facts['rows_reviewed']} rows by {facts['reviewers']} reader(s), labels: {labels}."
+    for item in facts["agreement"]:
+        kappa = "not defined" if item["kappa"] is None else f"{item['kappa']:.2f}"
+        line += f" Two raters on {item['rows']} rows: {item['raw']:.0%} equal, Cohen's kappa {kappa}."
+    return line
+
+
+def _sources(manifest: Mapping[str, Any]) -> str:
+    hosts = sorted(manifest["hosts"].items(), key=lambda item: (-item[1], item[0]))
+    lines = ["## Sources and licences", "", "The responses are the work of the people behind these hosts (rows):", ""]
+    lines += [f"- {host} ({count})" for host, count in hosts[:HOSTS_SHOWN_MAX]]
+    if len(hosts) > HOSTS_SHOWN_MAX:
+        lines.append(f"- and {len(hosts) - HOSTS_SHOWN_MAX} more, listed in `manifest.json`")
+    lines += ["", "Licences that the pages name (rows):", ""]
+    lines += [f"- {licence or 'none named'} ({count})" for licence, count in sorted(manifest["licences"].items())]
+    return "\n".join(lines)
+
+
+def _removal(manifest: Mapping[str, Any]) -> str:
+    contact = manifest["removal_contact"]
+    whom = f"Write to {contact}" if contact else "Tell whoever gave you this dataset (no contact was configured)"
+    return (
+        "## Removal\n\n"
+        f"{whom} with the page, the host or the row's id: it is erased from the catalog and absent from what is"
+        " published next."
+    )
+
+
+def _quoted(text: str) -> str:
+    """A YAML string that nothing in `text` can end."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    return f'"{escaped}"'
