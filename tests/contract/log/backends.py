@@ -54,6 +54,13 @@ def event(value: int, key: str = "") -> Record:
     return Record(EVENTS.name, key or f"key-{value}", f"id-{value}", b"%d" % value)
 
 
+def eventually(condition: Callable[[], bool]) -> None:
+    """Ask until it holds. What a commit wrote is visible when its markers have arrived: on Kafka a moment later."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"still not so after {PATIENCE_S} s"
+
+
 def poll_until(
     subscription: Subscription, enough: Callable[[list[Record]], bool], records_max: int = 100
 ) -> list[Record]:

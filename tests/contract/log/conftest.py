@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from kafka import KafkaAdminClient, TopicPartition
 
 from contract.log.backends import EVENTS, TOPICS, Backend, Clock
 from xinstruct.spine.log import Log
+from xinstruct.spine.log.kafka import KafkaLog, KafkaSettings
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.topics import Topic
 
@@ -56,3 +59,26 @@ def sqlite_backend(tmp_path: Path, clock: Clock, opened: Callable[[Log], Log]) -
         log.compact(topic, clock.now_ms)
 
     return Backend("sqlite", open_log, forget_before)
+
+
+@pytest.fixture
+def kafka_settings(kafka_bootstrap: str) -> KafkaSettings:
+    """A namespace of its own on the shared broker, with short timeouts."""
+    return KafkaSettings(
+        bootstrap_servers=kafka_bootstrap, prefix=f"t{uuid.uuid4().hex[:12]}.", session_timeout_ms=3_000,
+        transaction_timeout_ms=3_000,
+    )
+
+
+@pytest.fixture
+def kafka_backend(kafka_settings: KafkaSettings, opened: Callable[[Log], Log]) -> Backend:
+    def open_log(instance: str) -> Log:
+        return opened(KafkaLog(kafka_settings, instance=instance, topics=TOPICS))
+
+    def forget_before(_log: Log, topic: Topic, offsets: Mapping[int, int]) -> None:
+        admin = KafkaAdminClient(bootstrap_servers=kafka_settings.bootstrap_servers)
+        name = kafka_settings.prefix + topic.name
+        admin.delete_records({TopicPartition(name, partition): offset for partition, offset in offsets.items()})
+        admin.close()
+
+    return Backend("kafka", open_log, forget_before)
