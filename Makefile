@@ -110,3 +110,7 @@ bench: setup kafka-up ## Benchmarks, one JSON line a figure; never part of the t
 .PHONY: clean
 clean: kafka-down postgres-down ## Delete what was made here, but not .venv, .cache and what a demo wrote elsewhere
 	rm -rf var .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+
+.PHONY: migration
+migration: setup ## Write the next revision of the SQL schema from the tables: make migration MESSAGE="..."
+	$(BIN)/python tools/write_migration.py "$(MESSAGE)"

@@ -14,3 +14,10 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of a real broker. Tests keep apart by prefix."""
     with servers.kafka(tmp_path_factory.mktemp("kafka")) as bootstrap:
         yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real PostgreSQL server's own database. Tests make databases of their own on it."""
+    with servers.postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url

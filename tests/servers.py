@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 ROOT = Path(__file__).parents[1]
 KAFKA_PORT = 19092
 """Where `make kafka-up` puts the broker."""
+POSTGRES_PORT = 15432
+"""Where `make postgres-up` puts the server."""
 
 
 def required(server: str) -> bool:
@@ -57,3 +61,41 @@ def kafka(folder: Path) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         subprocess.run([ROOT / "tools/kafka/down.sh"], env=variables, capture_output=True, check=True)
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """SQLAlchemy URL of an empty-handed server: the one of `make postgres-up`, else one that ends with the tests."""
+    if listening(POSTGRES_PORT):
+        yield _postgres_url(POSTGRES_PORT)
+        return
+    port = free_port()
+    variables = {**os.environ, "POSTGRES_PORT": str(port)}
+    if os.getuid() != 0:  # root's server runs as another user, who may not see into this folder
+        variables["POSTGRES_DATA"] = str(folder)
+    up = subprocess.run([ROOT / "tools/postgres/up.sh"], env=variables, capture_output=True, text=True, check=False)
+    if up.returncode:
+        absent("postgres", up.stderr.strip() or up.stdout.strip())
+    try:
+        yield _postgres_url(port)
+    finally:
+        subprocess.run([ROOT / "tools/postgres/down.sh"], env=variables, capture_output=True, check=True)
+
+
+@contextmanager
+def postgres_database(url: str) -> Iterator[str]:
+    """URL of a new database on the server behind `url`, dropped at the end."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    server = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    try:
+        yield sa.make_url(url).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with server.connect() as connection:
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        server.dispose()
+
+
+def _postgres_url(port: int) -> str:
+    return f"postgresql+psycopg://xinstruct@127.0.0.1:{port}/postgres"

@@ -1,0 +1,149 @@
+"""Transactions, upserts and the registry mean the same on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from xinstruct.spine import registry
+from xinstruct.spine.errors import Conflict, Invalid, NotFound
+from xinstruct.spine.registry import Model
+from xinstruct.spine.sql import create_schema, insert_new, transaction, upsert
+
+TABLE = sa.Table(
+    "contract", sa.MetaData(), sa.Column("id", sa.Text, primary_key=True), sa.Column("value", sa.Text),
+    sa.Column("source_offset", sa.BigInteger),
+)
+FIRST, SECOND = "sha256:" + "ab" * 32, "sha256:" + "ac" * 32
+
+
+@pytest.fixture
+def table(engine: sa.Engine) -> sa.Engine:
+    TABLE.create(engine)
+    return engine
+
+
+def put(engine: sa.Engine, value: str, offset: int, *, only_if_newer: str | None = None) -> None:
+    with transaction(engine) as connection:
+        row = {"id": "a", "value": value, "source_offset": offset}
+        upsert(connection, TABLE, [row], key=("id",), only_if_newer=only_if_newer)
+
+
+def rows(engine: sa.Engine) -> list[tuple[str, str, int]]:
+    with transaction(engine) as connection:
+        return [tuple(row) for row in connection.execute(sa.select(TABLE).order_by(TABLE.c.id))]
+
+
+def test_an_upsert_replaces_the_row_of_its_key(table: sa.Engine) -> None:
+    put(table, "old", 5)
+    put(table, "new", 3)
+    assert rows(table) == [("a", "new", 3)]
+
+
+def test_an_upsert_that_must_be_newer_leaves_a_newer_row(table: sa.Engine) -> None:
+    put(table, "newer", 5, only_if_newer="source_offset")
+    put(table, "older", 3, only_if_newer="source_offset")
+    put(table, "same", 5, only_if_newer="source_offset")
+    assert rows(table) == [("a", "newer", 5)]
+    put(table, "newest", 6, only_if_newer="source_offset")
+    assert rows(table) == [("a", "newest", 6)]
+
+
+def test_inserting_what_is_there_changes_nothing(table: sa.Engine) -> None:
+    put(table, "first", 1)
+    with transaction(table) as connection:
+        insert_new(connection, TABLE, [{"id": "a", "value": "x", "source_offset": 9},
+                                       {"id": "b", "value": "y", "source_offset": 2}], key=("id",))
+    assert rows(table) == [("a", "first", 1), ("b", "y", 2)]
+
+
+def test_no_rows_are_no_statement(table: sa.Engine) -> None:
+    with transaction(table) as connection:
+        upsert(connection, TABLE, [], key=("id",))
+        insert_new(connection, TABLE, [], key=("id",))
+    assert rows(table) == []
+
+
+def test_a_block_that_raises_leaves_nothing(table: sa.Engine) -> None:
+    with pytest.raises(ZeroDivisionError), transaction(table) as connection:
+        connection.execute(sa.insert(TABLE), [{"id": "a", "value": "x", "source_offset": 1}])
+        raise ZeroDivisionError
+    assert rows(table) == []
+
+
+def test_two_writers_of_one_row_wait_for_each_other(table: sa.Engine) -> None:
+    put(table, "0", 0)
+
+    def add() -> None:
+        for _ in range(20):
+            with transaction(table) as connection:
+                connection.execute(sa.update(TABLE).values(source_offset=TABLE.c.source_offset + 1))
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rows(table) == [("a", "0", 80)]
+
+
+@pytest.fixture
+def models(engine: sa.Engine) -> sa.Engine:
+    create_schema(engine)
+    for digest in (FIRST, SECOND):
+        for role in ("generator", "evaluator"):
+            registry.register(engine, Model(digest, role, f"/models/{digest}", create_time_ms=int(digest[8], 16)))
+    return engine
+
+
+def test_a_role_has_no_model_before_the_first_promotion(models: sa.Engine) -> None:
+    assert registry.promoted(models, "generator") is None
+
+
+def test_a_promotion_replaces_the_one_before_and_touches_no_other_role(models: sa.Engine) -> None:
+    registry.promote(models, "generator", FIRST, now_ms=1)
+    registry.promote(models, "generator", SECOND, now_ms=2)
+    current = registry.promoted(models, "generator")
+    assert current is not None and current.model_digest == SECOND
+    assert registry.promoted(models, "evaluator") is None
+
+
+def test_a_model_is_found_by_enough_of_its_digest(models: sa.Engine) -> None:
+    assert registry.get(models, "generator", FIRST).model_digest == FIRST
+    assert registry.get(models, "generator", "ab" * 4).model_digest == FIRST
+    with pytest.raises(Invalid, match="more digits"):
+        registry.get(models, "generator", "a")
+    with pytest.raises(NotFound, match="models list"):
+        registry.get(models, "generator", "ff" * 8)
+    with pytest.raises(NotFound):
+        registry.promote(models, "generator", "ff" * 8, now_ms=1)
+
+
+def test_registering_a_model_again_changes_only_where_it_lies(models: sa.Engine) -> None:
+    registry.register(models, Model(FIRST, "generator", "/moved"))
+    assert registry.get(models, "generator", FIRST).location == "/moved"
+    assert len(registry.models(models, "generator")) == 2
+
+
+def test_models_are_listed_newest_first(models: sa.Engine) -> None:
+    registry.register(models, Model("sha256:" + "0" * 64, "generator", "/m", create_time_ms=99))
+    assert registry.models(models, "generator")[0].create_time_ms == 99
+
+
+def test_two_evaluators_have_two_slots_and_a_third_has_none(models: sa.Engine) -> None:
+    assert registry.assign_slot(models, FIRST, "{}") == "a"
+    assert registry.assign_slot(models, SECOND, "{}") == "b"
+    assert registry.assign_slot(models, FIRST, '{"0": 5}') == "a"
+    with pytest.raises(Conflict, match="slots"):
+        registry.assign_slot(models, "sha256:" + "0" * 64, "{}")
+    registry.rest_slot(models, "a")
+    assert set(registry.slots(models)) == {"b"}
+
+
+def test_an_endpoints_model_needs_no_digest_but_a_folder_does(models: sa.Engine) -> None:
+    registry.register(models, Model("endpoint:qwen", "generator", "endpoint:qwen"))
+    assert registry.get(models, "generator", "endpoint:qwen").location == "endpoint:qwen"
+    with pytest.raises(Invalid, match="digest"):
+        registry.register(models, Model("qwen", "generator", "/folder"))
