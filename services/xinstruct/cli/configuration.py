@@ -76,7 +76,8 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(settings.model_dump(mode="json"))
     else:
-        print_line(f"{config or CONFIG_FILE}: good. Data in {settings.home_path()}, records in {settings.log.kind}.")
+        default = CONFIG_FILE if Path(CONFIG_FILE).exists() else "built-in defaults"
+        print_line(f"{config or default}: good. Data in {settings.home_path()}, records in {settings.log.kind}.")
 
 
 @group.command()
@@ -94,7 +95,7 @@ def chosen_settings(*, endpoint: str, model: str, contact: str) -> dict[str, Any
         role = {"kind": "openai", "url": endpoint, "model": model}
         chosen["inference"] = {"generator": role, "evaluator": role}
     if contact:
-        chosen["crawler"] = {"contact_url": contact}
+        chosen["crawler"] = {"fetch": {"contact_url": contact}}
     return chosen
 
 

@@ -112,7 +112,12 @@ def settings(
         },
         "backgen": {"prompt_family": "tiny", "instruction_tokens_max": 72},
         "scoring": {"prompt_family": "tiny"},
-        "training": {"base_model": str(base_model()), "seeds_location": str(plan.seeds_file.absolute())},
+        "training": {
+            "base_model": str(base_model()),
+            "seeds_location": str(plan.seeds_file.absolute()),
+            "generator": {"prompt_family": "tiny"},
+            "evaluator": {"prompt_family": "tiny"},
+        },
         "curation": {"dataset_title": "Instructions of an invented country"},
     }
     if plan.kafka:

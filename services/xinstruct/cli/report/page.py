@@ -40,7 +40,6 @@ class Run:
 def write_page(gathered: Gathered, run: Run, judgement: Judgement | None) -> str:
     """The page as HTML. Everything that came from the web or from a model is escaped."""
     import jinja2
-    from markupsafe import Markup
 
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -52,10 +51,10 @@ def write_page(gathered: Gathered, run: Run, judgement: Judgement | None) -> str
         run=run,
         release=gathered.release,
         steps=[title for _, title in FUNNEL_STEPS],
-        fonts=Markup(fonts),
+        fonts=fonts,
         languages=languages,
         funnel_rows=_funnel_rows(gathered, run.languages),
-        charts={name: Markup(svg) for name, svg in _charts(gathered, judgement, run).items()},
+        charts=_charts(gathered, judgement, run),
         figures=_figures(judgement),
         by_language=judgement.precision_by_language if judgement else {},
         rounds=gathered.rounds,

@@ -1,0 +1,100 @@
+"""The small rules of single commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xinstruct.cli.client import served_at
+from xinstruct.cli.crawl import guess_kind
+from xinstruct.cli.look import story_line
+from xinstruct.cli.releases import write_chunks
+from xinstruct.cli.reviews import format_of
+from xinstruct.cli.single import read_text
+from xinstruct.cli.takedowns import kind_of
+from xinstruct.settings import XinstructSettings
+from xinstruct.spine.errors import Invalid, Unavailable
+from xinstruct.v1.curation_service_pb2 import Chunk, StoryEvent
+
+
+@pytest.mark.parametrize(
+    ("location", "kind"),
+    [
+        ("https://a.example/", "url"),
+        ("https://a.example/makala/ziwa", "url"),
+        ("https://a.example/sitemap.xml", "sitemap"),
+        ("https://a.example/sitemap-news.xml.gz", "sitemap"),
+        ("https://a.example/feed.xml", "feed"),
+        ("https://a.example/blog/rss", "feed"),
+        ("texts.jsonl", "jsonl"),
+        ("s3://bucket/texts.parquet", "parquet"),
+        ("texts.jsonl.gz", "jsonl"),
+    ],
+)
+def test_a_source_is_what_its_name_says(location: str, kind: str) -> None:
+    assert guess_kind(location) == kind
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        ("https://a.example/x", "URL"),
+        ("a.example", "HOST"),
+        ("a.example:8080", "HOST"),
+        ("0123456789abcdef" * 2, "DOCUMENT"),
+        ("0123456789abcdeg" * 2, "HOST"),
+    ],
+)
+def test_a_takedown_names_a_page_a_host_or_a_document(target: str, kind: str) -> None:
+    assert kind_of(target) == kind
+
+
+def test_a_story_event_is_one_clean_line() -> None:
+    event = StoryEvent(
+        stage="admit",
+        subject_id="a" * 32,
+        happened="dropped:\x1b[2J too_short",
+        facts={"text_chars": "120", "a": "1"},
+        time_ms=1_790_000_000_000,
+    )
+    assert story_line(event) == (
+        "2026-09-21 14:13:20  admit      dropped:[2J too_short  [aaaaaaaaaaaa]  a=1  text_chars=120"
+    )
+
+
+def test_a_text_comes_from_the_argument_or_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("Habari", "utf-8")
+    assert read_text("Jambo") == "Jambo"
+    assert read_text(f"@{file}") == "Habari"
+    with pytest.raises(Invalid, match="cannot read"):
+        read_text(f"@{tmp_path / 'none'}")
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(Invalid, match="not UTF-8"):
+        read_text(f"@{file}")
+
+
+@pytest.mark.parametrize(("name", "found"), [("a.csv", "csv"), ("a.JSONL", "jsonl"), ("a.txt", "csv"), (None, "csv")])
+def test_a_review_file_has_the_format_of_its_name(name: str | None, found: str) -> None:
+    assert format_of(Path(name) if name else None) == found
+
+
+def test_an_export_is_whole_or_not_there(tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    write_chunks(iter([Chunk(content=b"one\n"), Chunk(content=b"two\n")]), out)
+    assert out.read_bytes() == b"one\ntwo\n"
+
+    def breaks():  # type: ignore[no-untyped-def]
+        yield Chunk(content=b"half")
+        raise Unavailable("gone")
+
+    with pytest.raises(Unavailable):
+        write_chunks(breaks(), tmp_path / "other.jsonl")
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_target_is_asked_where_the_configuration_says() -> None:
+    settings = XinstructSettings.model_validate({"addresses": {"curation": "curation:7700"}, "rpc": {"port": 7701}})
+    assert served_at(settings, "curation") == "curation:7700"
+    assert served_at(settings, "crawler") == "127.0.0.1:7701"
