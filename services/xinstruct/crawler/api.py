@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -106,10 +107,8 @@ class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
     def _known(self, location: str) -> str:
         """Id of the source with that id or location; NotFound."""
         names = {location, location.strip()}
-        try:
+        with suppress(Invalid):  # an id, or the location of a file
             names.add(canonical_url(location))
-        except Invalid:
-            pass  # an id or a file's location
         query = sa.select(SOURCES.c.source_id).where(
             sa.or_(SOURCES.c.source_id == location, SOURCES.c.location.in_(names))
         )
