@@ -35,7 +35,7 @@ from typing import Any
 
 from xinstruct.microworld.templates import Template, compile_template
 
-LANGUAGES = ("th", "sw", "ur")
+LANGUAGES = ("id", "tr", "sw", "ur")
 
 
 @dataclass(frozen=True, slots=True)
