@@ -6,6 +6,7 @@ Everything goes over gRPC, also to the services opened here: there is one way to
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -37,6 +38,7 @@ LONG_DEADLINE_S = 300.0
 CONFIG_FILE = "xinstruct.yaml"
 """Read from the current folder when --config is not given."""
 CONNECT_S = 5.0
+PATIENCE_REST_S = 0.3
 
 RequestT = TypeVar("RequestT", contravariant=True)
 ResponseT = TypeVar("ResponseT")
@@ -52,9 +54,13 @@ class Work(Enum):
 class Client:
     """Stubs of every service, and calls that raise the errors of spine/errors.py."""
 
-    def __init__(self, settings: XinstructSettings, channel_of: Callable[[str], grpc.Channel]) -> None:
+    def __init__(
+        self, settings: XinstructSettings, channel_of: Callable[[str], grpc.Channel], *, patience_s: float = 0.0
+    ) -> None:
+        """`patience_s`: how long a call that meets nobody is repeated, for servers that are being started again."""
         self.settings = settings
         self._channel_of = channel_of
+        self._patience_s = patience_s
 
     @property
     def crawler(self) -> crawler_service_pb2_grpc.CrawlerServiceStub:
@@ -105,10 +111,15 @@ class Client:
 
         from xinstruct.spine.rpc import error_of
 
-        try:
-            return method(request, timeout=deadline_s)
-        except grpc.RpcError as error:
-            raise error_of(error) from error
+        give_up_s = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return method(request, timeout=deadline_s)
+            except grpc.RpcError as error:
+                known = error_of(error)
+                if not isinstance(known, Unavailable) or time.monotonic() >= give_up_s:
+                    raise known from error
+                time.sleep(PATIENCE_REST_S)
 
     def watch(self, method: Callable[[RequestT], Iterator[ResponseT]], request: RequestT) -> Iterator[ResponseT]:
         """Messages of a stream, until it ends or the caller stops asking; one of the five errors when it fails."""
@@ -179,12 +190,12 @@ def served_at(settings: XinstructSettings, target: str) -> str:
 
 
 @contextmanager
-def connect_to(settings: XinstructSettings) -> Iterator[Client]:
-    """A client of the processes at the configured addresses. Unavailable when a call meets nobody there."""
-    yield from _remote(settings)
+def connect_to(settings: XinstructSettings, *, patience_s: float = 0.0) -> Iterator[Client]:
+    """A client of the processes at the configured addresses. Unavailable when a call meets nobody for `patience_s`."""
+    yield from _remote(settings, patience_s=patience_s)
 
 
-def _remote(settings: XinstructSettings) -> Iterator[Client]:
+def _remote(settings: XinstructSettings, *, patience_s: float = 0.0) -> Iterator[Client]:
     from xinstruct.spine import rpc
 
     channels: dict[str, grpc.Channel] = {}
@@ -199,7 +210,7 @@ def _remote(settings: XinstructSettings) -> Iterator[Client]:
         return channels[address]
 
     try:
-        yield Client(settings, channel)
+        yield Client(settings, channel, patience_s=patience_s)
     finally:
         for opened in channels.values():
             opened.close()

@@ -37,11 +37,12 @@ class Member:
 
 
 class Factory:
-    """Started processes, each with a log file `<name>.log` in `folder`. One thread uses it."""
+    """Started processes, each with a log file `<name>.log` in `folder`; `replace` may be called by any thread."""
 
     def __init__(self, members: Sequence[Member], folder: Path) -> None:
         self.members = tuple(members)
         self._folder = folder
+        self._lock = threading.Lock()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: dict[str, IO[bytes]] = {}
 
@@ -81,8 +82,9 @@ class Factory:
 
     def require_alive(self) -> None:
         """Unavailable, with the end of its log, when a process has ended by itself."""
-        for member in self.members:
-            process = self._running.get(member.name)
+        with self._lock:
+            running = [(member, self._running.get(member.name)) for member in self.members]
+        for member, process in running:
             if process is not None and process.poll() is not None:
                 log = self.log_file(member).read_text("utf-8", "replace").splitlines()[-LOG_LINES_SHOWN:]
                 shown = "\n".join(log)
@@ -90,11 +92,14 @@ class Factory:
                     f"{member.name} ended with code {process.returncode}; {self.log_file(member)} says:\n{shown}"
                 )
 
-    def kill(self, member: Member) -> None:
-        """End a process and its children with SIGKILL, as a crash of the machine would."""
-        process = self._running.pop(member.name)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    def replace(self, member: Member) -> None:
+        """End a process and its children with SIGKILL, as a crash of the machine would, and start it again."""
+        with self._lock:
+            process = self._running.pop(member.name)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            self.spawn(member)
+        self.await_listening(member)
 
     def stop(self) -> None:
         """Drain every process; what does not end in time is killed."""

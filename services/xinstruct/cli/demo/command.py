@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from xinstruct.cli.report.gather import Gathered
 
 SAMPLE_PER_LANGUAGE = 12
+RESTART_S_MAX = 120.0
+"""A call waits so long for a process that was killed."""
 MARKER = "demo.json"
 """Lies in every folder that a demo made: only such a folder is emptied for the next one."""
 
@@ -48,13 +51,20 @@ def demo(
     Crawl, train, draft, score, a second round, publish, report.
     """
     from xinstruct.cli.demo.progress import screen
-    from xinstruct.cli.demo.servers import kafka_and_database
+    from xinstruct.cli.demo.servers import start_servers
 
     chosen = chosen_languages(languages)
     base_model()
     _empty(out)
-    bootstrap, database_url = kafka_and_database() if kafka else ("", "")
-    plan = Plan(chosen, seed, out, site_port, bootstrap, database_url, workers, kills)
+    plan = Plan(chosen, seed, out, site_port, workers_count=workers, kills_count=kills)
+    if kafka:
+        servers = start_servers()
+        plan = replace(
+            plan,
+            kafka=servers.bootstrap,
+            kafka_prefix=servers.prefix,
+            database_url=servers.database_url,
+        )
     with screen() as shown:
         report = _run(plan, shown)
     if as_json:
@@ -64,13 +74,16 @@ def demo(
 
 
 def _run(plan: Plan, screen: Screen) -> dict[str, object]:
+    from xinstruct.cli.demo.chaos import kills
     from xinstruct.cli.factory import MemoryMeter
 
     started_s = time.monotonic()
     with MemoryMeter() as memory, _running(plan, screen) as (factory, client):
-        digest = _phases(plan, factory, client, screen)
+        with kills(factory, count=plan.kills_count, seed=plan.seed) as killed:
+            _phases(plan, factory, client, screen)
+        for where in killed:
+            screen.say(f"  killed {where}")
         gathered, before = _collect(plan, client, screen)
-        del digest
     return _report(plan, gathered, before, screen, wall_s=time.monotonic() - started_s, peak_memory_mb=memory.peak_mb)
 
 
@@ -92,10 +105,11 @@ def _running(plan: Plan, screen: Screen) -> Iterator[tuple[Factory, Client]]:
             stack.callback(factory.stop)
             factory.start()
         settings = load_settings(made[0].config)
-        yield factory, stack.enter_context(connect_to(settings))
+        patience_s = RESTART_S_MAX if plan.kills_count else 0.0
+        yield factory, stack.enter_context(connect_to(settings, patience_s=patience_s))
 
 
-def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> str:
+def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> None:
     from xinstruct.cli.demo import phases
 
     source = phases.add_source(client, plan)
@@ -117,7 +131,6 @@ def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> str
         phases.await_scores(client, factory, phase)
     with screen.phase("release", "Publishing the release"):
         phases.publish(client, plan)
-    return job.model_digest
 
 
 def _collect(plan: Plan, client: Client, screen: Screen) -> tuple[Gathered, list[tuple[str, str, str, str]]]:

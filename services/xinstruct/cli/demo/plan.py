@@ -35,6 +35,8 @@ class Plan:
     site_port: int
     kafka: str = ""
     """Bootstrap servers; empty: everything in one process over SQLite."""
+    kafka_prefix: str = ""
+    """With kafka: put before names of topics and groups, so that runs share nothing."""
     database_url: str = ""
     """With kafka: the PostgreSQL database of this run."""
     workers_count: int = 1
@@ -121,7 +123,8 @@ def settings(
         "curation": {"dataset_title": "Instructions of an invented country"},
     }
     if plan.kafka:
-        values |= {"log": {"kind": "kafka", "bootstrap_servers": plan.kafka}, "database_url": plan.database_url}
+        values["log"] = {"kind": "kafka", "bootstrap_servers": plan.kafka, "prefix": plan.kafka_prefix}
+        values["database_url"] = plan.database_url
         values["addresses"] = dict(addresses or {})
     return values
 
