@@ -25,7 +25,10 @@ from xinstruct.spine.sql import METADATA, open_engine, transaction
 from xinstruct.spine.topics import TOPICS, Topic
 
 GENERATOR, EVALUATOR = builders.digest("1"), builders.digest("2")
-WORDS = ["mto", "ziwa", "mlima", "kijiji", "samaki", "ngoma", "soko", "shamba", "nyumba", "barabara", "mvua", "jua", "mwezi", "nyota", "upepo", "bahari"]
+WORDS = (
+    "mto", "ziwa", "mlima", "kijiji", "samaki", "ngoma", "soko", "shamba", "nyumba", "barabara", "mvua", "jua", "mwezi",
+    "nyota", "upepo", "bahari",
+)
 
 
 @dataclass
