@@ -35,7 +35,7 @@ from typing import Any
 
 from xinstruct.microworld.templates import Template, compile_template
 
-LANGUAGES = ("id", "th", "tr", "sw", "ta", "ur")
+LANGUAGES = ("id", "th", "tr", "vi", "sw", "ta", "ur")
 
 
 @dataclass(frozen=True, slots=True)
