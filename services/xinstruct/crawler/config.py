@@ -84,8 +84,14 @@ class FilterSettings(Settings):
     broken_ratio_max: float = Field(default=0.01, ge=0, le=1, description="Share of impossible letter sequences.")
     mojibake_ratio_max: float = Field(default=0.005, ge=0, le=1, description="Wrongly decoded characters among all.")
     keyword_ratio_max: float = Field(default=0.12, ge=0, le=1, description="Share of the most frequent content word.")
+    repeated_ratio_max: float = Field(
+        default=0.3, ge=0, le=1, description="Share of word pairs that occur three times or more."
+    )
+    boilerplate_phrases_max: float = Field(
+        default=4.0, ge=0, description="Different phrases of web sites' furniture a thousand characters, three or more."
+    )
     function_words_ratio_min: float = Field(
-        default=0.02, ge=0, le=1, description="Share of a language's function words, where it separates words."
+        default=0.01, ge=0, le=1, description="Share of a language's function words, where it separates words."
     )
     agreement_ratio_min: float = Field(
         default=0.3, ge=0, le=1, description="Agreement of the two extraction engines on a page's words."

@@ -22,6 +22,8 @@ from resiliparse.extract.html2text import extract_plain_text
 DEPTH_MAX = 200
 BLOCKS_MAX = 20_000
 LINK_RATIO_MAX = 0.5
+DATELINE_CHARS_MAX = 60
+DATELINE_WORDS_MAX = 4
 SHORT_CHARS = 25
 """A block below this length is found in an engine's text only as a whole line."""
 
@@ -53,6 +55,9 @@ _ASIDE_WORDS = _words("""
 _WHOLE_TAGS = frozenset(("html", "body", "main", "article"))
 _WORD_BREAK = re.compile(r"[^a-z0-9]+|(?<=[a-z])(?=[A-Z])")
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\u200e\u200f\u202a-\u202e\u2066-\u2069\x00-\x08\x0b\x0c\x0e-\x1f]")
+_DATE = re.compile(
+    r"\b(?:\d{1,2}[./\-]\d{1,2}[./\-]\d{2,4}|\d{4}[./\-]\d{1,2}[./\-]\d{1,2})(?:[ T,]+\d{1,2}[:.]\d{2})?"
+)
 _BLANKS = re.compile(r"\s+")
 _PARAGRAPH_BREAK = re.compile(r"\n\s*\n")
 _XML_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
@@ -260,10 +265,19 @@ def _squeezed(text: str) -> str:
 
 def _main_blocks(blocks: Sequence[Block]) -> list[Block]:
     blocks = _without_false_asides(blocks)
+    blocks = [replace(block, aside=block.aside or _dateline(block.text)) for block in blocks]
     share = _voted_share(blocks)
     chosen = [_is_main(block, share) for block in blocks]
     _join_headings(blocks, chosen)
     return [block for block, main in zip(blocks, chosen, strict=True) if main]
+
+
+def _dateline(text: str) -> bool:
+    """Whether a block only says when something was written: a date, with a word or two, and no sentence."""
+    if len(text) > DATELINE_CHARS_MAX or not _DATE.search(text):
+        return False
+    rest = _DATE.sub(" ", text)
+    return len(rest.split()) <= DATELINE_WORDS_MAX and not text.rstrip().endswith((".", "!", "?", "।", "۔"))
 
 
 def _without_false_asides(blocks: Sequence[Block]) -> Sequence[Block]:

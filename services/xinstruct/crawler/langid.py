@@ -32,6 +32,8 @@ SURE_RATIO = 0.97
 SECOND_OPINION = frozenset(("fi", "et", "sv", "en", "tr", "az", "ur", "fa", "ar", "sw", "so"))
 """Between two of these lingua is asked too. Not between Indonesian and Malay, where it is wrong in 20 cases of 27."""
 WINDOW_CHARS_MIN = 60
+WINDOW_EVIDENCE_MIN = 3.0
+"""Nats that words must say for a neighbour before a window counts as its text: about two words that only it has."""
 WINDOW_SURE_RATIO = 0.85
 """A window speaks only for a language when it is at least that long and that sure."""
 
@@ -166,10 +168,18 @@ def _foreign_share(text: str, code: str, script: str) -> float:
         if main != script and shares[main] > 0.6:
             foreign += len(window)
             continue
-        best, confidence = _weigh([_fasttext(window)], _evidence(window, script), _by_script().get(script, ()))[0]
-        if best != code and confidence >= WINDOW_SURE_RATIO:
+        said = _evidence(window, script)
+        best, confidence = _weigh([_fasttext(window)], said, _by_script().get(script, ()))[0]
+        if best != code and confidence >= WINDOW_SURE_RATIO and not _doubtful(code, best, said):
             foreign += len(window)
     return foreign / seen if seen else 0.0
+
+
+def _doubtful(code: str, best: str, said: Mapping[str, float]) -> bool:
+    """Whether a window's language is a neighbour of the text's own, and no word of it says so: detectors err there."""
+    known = known_language(code)
+    related = known is not None and best in known.confusables
+    return related and said.get(best, 0.0) - said.get(code, 0.0) < WINDOW_EVIDENCE_MIN
 
 
 def windows_of(text: str) -> Iterator[str]:

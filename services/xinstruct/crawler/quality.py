@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import ftfy.badness
 
@@ -18,7 +19,7 @@ from xinstruct.spine.languages import Language
 _CLOSING = "\"'”’»)]}›」』"
 NGRAM_WORDS = 5
 NGRAM_CHARACTERS = 15
-UNSPACED_SENTENCE_CHARS = 25
+UNSPACED_SENTENCE_CHARS = 12
 REPEATS_MIN = 3
 KEYWORD_CHARS_MIN = 4
 KEYWORD_REPEATS_MIN = 5
@@ -48,6 +49,8 @@ def measure(text: str, paragraphs: Sequence[str], language: Language, masks: Map
         "duplicate_lines_ratio": _duplicate_lines_ratio(text),
         "top_5gram_ratio": _top_ngram_ratio(text, words, language),
         "keyword_ratio": _keyword_ratio(words, language),
+        "repeated_ratio": _repeated_ratio(words, language),
+        "boilerplate_phrases": _boilerplate_phrases(text, language),
         "function_words_ratio": function_words_ratio(text, words, language),
         "broken_ratio": broken_count(text) / characters,
         "mojibake_ratio": _mojibake_count(text) / characters,
@@ -112,6 +115,20 @@ def _keyword_ratio(words: Sequence[str], language: Language) -> float:
     counts = Counter(word for word in words if len(word) >= KEYWORD_CHARS_MIN and word not in known)
     top = max(counts.values(), default=0)
     return top / len(words) if top >= KEYWORD_REPEATS_MIN else 0.0
+
+
+def _repeated_ratio(words: Sequence[str], language: Language) -> float:
+    """Share of pairs of words that stand there three times or more; of phrases where blanks separate no words."""
+    parts = list(pairwise(words)) if language.word_separated else [(word, "") for word in words]
+    counts = Counter(parts)
+    return sum(count for count in counts.values() if count >= REPEATS_MIN) / len(parts) if parts else 0.0
+
+
+def _boilerplate_phrases(text: str, language: Language) -> float:
+    """Different phrases of web sites' furniture a thousand characters; counted only from the third on."""
+    lower = text.lower()
+    found = sum(phrase in lower for phrase in language.boilerplate_phrases)
+    return 1000 * found / max(len(text), 1) if found >= REPEATS_MIN else 0.0
 
 
 def _mojibake_count(text: str) -> int:

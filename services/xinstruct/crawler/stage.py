@@ -158,8 +158,6 @@ def _page_drop(page: FetchedPage, answer: PageMeasures, config: CrawlerSettings)
     figures = {"visible_chars": str(answer.visible_chars), "agreement_ratio": f"{answer.agreement_ratio:.3f}"}
     if not answer.passages:
         return _drop(page, AdmitReason.BOILERPLATE_ONLY if answer.visible_chars else AdmitReason.NO_TEXT, figures)
-    if answer.agreement_ratio < config.filters.agreement_ratio_min and _applies(AdmitReason.ENGINES_DISAGREE, config):
-        return _drop(page, AdmitReason.ENGINES_DISAGREE, figures)
     return None
 
 
@@ -173,7 +171,7 @@ def _passage(
     version: str,
 ) -> Outcome:
     found = known_language(measured["language"])
-    reason, evidence = refusal_of(measured, found, config)
+    reason, evidence = refusal_of(measured, found, config, agreement_ratio=answer.agreement_ratio)
     if reason is not None or found is None:
         return _drop(page, reason or AdmitReason.WRONG_LANGUAGE, evidence, measured["language"], ordinal)
     return Emit(DOCUMENT_ADMITTED, AdmittedDocument(
@@ -188,20 +186,20 @@ def _passage(
 
 
 def refusal_of(
-    measured: Mapping[str, Any], found: Language | None, config: CrawlerSettings
+    measured: Mapping[str, Any], found: Language | None, config: CrawlerSettings, *, agreement_ratio: float
 ) -> tuple[AdmitReason | None, dict[str, str]]:
     """The first filter that a passage does not pass, with the numbers behind it; None and {} when it passes all.
 
     Filters that are switched off are left out; nothing switches off the wrong language.
     """
-    for reason, fails, figures in _filters(measured, found, config):
+    for reason, fails, figures in _filters(measured, found, config, agreement_ratio):
         if fails and (reason is AdmitReason.WRONG_LANGUAGE or _applies(reason, config)):
             return reason, {name: _figure(value) for name, value in figures.items()}
     return None, {}
 
 
 def _filters(
-    measured: Mapping[str, Any], found: Language | None, config: CrawlerSettings
+    measured: Mapping[str, Any], found: Language | None, config: CrawlerSettings, agreement_ratio: float
 ) -> Sequence[tuple[AdmitReason, bool, Mapping[str, Any]]]:
     """(filter, whether the passage fails it, figures), in the order in which they are asked."""
     chars = measured["measures"]["chars"]
@@ -210,6 +208,8 @@ def _filters(
     length = [
         (AdmitReason.TOO_SHORT, chars < chars_min, {"chars": chars, "chars_min": chars_min}),
         (AdmitReason.TOO_LONG, chars > chars_max, {"chars": chars, "chars_max": chars_max}),
+        (AdmitReason.ENGINES_DISAGREE, agreement_ratio < config.filters.agreement_ratio_min,
+         {"agreement_ratio": agreement_ratio}),
     ]
     if found is None or "sentences" not in measured["measures"]:
         figures = {"language": measured["language"], "confidence_ratio": measured.get("confidence_ratio", 0.0)}
@@ -256,6 +256,8 @@ def _quality_filters(
             (AdmitReason.DUPLICATE_LINES, "duplicate_lines_ratio", rules.duplicate_lines_ratio_max, True),
             (AdmitReason.REPEATED_PHRASES, "top_5gram_ratio", rules.top_5gram_ratio_max, True),
             (AdmitReason.KEYWORD_SPAM, "keyword_ratio", rules.keyword_ratio_max, True),
+            (AdmitReason.KEYWORD_SPAM, "repeated_ratio", rules.repeated_ratio_max, True),
+            (AdmitReason.BOILERPLATE_ONLY, "boilerplate_phrases", rules.boilerplate_phrases_max, True),
             (AdmitReason.FEW_FUNCTION_WORDS, "function_words_ratio", rules.function_words_ratio_min, False),
         )
     ]

@@ -28,7 +28,8 @@ class Language:
     native_digits: 0 to 9, empty where only ASCII digits are used. identification_threshold_ratio: least confidence,
     0–1, at which a text counts as this language. confusables: codes of languages it is taken for. function_words:
     frequent words, lower case; a word that a confusable lacks speaks against that one. distinct_suffixes: word ends
-    that speak for it. chars_min, chars_max: length of a passage in code points.
+    that speak for it. boilerplate_phrases: what web sites say about themselves, lower case.
+    chars_min, chars_max: length of a passage in code points.
     """
 
     code: str
@@ -45,6 +46,7 @@ class Language:
     confusables: tuple[str, ...]
     function_words: tuple[str, ...]
     distinct_suffixes: tuple[str, ...] = ()
+    boilerplate_phrases: tuple[str, ...] = ()
     chars_min: int = CHARS_MIN
     chars_max: int = CHARS_MAX
 
@@ -98,7 +100,8 @@ def parse_language(text: str, name: str) -> Language:
     values = {str(key): value for key, value in raw.items()}
     for key in ("function_words", "distinct_suffixes"):
         values[key] = tuple(str(values.get(key, "")).split())
-    values["confusables"] = tuple(values.get("confusables", ()))
+    for key in ("confusables", "boilerplate_phrases"):
+        values[key] = tuple(values.get(key, ()))
     try:
         found = Language(**values)
     except TypeError as error:
