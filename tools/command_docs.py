@@ -51,7 +51,7 @@ def _placeholder(argument: Any) -> str:
 
 
 def _name(option: Any) -> str:
-    value = "" if option.is_flag else f" {option.metavar or option.type.name.upper()}"
+    value = "" if option.is_flag else f" {option.metavar or 'VALUE'}"
     return f"{option.opts[0]}{value}"
 
 

@@ -15,6 +15,7 @@ for proto in protos/xinstruct/v1/*.proto; do
     grep -q '^service ' "$proto" || rm -f "$out/${proto%.proto}_pb2_grpc.py" "$out/${proto%.proto}_pb2_grpc.pyi"
 done
 
-.venv/bin/python tools/config_docs.py >"$out/docs/config.md.new"
-.venv/bin/python tools/command_docs.py >"$out/docs/commands.md.new"
-for page in config commands; do mv "$out/docs/$page.md.new" "$out/docs/$page.md"; done
+for page in config command; do
+    text=$(.venv/bin/python "tools/${page}_docs.py")  # whole, or not at all
+    printf '%s\n' "$text" >"$out/docs/${page/command/commands}.md"
+done

@@ -31,8 +31,10 @@ BROAD_EXCEPT = {
 COMMITS = {
     # Only the runner commits …
     "xinstruct.spine.runner",
-    # … through the log's backends; and a long job's command is consumed by writing its row.
-    "xinstruct.spine.log.sqlite", "xinstruct.spine.log.kafka", "xinstruct.training.app", "xinstruct.training.commands",
+    # … through the log's backends.
+    "xinstruct.spine.log.sqlite", "xinstruct.spine.log.kafka", "xinstruct.spine.log.kafka_subscription",
+    # A migration ends its own transaction.
+    "xinstruct.spine.migrations",
 }
 
 ENVIRONMENT = {
@@ -46,10 +48,15 @@ CHANCE = {
 }
 
 
+GENERATED = CODE / "spine" / "migrations" / "versions"
+"""Written by `make migration`: a revision is as long as the schema's change, and nobody edits it."""
+
+
 def test_no_function_is_longer_than_seventy_lines() -> None:
     wrong = [
         f"{module.shown}:{node.lineno}: {node.name} has {lines} lines"
         for module in modules()
+        if module.path.parent != GENERATED
         for node in functions(module)
         if (lines := _lines(node)) > FUNCTION_LINES_MAX
     ]
@@ -61,6 +68,7 @@ def test_no_file_is_longer_than_four_hundred_lines() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}: {count} lines"
         for path in files
+        if path.parent != GENERATED
         if (count := len(path.read_text(encoding="utf-8").splitlines())) > FILE_LINES_MAX
     ]
     assert not wrong, "\n".join(wrong)
@@ -68,7 +76,8 @@ def test_no_file_is_longer_than_four_hundred_lines() -> None:
 
 def test_the_spine_stays_within_its_budget() -> None:
     # Lines that hold code: a contract in a docstring must not compete with what it describes.
-    count = sum(_code_lines(module) for module in modules() if module.part == "spine")
+    spine = [module for module in modules() if module.part == "spine" and module.path.parent != GENERATED]
+    count = sum(_code_lines(module) for module in spine)
     assert count <= SPINE_LINES_MAX, f"the spine has {count} lines: move what knows more than shapes to its service"
 
 
