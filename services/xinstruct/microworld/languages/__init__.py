@@ -35,7 +35,7 @@ from typing import Any
 
 from xinstruct.microworld.templates import Template, compile_template
 
-LANGUAGES = ("id", "th", "tr", "vi", "sw", "ta", "ur")
+LANGUAGES = ("fi", "id", "tr", "vi", "sw", "ur")
 
 
 @dataclass(frozen=True, slots=True)
