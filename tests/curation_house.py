@@ -49,10 +49,12 @@ class House:
     home: Path
     settings: CurationSettings = field(default_factory=CurationSettings)
     clock: Clock = field(default_factory=Clock)
+    database_url: str = ""
+    """Empty: SQLite in the data folder."""
 
     def __post_init__(self) -> None:
         self.log = SqliteLog(self.home / "log.sqlite", self.clock)
-        self.database = open_engine(f"sqlite:///{self.home / 'catalog.sqlite'}")
+        self.database = open_engine(self.database_url or f"sqlite:///{self.home / 'catalog.sqlite'}")
         METADATA.create_all(self.database)
         self.blobs = Blobs(str(self.home / "blobs"))
         self.encoder = NgramInference()
@@ -100,11 +102,10 @@ class House:
     def publishable(self, count: int, *, language: str = "sw", first: int = 0, **changes: Any) -> list[str]:
         """Write `count` pages with a document, a pair and a score each that a release takes; returns the pair ids."""
         names = [f"{language}{index:04d}" for index in range(first, first + count)]
-        for name in names:
-            self.write_chain(name, language=language, **changes)
+        self.log.append([record for name in names for record in self.chain(name, language=language, **changes)])
         return [f"pair-{name}" for name in names]
 
-    def write_chain(self, name: str, *, language: str = "sw", p_best: float = 0.9, host: str = builders.HOST) -> None:
+    def chain(self, name: str, *, language: str = "sw", p_best: float = 0.9, host: str = builders.HOST) -> list[Record]:
         """A page, its document, a pair and a score, all named after `name`."""
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
         dice = np.random.default_rng(seed)
@@ -127,8 +128,8 @@ class House:
             score_id=f"score-{name}", pair_id=f"pair-{name}", document_id=f"document-{name}", p_best=p_best,
             p_reasonable=1 - p_best, p_worst=0.0, evaluator_digest=EVALUATOR, language=language,
         )
-        for topic, payload in zip(CHAIN, (page, document, pair, score), strict=True):
-            self.write(topic, payload)
+        payloads: tuple[Payload, ...] = (page, document, pair, score)
+        return [payload.record(topic.name) for topic, payload in zip(CHAIN, payloads, strict=True)]
 
 
 CHAIN = tuple(TOPICS[f"{name}-v1"] for name in ("page-fetched", "document-admitted", "pair-drafted", "pair-scored"))

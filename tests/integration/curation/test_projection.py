@@ -27,6 +27,12 @@ from xinstruct.spine.topics import (
 NOW = builders.NOW_MS
 
 
+@pytest.fixture
+def house(either_house: House) -> House:
+    """Every test here runs on both databases."""
+    return either_house
+
+
 def test_a_record_becomes_a_row_with_its_place(house: House) -> None:
     house.write(PAIR_DRAFTED, builders.pair(mean_log_probability=float("nan")))
     house.settle()

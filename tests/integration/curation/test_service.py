@@ -34,6 +34,12 @@ Stub = Any
 
 
 @pytest.fixture
+def house(either_house: House) -> House:
+    """Every test here runs on both databases."""
+    return either_house
+
+
+@pytest.fixture
 def stub(house: House) -> Iterator[Stub]:
     """A client of a served house."""
     server = Server(RpcSettings(port=0), house.app.servicers)
