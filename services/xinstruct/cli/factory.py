@@ -124,6 +124,20 @@ class Factory:
 
 
 @contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Within the block SIGTERM ends this process as Ctrl-C does: what it started is stopped first."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def child(command: Sequence[str], log_file: Path, *, environment: Mapping[str, str] | None = None) -> Iterator[None]:
     """Run `python -m xinstruct.cli.main …` beside this process for the duration of the block."""
     with log_file.open("ab") as log:

@@ -52,11 +52,11 @@ def preview(
 
     Crawls a few pages, drafts and scores; trains nothing and keeps nothing.
     """
-    from xinstruct.cli.factory import Factory, Member, free_port
+    from xinstruct.cli.factory import Factory, Member, free_port, terminated_like_interrupted
     from xinstruct.settings import load_settings
 
     settings = _settings(config, urls, endpoint=endpoint, model=model, contact=contact)
-    with tempfile.TemporaryDirectory(prefix="xinstruct-preview-") as folder:
+    with terminated_like_interrupted(), tempfile.TemporaryDirectory(prefix="xinstruct-preview-") as folder:
         from xinstruct.cli.demo.plan import write_config
 
         home, port = Path(folder), free_port()

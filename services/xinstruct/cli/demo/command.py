@@ -44,6 +44,9 @@ def demo(
     workers: Annotated[int, typer.Option(min=1, max=4, help="With --kafka: processes a service.")] = 1,
     kills: Annotated[int, typer.Option(min=0, max=50, help="Kill so many processes while they work.")] = 0,
     site_port: Annotated[int, typer.Option(help="Port of the invented site on loopback.")] = SITE_PORT,
+    base: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Model to tune; default: the tiny one of the checkout.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the main job on an invented web site.
@@ -52,11 +55,12 @@ def demo(
     """
     from xinstruct.cli.demo.progress import screen
     from xinstruct.cli.demo.servers import start_servers
+    from xinstruct.cli.factory import terminated_like_interrupted
 
     chosen = chosen_languages(languages)
-    base_model()
+    folder = base_model(base)
     _empty(out)
-    plan = Plan(chosen, seed, out, site_port, workers_count=workers, kills_count=kills)
+    plan = Plan(chosen, seed, out, folder, site_port, workers_count=workers, kills_count=kills)
     if kafka:
         servers = start_servers()
         plan = replace(
@@ -65,7 +69,7 @@ def demo(
             kafka_prefix=servers.prefix,
             database_url=servers.database_url,
         )
-    with screen() as shown:
+    with terminated_like_interrupted(), screen() as shown:
         report = _run(plan, shown)
     if as_json:
         print_json(report)
@@ -148,7 +152,7 @@ def _collect(plan: Plan, client: Client, screen: Screen) -> tuple[Gathered, list
             for code in plan.languages
             for document in [x for x in gathered.documents if x.language == code][:SAMPLE_PER_LANGUAGE]
         ]
-        drafts = drafts_of(base_model(), [(document.text, document.language) for document in sample])
+        drafts = drafts_of(plan.base, [(document.text, document.language) for document in sample])
     return gathered, [(x.language, x.url, x.text, draft) for x, draft in zip(sample, drafts, strict=True)]
 
 

@@ -32,6 +32,8 @@ class Plan:
     languages: tuple[str, ...]
     seed: int
     out: Path
+    base: Path
+    """Model folder that both roles are tuned from."""
     site_port: int
     kafka: str = ""
     """Bootstrap servers; empty: everything in one process over SQLite."""
@@ -75,12 +77,11 @@ class Plan:
         return {"steps_max": round(steps * (ROUND_TWO_SHARE if round_number else 1.0)), "epochs": 100.0}
 
 
-def base_model() -> Path:
-    """Folder of the tiny base model in the checkout. Invalid when it is not there."""
-    folder = Path(__file__).resolve().parents[4] / "models" / "tiny-base"
-    require(
-        (folder / "config.json").exists(), f"no base model in {folder}: run the demo from a clone, or `make tiny-base`"
-    )
+def base_model(chosen: Path | None) -> Path:
+    """The chosen model folder, or the tiny base model in the checkout. Invalid when it is not there."""
+    folder = (chosen or Path(__file__).resolve().parents[4] / "models" / "tiny-base").absolute()
+    hint = "run the demo from a clone, or name a model folder with --base"
+    require((folder / "config.json").exists(), f"no base model in {folder}: {hint}")
     return folder
 
 
@@ -115,7 +116,7 @@ def settings(
         "backgen": {"prompt_family": "tiny", "instruction_tokens_max": 72},
         "scoring": {"prompt_family": "tiny"},
         "training": {
-            "base_model": str(base_model()),
+            "base_model": str(plan.base),
             "seeds_location": str(plan.seeds_file.absolute()),
             "generator": {"prompt_family": "tiny"},
             "evaluator": {"prompt_family": "tiny"},
