@@ -35,7 +35,7 @@ from typing import Any
 
 from xinstruct.microworld.templates import Template, compile_template
 
-LANGUAGES = ("fi", "id", "th", "tr", "vi", "bn", "sw", "ta", "ur")
+LANGUAGES = ("fi", "id", "th", "tr", "vi", "bn", "hi", "sw", "ta", "ur")
 
 
 @dataclass(frozen=True, slots=True)
