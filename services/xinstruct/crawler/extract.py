@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import trafilatura
-from lxml import etree
-from lxml import html as lxml_html
 from resiliparse.extract.html2text import extract_plain_text
 
 DEPTH_MAX = 200
@@ -52,6 +50,8 @@ _ASIDE_WORDS = _words("""
     overlay banner advert advertisement ads ad sponsored promo pagination pager widget toolbar login signup search tags
     tagcloud byline author dateline timestamp postmeta skip copyright masthead topbar offcanvas toc
 """)
+_ITEM_TAGS = frozenset(("li", "td", "th", "dt", "dd"))
+_LEAF_TAGS = frozenset(("p", "li", *_HEADINGS))
 _WHOLE_TAGS = frozenset(("html", "body", "main", "article"))
 _WORD_BREAK = re.compile(r"[^a-z0-9]+|(?<=[a-z])(?=[A-Z])")
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\u200e\u200f\u202a-\u202e\u2066-\u2069\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -60,7 +60,6 @@ _DATE = re.compile(
 )
 _BLANKS = re.compile(r"\s+")
 _PARAGRAPH_BREAK = re.compile(r"\n\s*\n")
-_XML_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 _LIST_MARK = re.compile(r"\s+|^[-•*|]+")
 
 
@@ -93,9 +92,8 @@ class Extraction:
     visible_chars: int
 
 
-def extract(text: str) -> Extraction:
-    """The main text of an HTML page, however malformed."""
-    tree = _parsed(text)
+def extract(text: str, tree: Any | None) -> Extraction:
+    """The main text of an HTML page, however malformed; `tree` is its DOM (markup.parsed)."""
     if tree is None:
         return Extraction((), 1.0, 0)
     found = blocks_of(tree)
@@ -125,7 +123,7 @@ class _Inside:
     """What a block inherits from the elements around it."""
 
     block: Block = Block("")
-    link: bool = False
+    link: bool = False  # within an anchor
 
 
 class _Walk:
@@ -175,7 +173,7 @@ class _Walk:
         if tag == "br":
             self._pieces.append("\n")
         elif tag not in _BLOCKS:
-            self.visit(element, replace(inside, link=True) if tag == "a" else inside, depth + 1)
+            self.visit(element, _Inside(inside.block, True) if tag == "a" else inside, depth + 1)
         else:
             self.flush(inside)
             within = self._within(element, inside)
@@ -185,12 +183,14 @@ class _Walk:
     def _within(self, element: Any, inside: _Inside) -> _Inside:
         self._places += 1
         tag, around = element.tag, inside.block
-        return replace(inside, block=replace(
-            around, level=_HEADINGS.get(tag, around.level),
+        within = Block(
+            "", level=_HEADINGS.get(tag, around.level),
+            # Paragraphs in a cell or item are paragraphs: tables are used for layout.
+            item=tag in _ITEM_TAGS or (around.item and tag not in ("p", "div", *_HEADINGS)),
+            place=around.place if tag in _LEAF_TAGS else self._places,
             aside=around.aside or (tag not in _WHOLE_TAGS and _aside(element, tag)),
-            item=around.item or tag in ("li", "td", "th", "dt", "dd"),
-            place=around.place if tag in ("p", "li", *_HEADINGS) else self._places,
-        ))
+        )
+        return _Inside(within, inside.link)
 
 
 def blocks_of(tree: Any) -> list[Block]:
@@ -199,16 +199,6 @@ def blocks_of(tree: Any) -> list[Block]:
     walk.visit(tree, _Inside(), 0)
     walk.flush(_Inside())
     return walk.blocks
-
-
-def _parsed(text: str) -> Any | None:
-    """The page's DOM, None when there is nothing in it."""
-    # lxml refuses a str that declares an encoding, and ends at a null character.
-    text = _XML_DECLARATION.sub("", _INVISIBLE.sub("", text))
-    try:
-        return lxml_html.document_fromstring(text)
-    except (ValueError, AssertionError, etree.LxmlError):
-        return None
 
 
 def _hidden(element: Any) -> bool:

@@ -170,16 +170,21 @@ def _foreign_share(text: str, code: str, script: str) -> float:
             continue
         said = _evidence(window, script)
         best, confidence = _weigh([_fasttext(window)], said, _by_script().get(script, ()))[0]
-        if best != code and confidence >= WINDOW_SURE_RATIO and not _doubtful(code, best, said):
+        if best != code and confidence >= WINDOW_SURE_RATIO and not _doubtful(window, code, best, said):
             foreign += len(window)
     return foreign / seen if seen else 0.0
 
 
-def _doubtful(code: str, best: str, said: Mapping[str, float]) -> bool:
-    """Whether a window's language is a neighbour of the text's own, and no word of it says so: detectors err there."""
+def _doubtful(window: str, code: str, best: str, said: Mapping[str, float]) -> bool:
+    """Whether a window's language is a neighbour of the text's own, and neither its words nor both detectors say so."""
     known = known_language(code)
-    related = known is not None and best in known.confusables
-    return related and said.get(best, 0.0) - said.get(code, 0.0) < WINDOW_EVIDENCE_MIN
+    if known is None or best not in known.confusables:
+        return False
+    ahead = said.get(best, 0.0) - said.get(code, 0.0)
+    if ahead >= WINDOW_EVIDENCE_MIN:
+        return False
+    second = _py3langid(window)
+    return ahead <= 0.0 or max(second, key=lambda name: second[name], default="") != best
 
 
 def windows_of(text: str) -> Iterator[str]:

@@ -5,15 +5,20 @@ Runs in a worker process, on untrusted bytes; the answer is plain data.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from resiliparse.parse.html import HTMLTree
+from lxml import etree
+from lxml import html as lxml_html
 
 LINKS_MAX = 2_000
 METAS_MAX = 200
 VALUE_CHARS_MAX = 2_000
+_XML_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,53 +34,55 @@ class PageFacts:
     links: tuple[str, ...] = ()
 
 
-def page_facts(text: str) -> PageFacts:
-    """The facts of an HTML page, however malformed."""
-    tree = HTMLTree.parse(text)
-    root = tree.document
-    if root is None:
+def page_facts(tree: Any | None) -> PageFacts:
+    """The facts of a parsed page; none of a page without content."""
+    if tree is None:
         return PageFacts()
     return PageFacts(
-        metas=tuple(_metas(root))[:METAS_MAX],
-        canonical=_first_href(root, "link", "canonical"),
-        base=_first_attribute(root, "base", "href"),
-        licence=_first_href(root, "link", "license") or _first_href(root, "a", "license"),
-        language=_first_attribute(root, "html", "lang")[:40],
-        links=tuple(_links(root)),
+        metas=tuple(islice(_metas(tree), METAS_MAX)),
+        canonical=_first_href(tree, "link", "canonical"),
+        base=next((_attribute(element, "href") for element in tree.iter("base")), ""),
+        licence=licence_of(tree),
+        language=_attribute(tree, "lang")[:40],
+        links=tuple(islice(_links(tree), LINKS_MAX)),
     )
 
 
-def _metas(root: Any) -> Iterator[tuple[str, str]]:
-    for element in root.get_elements_by_tag_name("meta"):
-        name = (_attribute(element, "name") or _attribute(element, "http-equiv")).strip().lower()
+def licence_of(tree: Any) -> str:
+    """href of the first link or anchor with rel=license, "" when there is none."""
+    return _first_href(tree, "link", "license") or _first_href(tree, "a", "license")
+
+
+def parsed(text: str) -> Any | None:
+    """The DOM of a page, however malformed; None when there is nothing in it."""
+    # lxml refuses a str that declares an encoding, and ends at a null character.
+    text = _XML_DECLARATION.sub("", _CONTROLS.sub("", text))
+    try:
+        return lxml_html.document_fromstring(text)
+    except (ValueError, AssertionError, etree.LxmlError):
+        return None
+
+
+def _metas(tree: Any) -> Iterator[tuple[str, str]]:
+    for element in tree.iter("meta"):
+        name = (_attribute(element, "name") or _attribute(element, "http-equiv")).lower()
         if name:
             yield name, _attribute(element, "content")
 
 
-def _links(root: Any) -> Iterator[str]:
-    count = 0
-    for element in root.get_elements_by_tag_name("a"):
-        href = _attribute(element, "href").strip()
+def _links(tree: Any) -> Iterator[str]:
+    for element in tree.iter("a"):
+        href = _attribute(element, "href")
         if href and not href.startswith("#") and "nofollow" not in _attribute(element, "rel").lower():
             yield href
-            count += 1
-            if count == LINKS_MAX:
-                return
 
 
-def _first_href(root: Any, tag: str, rel: str) -> str:
-    for element in root.get_elements_by_tag_name(tag):
+def _first_href(tree: Any, tag: str, rel: str) -> str:
+    for element in tree.iter(tag):
         if rel in _attribute(element, "rel").lower().split():
-            return _attribute(element, "href").strip()
-    return ""
-
-
-def _first_attribute(root: Any, tag: str, name: str) -> str:
-    for element in root.get_elements_by_tag_name(tag):
-        return _attribute(element, name).strip()
+            return _attribute(element, "href")
     return ""
 
 
 def _attribute(element: Any, name: str) -> str:
-    value = element.getattr(name)
-    return str(value)[:VALUE_CHARS_MAX] if value else ""
+    return str(element.get(name) or "").strip()[:VALUE_CHARS_MAX]

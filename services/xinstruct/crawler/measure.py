@@ -11,9 +11,9 @@ from dataclasses import asdict
 from typing import Any
 
 from xinstruct.crawler.charset import decode
-from xinstruct.crawler.extract import Block, Extraction, extract, plain_blocks
+from xinstruct.crawler.extract import Extraction, extract, plain_blocks
 from xinstruct.crawler.langid import identify
-from xinstruct.crawler.markup import page_facts
+from xinstruct.crawler.markup import licence_of, page_facts, parsed
 from xinstruct.crawler.minhash import signature, text_digest
 from xinstruct.crawler.personal_data import mask
 from xinstruct.crawler.quality import measure as measure_quality
@@ -39,7 +39,8 @@ def measure(arguments: Mapping[str, Any], body: bytes) -> Mapping[str, Any]:
     if arguments.get("plain"):
         found, licence = Extraction(plain_blocks(text), 1.0, len(text)), ""
     else:
-        found, licence = extract(text), page_facts(text).licence
+        tree = parsed(text)
+        found, licence = extract(text, tree), licence_of(tree) if tree is not None else ""
     page_text = "\n".join(block.text for block in found.blocks)
     cut = passages(found.blocks, CHARS_MAX)
     return {
@@ -51,7 +52,7 @@ def measure(arguments: Mapping[str, Any], body: bytes) -> Mapping[str, Any]:
 
 def facts(arguments: Mapping[str, Any], body: bytes) -> Mapping[str, Any]:
     """See markup.PageFacts."""
-    return asdict(page_facts(decode(body, str(arguments.get("content_type", ""))).text))
+    return asdict(page_facts(parsed(decode(body, str(arguments.get("content_type", ""))).text)))
 
 
 def sitemap(_arguments: Mapping[str, Any], body: bytes) -> Mapping[str, Any]:
@@ -89,14 +90,9 @@ def _measured(passage: Passage, page_text: str) -> dict[str, Any]:
     known = known_language(said.code)
     if known is None:
         return answer | {"measures": {"chars": len(text)}}
-    paragraphs = tuple(mask(part).text for part in passage.paragraphs)
     return answer | {
-        "measures": measure_quality(text, paragraphs, known, masked.counts),
+        "measures": measure_quality(text, passage.paragraphs, known, masked.counts),
         "signature": base64.b64encode(signature(text, word_separated=known.word_separated)).decode("ascii"),
         "text_digest": text_digest(text),
     }
 
-
-def blocks_text(blocks: tuple[Block, ...]) -> str:
-    """The whole main text of a page, as one passage would show it."""
-    return Passage(blocks).text

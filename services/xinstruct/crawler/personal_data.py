@@ -35,6 +35,9 @@ _CUE = re.compile(
     re.IGNORECASE,
 )
 _CUE_CHARS = 40
+_DIGIT_TABLE = {
+    code: str(unicodedata.digit(chr(code))) for code in range(128, 0x11000) if unicodedata.category(chr(code)) == "Nd"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +115,7 @@ def _date(written: str) -> bool:
 
 def _ascii_digits(text: str) -> str:
     """The same text, character by character, with every script's digits as ASCII."""
-    if text.isascii():
-        return text
-    return "".join(
-        str(unicodedata.digit(c)) if not c.isascii() and c.isdigit() and unicodedata.category(c) == "Nd" else c
-        for c in text
-    )
+    return text if text.isascii() else text.translate(_DIGIT_TABLE)
 
 
 # ── check digits ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -146,7 +146,7 @@ def _tdmrep_signals(text: str, url: str) -> Sequence[OptOut]:
     """The first rule of tdmrep.json whose location matches; malformed files say nothing."""
     try:
         rules = json.loads(text) if text else []
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets nested by the thousand
         return ()
     for rule in rules if isinstance(rules, list) else []:
         if not isinstance(rule, dict):

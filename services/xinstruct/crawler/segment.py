@@ -48,8 +48,7 @@ def _cut(blocks: tuple[Block, ...], chars_max: int) -> list[tuple[Block, ...]]:
     level = _cutting_level(blocks)
     if not level:
         return [blocks]
-    starts = [index for index, block in enumerate(blocks) if 0 < block.level <= level]
-    edges = sorted({0, *starts, len(blocks)})
+    edges = sorted({0, *_starts(blocks, level), len(blocks)})
     return [piece for begin, end in pairwise(edges) for piece in _cut(blocks[begin:end], chars_max)]
 
 
@@ -60,10 +59,24 @@ def _cutting_level(blocks: Sequence[Block]) -> int:
     """
     levels = Counter(block.level for block in blocks if block.level)
     for level in sorted(levels):
-        starts = [index for index, block in enumerate(blocks) if 0 < block.level <= level]
-        if len([index for index in starts if index]) and _body_pieces(blocks, starts) > 1:
+        starts = _starts(blocks, level)
+        if any(starts) and _body_pieces(blocks, starts) > 1:
             return level
     return 0
+
+
+def _starts(blocks: Sequence[Block], level: int) -> list[int]:
+    """Where sections of `level` or higher begin.
+
+    A heading right under a higher one belongs to it, so the first part of a section keeps the section's own heading;
+    but not under the title of the page, which is about all of its sections.
+    """
+    found = []
+    for index, block in enumerate(blocks):
+        before = blocks[index - 1].level if index else 0
+        if 0 < block.level <= level and not 1 < before < block.level:
+            found.append(index)
+    return found
 
 
 def _body_pieces(blocks: Sequence[Block], starts: Sequence[int]) -> int:
