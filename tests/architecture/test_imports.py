@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from architecture.source import ROOT, Module, functions, imports, modules
 
 IN_PROCESS = ("spine.inference.local", "spine.inference.local_*")
-JOB = ("training.job", "training.job_*", "training.pretrain")
+JOB = ("training.job", "training.job_*", "training.muon", "training.pretrain")
 
 # Library → patterns of module names under xinstruct. A library without a row may not be imported at all.
 CONFINED: dict[str, tuple[str, ...]] = {
