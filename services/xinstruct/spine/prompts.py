@@ -21,8 +21,8 @@ GENERATOR_PROMPT_VERSIONS: dict[Family, str] = {"tiny": "generator-tiny-1", "cha
 EVALUATOR_PROMPT_VERSIONS: dict[Family, str] = {"tiny": "evaluator-tiny-1", "chat": "evaluator-chat-1"}
 
 TINY_PARAGRAPHS_MAX = 12
-TINY_LEAD_CHARS_MAX = 160
-TINY_PARAGRAPH_CHARS_MAX = 72
+TINY_LEAD_CHARS_MAX = 120
+TINY_PARAGRAPH_CHARS_MAX = 64
 CHAT_TEXT_CHARS_MAX = 6_000
 
 _OPEN, _CLOSE = "<text>", "</text>"
