@@ -17,7 +17,9 @@ from scipy.sparse.csgraph import connected_components
 from xinstruct.spine.errors import require
 
 SIGNATURE_VALUES = 112
-BAND_ROWS = 8
+BAND_ROWS = 4
+"""28 bands. With 14 bands of 8 rows the pairs just above the ratio are missed too often: measured on 286 planted
+near-duplicates of the microworld, 94 % found against 97 % (what is left is below the ratio), at 1.5 times the time."""
 
 Pairs = NDArray[np.int64]
 
@@ -28,8 +30,8 @@ def clusters(
     """Document id → cluster number; clusters are numbered in the order of their smallest document id.
 
     Two documents belong together when at least `equal_ratio` (0–1) of their signature values are equal, or their text
-    digests are; and so does whatever is connected through others. Not covered: of pairs just at the ratio the bands
-    find only a part (0.56 of those with exactly 0.7, 0.92 at 0.8, 1.00 at 0.9).
+    digests are; and so does whatever is connected through others. Not covered: the bands miss 5 in 10,000 pairs of those
+    with exactly 0.7 of their values equal.
     """
     order = sorted(range(len(document_ids)), key=lambda index: document_ids[index])
     if not order:
