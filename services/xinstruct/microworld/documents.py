@@ -20,7 +20,7 @@ TEXT_CHARS_MAX = 2_000
 # How many aspects a document has: none, one, two, three.
 ASPECT_COUNT_WEIGHTS = (8, 24, 46, 22)
 HEADINGS_SHARE = 0.35
-_SENTENCE_ENDS = tuple('.?!:।۔؟…»”"')
+_SENTENCE_ENDS = tuple('.?!:।۔؟…»”“"')
 
 
 class BlockKind(StrEnum):
