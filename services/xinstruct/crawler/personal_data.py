@@ -86,10 +86,10 @@ def _kind_of_number(written: str, before: str) -> str:
     """What a run of digits is: "card", "id", "phone", or "" when it is just a number."""
     digits = re.sub(r"\D", "", written)
     plain = not re.search(r"[^\d\s\-]", written)
-    if 13 <= len(digits) <= 19 and _luhn(digits) and plain:
-        return "card"
     if plain and any(len(digits) == length and rule(digits) for length, rule in _ID_RULES):
         return "id"
+    if plain and 13 <= len(digits) <= 19 and _luhn(digits):
+        return "card"
     if _phone_form(written, digits) or (_CUE.search(before) and 7 <= len(digits) <= 20 and not _thousands(written)):
         return "phone" if len(digits) <= 15 else "id"
     return ""
