@@ -74,7 +74,9 @@ class CurationSettings(Settings):
         default=500, ge=1, le=10_000, description="Records projected in one SQL transaction."
     )
     body_retention_days: int = Field(
-        default=90, ge=0, description="Days that `xinstruct gc` leaves a body; 0: for ever. The crawler has its own limit."
+        default=90,
+        ge=0,
+        description="Days that `xinstruct gc` leaves a body; 0: for ever. The crawler erases by its own limit.",
     )
     orphan_grace_hours: int = Field(default=24, ge=0, description="Hours that a blob nobody refers to is left alone.")
     catch_up_s_max: float = Field(default=60.0, gt=0, description="Seconds that a publication waits for the catalog.")

@@ -30,8 +30,8 @@ def clusters(
     """Document id → cluster number; clusters are numbered in the order of their smallest document id.
 
     Two documents belong together when at least `equal_ratio` (0–1) of their signature values are equal, or their text
-    digests are; and so does whatever is connected through others. Not covered: the bands miss 5 in 10,000 pairs of those
-    with exactly 0.7 of their values equal.
+    digests are; and so does whatever is connected through others. Not covered: of pairs with exactly 0.7 of their
+    values equal the bands miss 5 in 10,000.
     """
     order = sorted(range(len(document_ids)), key=lambda index: document_ids[index])
     if not order:
