@@ -14,17 +14,21 @@ from xinstruct.spine.errors import Invalid
 class Recipe(Settings):
     """What the weights follow from, besides base and rows. The numbers suit the tiny models.
 
-    For the 8B class the method's own values are: epochs 3, rows_per_batch 128, tokens_max 2048, learning_rate 1e-5,
-    weight_decay 0.1, warmup_ratio 0.03, prompt_family "chat"; for small hardware add lora_rank 16, learning_rate 1e-4.
+    For the 8B class the method's own values are: epochs 3, rows_per_batch 128, tokens_max 2048, optimizer "adamw",
+    learning_rate 1e-5, weight_decay 0.1, warmup_ratio 0.03, prompt_family "chat"; for small hardware add lora_rank 16,
+    learning_rate 1e-4.
     """
 
     prompt_family: Literal["tiny", "chat"] = Field("chat", description="Template family; equal to that of the service.")
     epochs: float = Field(2.0, gt=0, description="Passes over the rows.")
     steps_max: int = Field(0, ge=0, description="Optimizer steps at most; 0: as many as the epochs need.")
-    rows_per_batch: int = Field(16, ge=1, description="Sequences an optimizer step.")
+    rows_per_batch: int = Field(8, ge=1, description="Sequences an optimizer step.")
     tokens_max: int = Field(512, ge=64, description="Tokens of a sequence at most; longer ones lose their middle.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak of AdamW's learning rate.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    optimizer: Literal["muon", "adamw"] = Field(
+        "muon", description="muon learns fastest in a tiny model; adamw for large ones and LoRA."
+    )
+    learning_rate: float = Field(0.02, gt=0, description="Peak of the learning rate; 0.02 suits muon, 1e-5 adamw.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay of matrices.")
     warmup_ratio: float = Field(0.03, ge=0, le=0.5, description="Share of the steps with a rising learning rate.")
     gradient_norm_max: float = Field(1.0, gt=0, description="Clipping of the gradient's norm.")
     seed: int = Field(0, ge=0, description="Seed of shuffling and initialisation.")

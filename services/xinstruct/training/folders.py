@@ -9,7 +9,10 @@ from pathlib import Path
 from xinstruct.spine.errors import Invalid, NotFound
 
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt")
+_TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json",
+    "merges.txt",
+)
 _CONFIG = ("config.json", "generation_config.json")
 _UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MANIFEST = "MANIFEST.json"
@@ -29,7 +32,7 @@ def model_digest(folder: Path) -> str:
 
 
 def licence_of(folder: Path) -> str:
-    """The licence that the folder states in its manifest or in its README's front matter; "other" when it states none."""
+    """The licence that the folder's manifest or its README's front matter states; "other" when neither does."""
     manifest = folder / MANIFEST
     if manifest.is_file():
         return str(json.loads(manifest.read_text(encoding="utf-8")).get("licence") or "other")

@@ -166,7 +166,8 @@ def _train(model: Any, blocks: Any, plan: Plan) -> float:
         last = [*last[-99:], loss.item()]
         if step % 100 == 99:
             rate = (step + 1) * rows.numel() / (time.monotonic() - started_s)
-            sys.stderr.write(f"step {step + 1} of {plan.steps}: loss {sum(last) / len(last):.3f}, {rate:.0f} tokens/s\n")
+            mean = sum(last) / len(last)
+            sys.stderr.write(f"step {step + 1} of {plan.steps}: loss {mean:.3f}, {rate:.0f} tokens/s\n")
     return sum(last) / len(last)
 
 
