@@ -27,6 +27,7 @@ A name takes a suffix as {town:in} where inflection.py knows the language.
 from __future__ import annotations
 
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -94,7 +95,7 @@ def load_pack(code: str) -> LanguagePack:
     """Return the pack of a language; ValueError when there is none."""
     if code not in LANGUAGES:
         raise ValueError(f"unknown language {code!r}; the microworld has {', '.join(LANGUAGES)}")
-    raw = tomllib.loads(files(__package__).joinpath(f"{code}.toml").read_text(encoding="utf-8"))
+    raw = _read(code)
     names = raw["names"]
     return LanguagePack(
         code=code,
@@ -124,8 +125,13 @@ def load_pack(code: str) -> LanguagePack:
 @cache
 def neighbour_sentences(code: str) -> tuple[Template, ...]:
     """Return the sentences in a confusable language, compiled."""
-    raw = tomllib.loads(files(__package__).joinpath("neighbours.toml").read_text(encoding="utf-8"))
-    return tuple(compile_template(source) for source in raw[code])
+    return tuple(compile_template(source) for source in _read("neighbours")[code])
+
+
+def _read(name: str) -> dict[str, Any]:
+    # Composed once here, so that names, texts and instructions agree byte by byte (Bengali য়, Hindi ढ़).
+    text = files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(unicodedata.normalize("NFC", text))
 
 
 def _syllables(line: str) -> tuple[Syllable, ...]:
