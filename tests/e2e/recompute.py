@@ -265,7 +265,7 @@ def read_run(out: Path, database: Path | None, *, seed: int, languages: Sequence
     manifest = json.loads((release / "manifest.json").read_text("utf-8"))
     published: list[Mapping[str, Any]] = []
     for code in languages:
-        for file in sorted(release.rglob(f"{code}*.parquet")):
+        for file in sorted(release.glob(f"data/{code}/*.parquet")):
             published += pq.read_table(file).to_pylist()
     catalog = sqlite3.connect(f"file:{database or out / 'home' / 'database.sqlite'}?mode=ro", uri=True)
     catalog.row_factory = sqlite3.Row

@@ -157,8 +157,8 @@ class Releases:
         return False
 
     def location(self, name: str) -> str:
-        """Where the release of that name stands."""
-        root = self.settings.releases_location or str(self.deps.home / "releases")
+        """Where the release of that name stands: absolute, or a URL."""
+        root = self.settings.releases_location or str((self.deps.home / "releases").absolute())
         return f"{root.rstrip('/')}/{name}"
 
     # ── steps of a publication ──────────────────────────────────────────────────────────────────────────────────────

@@ -202,10 +202,10 @@ def _blob_names(blobs: Blobs, digest: str, subjects: Collection[str]) -> bool:
 
 
 def _files_that_name(root: Path, subjects: Collection[str]) -> list[str]:
-    """Paths of the files under `root`, relative to it, that name one of `subjects`."""
+    """Paths of the reports under `root`, relative to it, that name one of `subjects`."""
     if not root.is_dir():
         return []
-    files: Sequence[Path] = sorted(path for path in root.rglob("*") if path.is_file())
+    files: Sequence[Path] = sorted(path for path in root.rglob("report.*") if path.is_file())
     return [path.relative_to(root).as_posix() for path in files if names_any(path.read_bytes(), subjects)]
 
 

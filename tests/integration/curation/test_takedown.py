@@ -183,7 +183,7 @@ def reported(house: House, name: str) -> Path:
     report = house.home / "reports" / "run-1" / "report.html"
     report.parent.mkdir(parents=True)
     report.write_bytes(b"<p id='pair-" + name.encode() + b"'>" + texts_of(house, name)[0])
-    (report.parent / "other.html").write_text("pair-sw0001")
+    (report.parent / "report.json").write_text("pair-sw0001")
     return report
 
 
@@ -213,7 +213,7 @@ def test_a_purge_deletes_what_is_affected(stocked: House) -> None:
     assert json.loads(row["releases_affected"]) == [release.name]
     assert files_with(stocked, needles) == []
     assert not Path(release.location).exists() and not report.exists()
-    assert (report.parent / "other.html").exists()
+    assert (report.parent / "report.json").exists()
     assert releases.newest_first() == []
 
 

@@ -121,7 +121,10 @@ def settings(
             "generator": {"prompt_family": "tiny"},
             "evaluator": {"prompt_family": "tiny"},
         },
-        "curation": {"dataset_title": "Instructions of an invented country"},
+        "curation": {
+            "dataset_title": "Instructions of an invented country",
+            "reports_location": str(plan.out.absolute()),
+        },
     }
     if plan.kafka:
         values["log"] = {"kind": "kafka", "bootstrap_servers": plan.kafka, "prefix": plan.kafka_prefix}
