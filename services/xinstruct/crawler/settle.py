@@ -122,7 +122,7 @@ def settle(page: Page, source: Source, visit: Visit, settings: FetchSettings) ->
     if _passing(visit) and page.attempts + 1 < settings.attempts_max:
         return Settlement(_postponed(page, visit, settings), "", host_postponed=visit.retry_after_s is not None)
     visit = _judged(page, source, visit, settings)
-    if visit.status == 304:
+    if visit.status == 304 and not visit.failure:
         return Settlement(_seen(page, source, visit, settings), "fetched")
     outcome = _outcome_of(visit)
     seen = replace(_seen(page, source, visit, settings), outcome=outcome)

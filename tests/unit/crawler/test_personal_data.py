@@ -28,7 +28,7 @@ def check(text, expected):
         ("simu 0712 345 678", "simu ⟨phone⟩"),
         ("Tili FI21 1234 5600 0007 85 on auki", "Tili ⟨iban⟩ on auki"),
         ("Hetu 131052-308T on vanha", "Hetu ⟨id⟩ on vanha"),
-        ("kortti 4111 1111 1111 1111", "kortti ⟨card⟩"),
+        ("kortti 4242 4242 4242 4242", "kortti ⟨card⟩"),
         ("TC 10000000146", "TC ⟨id⟩"),
         ("आधार २३४१ २३४१ २३४६", "आधार ⟨id⟩"),
         ("CNIC 35202-1234567-1", "CNIC ⟨id⟩"),
