@@ -46,11 +46,14 @@ class Factory:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: dict[str, IO[bytes]] = {}
 
-    def start(self) -> None:
-        """Start every process and wait until each listens. Unavailable, with the end of its log, when one does not."""
+    def spawn_all(self) -> None:
+        """Start every process; returns at once."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for member in self.members:
             self.spawn(member)
+
+    def await_all(self) -> None:
+        """Wait until each process listens. Unavailable, with the end of its log, when one does not."""
         for member in self.members:
             self.await_listening(member)
 

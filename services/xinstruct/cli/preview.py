@@ -64,7 +64,8 @@ def preview(
         member = Member("all", ("all",), write_config(settings, home / CONFIG_FILE), port)
         factory = Factory([member], home)
         try:
-            factory.start()
+            factory.spawn_all()
+            factory.await_all()
             with connect_to(load_settings(member.config)) as client:
                 _put_models_to_use(client, settings["inference"]["generator"])
                 rows = _collect(client, factory, urls, pairs_max=n, depth=depth, wait_s=wait_s)

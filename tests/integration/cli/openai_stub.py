@@ -1,4 +1,4 @@
-"""A server with the chat route of the OpenAI API, for tests: a fixed instruction, or "best" with its log-probabilities."""
+"""A server with the chat route of the OpenAI API, for tests: a fixed instruction, or labels with log-probabilities."""
 
 from __future__ import annotations
 

@@ -105,36 +105,56 @@ def _running(plan: Plan, screen: Screen) -> Iterator[tuple[Factory, Client]]:
     with ExitStack() as stack:
         with screen.phase("prepare", "Building an invented country"):
             stack.enter_context(child(serve, plan.out / "logs" / "site.log"))
-            output_of(["microworld", "seeds", *site, "--per-language", str(SEED_PAIRS_PER_LANGUAGE)], plan.seeds_file)
             stack.callback(factory.stop)
-            factory.start()
+            factory.spawn_all()
+            output_of(["microworld", "seeds", *site, "--per-language", str(SEED_PAIRS_PER_LANGUAGE)], plan.seeds_file)
+            factory.await_all()
         settings = load_settings(made[0].config)
         patience_s = RESTART_S_MAX if plan.kills_count else 0.0
         yield factory, stack.enter_context(connect_to(settings, patience_s=patience_s))
 
 
 def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> None:
+    """From the empty catalog to the release. Pages are fetched while the generator learns, texts drafted while the
+    evaluator does."""
     from xinstruct.cli.demo import phases
 
     source = phases.add_source(client, plan)
+    name = phases.submit_training(client, plan, role="generator", round_number=0)
     with screen.phase("crawl", "Crawling its web sites") as phase:
         phases.await_crawl(client, factory, source, phase)
-    for role in ("generator", "evaluator"):
-        with screen.phase(f"train_{role}", f"Training the {role} from seeds") as phase:
-            job = phases.train(client, factory, plan, role=role, round_number=0, phase=phase)
-            phases.await_promotion(client, factory, role=role, digest=job.model_digest, phase=phase)
+    with screen.phase("train_generator", "Training the generator from seeds") as phase:
+        generator = phases.await_job(client, factory, name, phase)
+        phases.await_promotion(client, factory, role="generator", digest=generator.model_digest, phase=phase)
+    name = phases.submit_training(client, plan, role="evaluator", round_number=0)
+    with screen.phase("train_evaluator", "Training the evaluator from seeds") as phase:
+        evaluator = phases.await_job(client, factory, name, phase)
     with screen.phase("draft", "Drafting instructions") as phase:
         phases.await_drafts(client, factory, phase)
     with screen.phase("score", "Scoring the pairs") as phase:
+        phases.await_promotion(client, factory, role="evaluator", digest=evaluator.model_digest, phase=phase)
         phases.await_scores(client, factory, phase)
-    for role in ("generator", "evaluator"):
-        with screen.phase(f"round2_{role}", f"Second round: training the {role} from seeds and kept pairs") as phase:
-            job = phases.train(client, factory, plan, role=role, round_number=1, phase=phase)
-    with screen.phase("rescore", "Second round: scoring again") as phase:
-        phases.await_promotion(client, factory, role="evaluator", digest=job.model_digest, phase=phase)
-        phases.await_scores(client, factory, phase)
+    _second_round(plan, factory, client, screen, bases=(generator.model_digest, evaluator.model_digest))
     with screen.phase("release", "Publishing the release"):
         phases.publish(client, plan)
+
+
+def _second_round(plan: Plan, factory: Factory, client: Client, screen: Screen, *, bases: tuple[str, str]) -> None:
+    """Both models learn on from seeds and kept pairs; the new evaluator labels everything while the generator learns."""
+    from xinstruct.cli.demo import phases
+
+    generator, evaluator = bases
+    name = phases.submit_training(client, plan, role="evaluator", round_number=1, base=evaluator)
+    phases.await_running(client, factory, name)
+    following = phases.submit_training(client, plan, role="generator", round_number=1, base=generator)
+    with screen.phase("round2_evaluator", "Second round: training the evaluator from seeds and kept pairs") as phase:
+        job = phases.await_job(client, factory, name, phase)
+    with screen.phase("round2_score", "Second round: scoring again") as phase:
+        phases.await_promotion(client, factory, role="evaluator", digest=job.model_digest, phase=phase)
+    with screen.phase("round2_generator", "Second round: training the generator from seeds and kept pairs") as phase:
+        made = phases.await_job(client, factory, following, phase)
+        phases.await_promotion(client, factory, role="generator", digest=made.model_digest, phase=phase)
+        phases.await_scores(client, factory, phase)
 
 
 def _collect(plan: Plan, client: Client, screen: Screen) -> tuple[Gathered, list[tuple[str, str, str, str]]]:

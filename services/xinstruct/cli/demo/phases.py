@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -55,29 +56,51 @@ def await_crawl(client: Client, factory: Factory, source_id: str, phase: Phase) 
             return
 
 
-def train(client: Client, factory: Factory, plan: Plan, *, role: str, round_number: int, phase: Phase) -> Job:
-    """Train a role's model, wait for it and for its promotion; returns the job."""
-    from xinstruct.v1.training_service_pb2 import GetJobRequest, SubmitTrainingRequest
+def submit_training(client: Client, plan: Plan, *, role: str, round_number: int, base: str = "") -> str:
+    """Ask for a model of `role`, tuned from `base` (empty: the configured one); returns the job's name."""
+    from xinstruct.v1.training_service_pb2 import SubmitTrainingRequest
 
     request = SubmitTrainingRequest(
         request_id=f"demo-{role}-{round_number}",
         role=role,
         round=round_number,
+        base_model=base,
         promote_when_done=True,
         recipe=json.dumps(plan.recipe(role, round_number)),
     )
-    name = client.ask(client.training.SubmitTraining, request).job_name
-    for _ in _looks(factory, f"the {role}"):
-        try:
-            job = client.ask(client.training.GetJob, GetJobRequest(job_name=name))
-        except NotFound:
+    return client.ask(client.training.SubmitTraining, request).job_name
+
+
+def await_running(client: Client, factory: Factory, name: str) -> None:
+    """Wait until the job has begun."""
+    for _ in _looks(factory, name):
+        job = _job(client, name)
+        if job is not None and job.state != "queued":
+            return
+
+
+def await_job(client: Client, factory: Factory, name: str, phase: Phase) -> Job:
+    """Wait until the job is done. Unavailable when it failed."""
+    for _ in _looks(factory, name):
+        job = _job(client, name)
+        if job is None:
             continue
-        phase.at(job.steps_done, job.steps_count, "" if job.loss != job.loss else f"loss {job.loss:.2f}")
+        phase.at(job.steps_done, job.steps_count, "" if math.isnan(job.loss) else f"loss {job.loss:.2f}")
         if job.state == "failed":
-            raise Unavailable(f"training the {role} failed: {job.failure}")
+            raise Unavailable(f"training job {name} failed: {job.failure}")
         if job.state == "done":
             return job
-    raise AssertionError("unreachable")
+    raise AssertionError("looks end with an error")
+
+
+def _job(client: Client, name: str) -> Job | None:
+    """The job; None while its command is on the topic and not read yet."""
+    from xinstruct.v1.training_service_pb2 import GetJobRequest
+
+    try:
+        return client.ask(client.training.GetJob, GetJobRequest(job_name=name))
+    except NotFound:
+        return None
 
 
 def await_promotion(client: Client, factory: Factory, *, role: str, digest: str, phase: Phase) -> None:
