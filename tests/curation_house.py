@@ -82,8 +82,10 @@ class House:
     def settle(self) -> None:
         """Let curation work until nothing is left."""
         for _ in range(10_000):
-            if not any([loop.step() for loop in self.app.loops]):
+            if not any(loop.pending() for loop in self.app.loops):
                 return
+            for loop in self.app.loops:
+                loop.step()
         raise AssertionError("curation never comes to rest")
 
     def rows(self, table: sa.Table) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ class CurationSettings(Settings):
         default="", description="Folder or fsspec URL of releases; empty: releases/ in the data folder."
     )
     reports_location: str = Field(
-        default="", description="Folder whose report.* files takedowns look through; empty: reports/ in the data folder."
+        default="", description="Folder whose report.* files takedowns look through; empty: reports/ at home."
     )
     dataset_title: str = Field(
         default="Cross-lingual instructions", min_length=1, description="Title of the dataset card."

@@ -20,13 +20,18 @@ class CurationLoop:
     def step(self) -> bool:
         """One batch of records; when the catalog has caught up, one takedown, or what the log does not know yet.
 
-        The order matters: a takedown erases outside SQL only when its tombstones are in the log and read.
+        The order matters: a takedown erases outside SQL only when its tombstones are in the log.
         """
-        return self._projection.step() or self._takedowns.step() or self._releases.announce() or self._releases.index()
+        if self._projection.step() or self._takedowns.step() or self._releases.index():
+            return True
+        if self._releases.announce():
+            self._projection.wake()
+            return True
+        return False
 
     def pending(self) -> bool:
         """Whether records, takedowns or releases wait."""
-        return self._projection.pending() or self._takedowns.pending() or self._releases.unannounced()
+        return self._projection.pending() or self._takedowns.pending() or self._releases.pending()
 
     def close(self) -> None:
         """Everything is in SQL or the log already."""

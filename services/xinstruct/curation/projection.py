@@ -40,7 +40,10 @@ from xinstruct.spine.topics import DEAD_LETTERS, TAKEDOWN_REQUESTED, Topic
 STAGE = "curation"
 STAGE_VERSION = "curation-1"
 TOMBSTONES_PER_APPEND_MAX = 500
-STEPS_PER_CHECK = 50
+STEP_MS_MAX = 500
+"""A step begins no further transaction after this time; a reader of a log is dear to open, so one serves several."""
+REST_MS = 300
+"""Between two looks at the ends of topics that were all read: on Kafka each look is a request a topic."""
 
 TOPICS: tuple[Topic, ...] = (TAKEDOWN_REQUESTED, *(item.topic for item in PROJECTIONS))
 """Everything that is projected, in the order of reading: suppressions first, then along the flow."""
@@ -59,14 +62,31 @@ class CatalogProjection:
         self._records_max = records_max
         self._lock = Lock()
         self._ends: dict[str, dict[int, int]] = {}
+        self._rest_until_ms = 0
 
     def step(self) -> bool:
-        """Append queued tombstones, or project one batch; False when the catalog holds all that the log does."""
+        """Append queued tombstones, or project what one reader gives; False when nothing waited at the last look."""
         with self._lock:
-            return self._append_tombstones() or self._project_next()
+            if self._append_tombstones():
+                return True
+            if self._clock() < self._rest_until_ms:
+                return False
+            worked = self._project_next()
+            self._rest_until_ms = 0 if worked else self._clock() + REST_MS
+            return worked
+
+    def wake(self) -> None:
+        """Let the next step look at the log at once."""
+        self._rest_until_ms = 0
 
     def pending(self) -> bool:
-        """Whether records or tombstones wait."""
+        """Whether records or tombstones wait; if so, the next step does something."""
+        waits = self._waits()
+        if waits:
+            self.wake()
+        return waits
+
+    def _waits(self) -> bool:
         with transaction(self._database) as connection:
             if connection.execute(TOMBSTONES.select().limit(1)).first() is not None:
                 return True
@@ -76,6 +96,7 @@ class CatalogProjection:
     def catch_up(self, *, within_s: float) -> None:
         """Project until nothing waits. Unavailable when that takes longer than `within_s`."""
         deadline_ms = self._clock() + within_s * 1000
+        self.wake()
         while self.step():
             if self._clock() > deadline_ms:
                 raise Unavailable(f"the catalog is still behind the log after {within_s:g} s; try again", 5.0)
@@ -101,16 +122,29 @@ class CatalogProjection:
         return None
 
     def _project(self, topic: Topic, begin: Mapping[int, int]) -> None:
+        """Project `topic` from `begin` to the end of the round, or for as long as a step may last."""
         ends = self._ends[topic.name]
         wanted = (r for r in self._log.read(topic, begin) if r.offset < ends.get(r.partition, 0))
-        records = list(islice(wanted, self._records_max))
-        after = {record.partition: record.offset + 1 for record in records}
-        if len(records) < self._records_max:
-            after = ends  # transaction markers stand behind the last record: go past them, or the end is never reached
+        deadline_ms = self._clock() + STEP_MS_MAX
+        position = dict(begin)
+        while True:
+            records = list(islice(wanted, self._records_max))
+            after = position | {record.partition: record.offset + 1 for record in records}
+            whole = len(records) < self._records_max
+            if whole:  # transaction markers stand behind the last record: go past them, or the end is never reached
+                after = {p: max(after.get(p, 0), ends.get(p, 0)) for p in after.keys() | ends.keys()}
+            if not self._store(topic, records, position, after) or whole or self._clock() > deadline_ms:
+                return
+            position = after
+
+    def _store(
+        self, topic: Topic, records: Sequence[Record], begin: Mapping[int, int], after: Mapping[int, int]
+    ) -> bool:
+        """Write one batch and the offsets behind it; False when another process has done so already."""
         payloads = self._decoded(topic, records)
         with transaction(self._database) as connection:
-            if not _claim(connection, topic, begin, ends):
-                return
+            if not _claim(connection, topic, begin, after):
+                return False
             if topic is TAKEDOWN_REQUESTED:
                 for payload in payloads.values():
                     if isinstance(payload, TakedownRequested):
@@ -118,6 +152,7 @@ class CatalogProjection:
             else:
                 _write(connection, _TABLES[topic.name], records, payloads)
             _advance(connection, topic, after)
+        return True
 
     def _decoded(self, topic: Topic, records: Sequence[Record]) -> dict[tuple[int, int], Payload]:
         """Payload by (partition, offset); tombstones have none, and what is no payload goes to the dead letters."""
@@ -167,9 +202,9 @@ def _behind(known: Mapping[int, int], ends: Mapping[int, int]) -> bool:
     return any(known.get(partition, 0) < end for partition, end in ends.items())
 
 
-def _claim(connection: Connection, topic: Topic, begin: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+def _claim(connection: Connection, topic: Topic, begin: Mapping[int, int], after: Mapping[int, int]) -> bool:
     """Lock the topic's offsets; False when another process has moved them since they were read."""
-    first = [{"topic": topic.name, "partition": partition, "next_offset": 0} for partition in sorted(ends)]
+    first = [{"topic": topic.name, "partition": partition, "next_offset": 0} for partition in sorted(after)]
     upsert(connection, PROJECTION_OFFSETS, first, key=("topic", "partition"), only_if_newer="next_offset")
     table = PROJECTION_OFFSETS
     locked = connection.execute(table.select().where(table.c.topic == topic.name).with_for_update())

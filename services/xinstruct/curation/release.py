@@ -141,19 +141,16 @@ class Releases:
             self.deps.log.append(new)
         return bool(new)
 
-    def unannounced(self) -> bool:
-        """Whether a release is not in the log yet."""
-        return bool(self._unannounced())
+    def pending(self) -> bool:
+        """Whether a release is not in the log yet, or its rows not in SQL."""
+        return bool(self._unannounced() or self._bare())
 
     def index(self) -> bool:
         """Read the rows of one release that SQL knows only from the log (a catalog that was read anew); True if so."""
-        rows = RELEASE_ROWS.select().where(RELEASE_ROWS.c.name == RELEASES.c.name).exists()
-        with transaction(self.deps.database) as connection:
-            bare = connection.execute(RELEASES.select().where(~rows).order_by(RELEASES.c.name)).mappings().all()
-        for row in bare:
-            if row["name"] not in self.unreadable and self._index(row["name"], row["location"]):
+        for release in self._bare():
+            if self._index(release.name, release.location):
                 return True
-            self.unreadable.add(row["name"])
+            self.unreadable.add(release.name)
         return False
 
     def location(self, name: str) -> str:
@@ -279,6 +276,13 @@ class Releases:
         with transaction(self.deps.database) as connection:
             rows = connection.execute(RELEASES.select().where(RELEASES.c.log_offset < 0)).mappings().all()
         return [payload_of(ReleasePublished, dict(row)) for row in rows]
+
+    def _bare(self) -> list[ReleasePublished]:
+        """Releases without rows in SQL whose files were not looked for yet."""
+        rows = RELEASE_ROWS.select().where(RELEASE_ROWS.c.name == RELEASES.c.name).exists()
+        with transaction(self.deps.database) as connection:
+            bare = connection.execute(RELEASES.select().where(~rows).order_by(RELEASES.c.name)).mappings().all()
+        return [payload_of(ReleasePublished, dict(row)) for row in bare if row["name"] not in self.unreadable]
 
     def _index(self, name: str, location: str) -> bool:
         """Note the published rows of the release at `location`; False when its files cannot be read."""

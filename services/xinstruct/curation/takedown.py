@@ -67,7 +67,7 @@ class Takedowns:
     def step(self) -> bool:
         """Finish the oldest takedown at work; False when there is none.
 
-        Call it only when the projection has appended its tombstones and read them.
+        Call it only when the projection has appended its tombstones.
         """
         takedown = self._next()
         if takedown is None:

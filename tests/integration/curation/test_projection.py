@@ -189,8 +189,9 @@ def test_two_projections_of_one_catalog_do_not_undo_each_other(house: House) -> 
         CatalogProjection(house.log, house.database, house.blobs, clock=house.clock, records_max=7) for _ in range(2)
     )
     house.bury(PAIR_DRAFTED, "pair-sw0003")
-    while any([one.step(), two.step()]):
-        pass
+    while one.pending() or two.pending():
+        one.step()
+        two.step()
     assert len(house.ids(tables.PAIRS)) == 19 and len(house.ids(tables.SCORES)) == 20
     assert not one.pending() and not two.pending()
 
