@@ -140,7 +140,7 @@ def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> Non
 
 
 def _second_round(plan: Plan, factory: Factory, client: Client, screen: Screen, *, bases: tuple[str, str]) -> None:
-    """Both models learn on from seeds and kept pairs; the new evaluator labels everything while the generator learns."""
+    """Both models learn on, from seeds and kept pairs; the new evaluator labels while the generator still learns."""
     from xinstruct.cli.demo import phases
 
     generator, evaluator = bases

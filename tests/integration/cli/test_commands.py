@@ -1,0 +1,150 @@
+"""Commands against a home folder opened in process, and against a process that serves it: the same answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builders import URL, page
+from xinstruct.cli.main import main
+from xinstruct.cli.output import ExitCode
+from xinstruct.settings import XinstructSettings, load_settings
+from xinstruct.spine.topics import PAGE_FETCHED
+from xinstruct.targets import Built, build, build_deps
+
+
+def settings(*, port: int) -> str:
+    """A configuration that serves on `port` and may fetch from one closed port of this machine."""
+    allowed = "crawler: {fetch: {private_hosts_allowed: ['127.0.0.1:9']}}"
+    return f"home: home\nrpc: {{port: {port}}}\n{allowed}\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration of an empty home folder."""
+    file = tmp_path / "xinstruct.yaml"
+    file.write_text(settings(port=0), "utf-8")
+    return file
+
+
+@pytest.fixture
+def served(config: Path) -> Iterator[Built]:
+    """A process that serves that home folder, its port in the configuration."""
+    built = build(["all"], load_settings(config))
+    built.process.start()
+    config.write_text(settings(port=built.process.server.port), "utf-8")
+    yield built
+    built.process.stop()
+    built.close()
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, object]]:
+    """The JSON lines of a command that must succeed."""
+    assert main([*arguments, "--json"]) == ExitCode.OK
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+LISTS = (("release", "list"), ("models", "list"), ("dlq", "list"), ("crawl", "status"))
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_lists_of_an_empty_home_are_empty_without_a_server(
+    command: tuple[str, ...], config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(capsys, *command, "--config", str(config)) == []
+
+
+def test_a_source_that_was_added_without_a_server_is_kept(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (added,) = said(capsys, "crawl", "add", "http://127.0.0.1:9/sitemap.xml", "--config", str(config))
+    assert len(str(added["source_id"])) == 32
+    deps = build_deps(load_settings(config))
+    assert sum(deps.log.end_offsets(_topic("crawl-requested-v1")).values()) == 1
+    deps.log.close()
+    deps.database.dispose()
+
+
+def test_a_story_is_read_from_the_catalog(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deps = build_deps(load_settings(config))
+    deps.log.append([page(failure="timed_out", status=0, body_digest="").record(PAGE_FETCHED.name)])
+    deps.log.close()
+    deps.database.dispose()
+    # Reading starts no work: nothing is projected.
+    assert said(capsys, "release", "list", "--config", str(config)) == []
+    assert main(["why", URL, "--config", str(config)]) == ExitCode.NOT_FOUND
+    assert "nothing is known" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("release", "show", "none"), ExitCode.NOT_FOUND), (("why", "http://nowhere.example/"), ExitCode.NOT_FOUND),
+        (("draft", "Habari", "--language", "sw"), ExitCode.UNAVAILABLE),
+        (("models", "promote", "generator", "12345678"), ExitCode.NOT_FOUND),
+        (("crawl", "pause", "nothing"), ExitCode.NOT_FOUND), (("crawl", "add", "no url"), ExitCode.INVALID),
+        (("release", "export", "none"), ExitCode.NOT_FOUND), (("dlq", "show", "abc"), ExitCode.NOT_FOUND),
+        (("release", "publish"), ExitCode.CONFLICT),
+    ],
+)  # fmt: skip
+def test_failures_are_one_sentence_and_an_exit_code(
+    command: tuple[str, ...], code: ExitCode, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--config", str(config)]) == code
+    heard = capsys.readouterr()
+    assert heard.out == ""
+    assert heard.err.strip() and "Traceback" not in heard.err
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_a_served_home_is_asked_over_the_network(
+    command: tuple[str, ...], served: Built, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(capsys, *command, "--config", str(config)) == []
+
+
+def test_status_tells_of_stages_and_the_funnel(served: Built, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (status,) = said(capsys, "status", "--config", str(config))
+    assert status["silent"] == {}
+    assert status["funnel"] == {"languages": [], "dropped": {}, "dead_letters": {}}
+    assert main(["status", "--config", str(config)]) == ExitCode.OK
+    assert "no generator is promoted yet" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_home_that_is_held_by_a_silent_process_is_left_alone(
+    served: Built, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(settings(port=9), "utf-8")
+    assert main(["release", "list", "--config", str(config)]) == ExitCode.UNAVAILABLE
+    assert "nobody serves curation at 127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_a_takedown_waits_until_it_is_erased(served: Built, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (state,) = said(capsys, "takedown", "gone.example", "--config", str(config))
+    assert (state["state"], state["kind"], state["records_erased"]) == ("erased", "host", 0)
+
+
+def test_garbage_is_counted_before_it_goes(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = said(capsys, "gc", "--dry-run", "--config", str(config))
+    assert found == {"bodies_expired": 0, "blobs_orphaned": 0, "bytes_erased": 0}
+
+
+def test_a_report_of_an_empty_catalog_says_so(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(capsys, "report", "--out", str(tmp_path / "report"), "--config", str(config))
+    assert "Nothing is published yet" in (tmp_path / "report" / "report.html").read_text("utf-8")
+
+
+def test_defaults_are_used_where_there_is_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    from xinstruct.cli.client import read_settings
+
+    assert read_settings(None) == XinstructSettings()
+
+
+def _topic(name: str):  # type: ignore[no-untyped-def]
+    from xinstruct.spine.topics import TOPICS
+
+    return TOPICS[name]
