@@ -42,7 +42,7 @@ STAGE_VERSION = "curation-1"
 TOMBSTONES_PER_APPEND_MAX = 500
 STEP_MS_MAX = 500
 """A step begins no further transaction after this time; a reader of a log is dear to open, so one serves several."""
-REST_MS = 300
+REST_MS = 1_000
 """Between two looks at the ends of topics that were all read: on Kafka each look is a request a topic."""
 
 TOPICS: tuple[Topic, ...] = (TAKEDOWN_REQUESTED, *(item.topic for item in PROJECTIONS))
