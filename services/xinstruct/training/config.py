@@ -35,6 +35,8 @@ class Recipe(Settings):
     threads_count: int = Field(1, ge=1, description="Threads of the job; another count gives other weights.")
     lora_rank: int = Field(0, ge=0, description="Rank of LoRA adapters on all linear layers; 0: full tuning.")
     checkpoint_steps: int = Field(100, ge=1, description="Steps between checkpoints, from which a killed job resumes.")
+    drafts_max: int = Field(1_000, ge=0, description="Evaluator: rows for which the generator's mistakes are sampled.")
+    draft_temperature: float = Field(1.0, gt=0, le=2, description="Evaluator: temperature of those drafts.")
     held_out_ratio: float = Field(0.05, ge=0, le=0.5, description="Share of the seed pairs kept for held-out figures.")
 
 

@@ -28,6 +28,12 @@ def split(rows: Sequence[PairRow], held_out_ratio: float) -> tuple[list[PairRow]
     return [row for row in rows if row.id not in held], [row for row in rows if row.id in held]
 
 
+def sample_of(rows: Sequence[PairRow], count: int) -> list[PairRow]:
+    """At most `count` rows, drawn by their ids, in the order given."""
+    drawn = {row.id for row in sorted(rows, key=lambda row: _share(row.id))[:count]}
+    return [row for row in rows if row.id in drawn]
+
+
 def generator_examples(rows: Sequence[PairRow], family: Family) -> list[Example]:
     """Text → instruction, an example a pair."""
     return [

@@ -18,14 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from xinstruct.spine.errors import Invalid, XinstructError
+from xinstruct.spine.inference import Decoding, Generate, Generated
+from xinstruct.spine.inference.local import LocalInference
+from xinstruct.spine.prompts import generator_prompt
 from xinstruct.training.config import Recipe
-from xinstruct.training.data import Example, generator_examples, split
+from xinstruct.training.data import Example, generator_examples, name_of, sample_of, split
 from xinstruct.training.domain import JobSpec, PairRow
 from xinstruct.training.folders import MANIFEST, licence_of, model_digest
+from xinstruct.training.ratings import evaluator_examples
 
 MODEL, PROGRESS, RESULT, CHECKPOINTS = "model", "progress.jsonl", "result.json", "checkpoints"
 PROGRESS_STEPS = 5
 IGNORED = -100
+DRAFT_TOKENS_MAX = 96
+HELD_OUT_ROWS_MAX = 400
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,7 +63,8 @@ def run(spec: JobSpec) -> dict[str, Any]:
         "rows_learned": len(learned), "rows_held_out": len(held_out), "examples": len(examples),
         "loss": round(float(state.training_loss), 5), "seconds": round(float(state.metrics["train_runtime"]), 1),
     }
-    metrics |= _held_out_figures(trainer, tokenizer, _examples(spec, recipe, held_out), recipe)
+    held_out_examples = _examples(spec, recipe, held_out)[:HELD_OUT_ROWS_MAX]
+    metrics |= _held_out_figures(trainer, tokenizer, held_out_examples, recipe)
     _save(trainer.model, tokenizer, spec, metrics)
     shutil.rmtree(Path(spec.work_folder) / CHECKPOINTS, ignore_errors=True)
     steps = int(trainer.state.global_step)
@@ -89,7 +96,33 @@ def encode(tokenizer: Any, example: Example, tokens_max: int) -> dict[str, list[
 
 
 def _examples(spec: JobSpec, recipe: Recipe, rows: Sequence[PairRow]) -> list[Example]:
-    return generator_examples(rows, recipe.prompt_family)
+    if spec.role == "generator":
+        return generator_examples(rows, recipe.prompt_family)
+    drafts = _drafts(spec, recipe, rows)
+    return evaluator_examples(rows, drafts, recipe.prompt_family, recipe.seed)
+
+
+def _drafts(spec: JobSpec, recipe: Recipe, rows: Sequence[PairRow]) -> dict[str, list[str]]:
+    """Row id → what the generator writes for its response when it is sampled: its own kind of mistakes.
+
+    Sampled, for greedy drafts of rows it was tuned on are too good. Only for the tiny family, whose instructions follow
+    from the text alone: of a large generator a draft that differs from the seed's instruction is no mistake.
+    """
+    if not spec.generator_folder or recipe.prompt_family != "tiny":
+        return {}
+    chosen = sample_of(rows, recipe.drafts_max)
+    decoding = Decoding(DRAFT_TOKENS_MAX, temperature=recipe.draft_temperature, seed=recipe.seed, stop=("\n",))
+    generator = LocalInference(
+        lambda _role, _digest: Path(spec.generator_folder), batch_rows=32, threads_count=recipe.threads_count
+    )
+    prompts = [generator_prompt(row.response, name_of(row.language), recipe.prompt_family) for row in chosen]
+    futures = [generator.submit(Generate("generator", spec.generator_folder, prompt, decoding)) for prompt in prompts]
+    answers = [future.result() for future in futures]
+    generator.close()
+    return {
+        row.id: [answer.text] for row, answer in zip(chosen, answers, strict=True)
+        if isinstance(answer, Generated) and answer.text
+    }
 
 
 def _pin(recipe: Recipe) -> None:
