@@ -30,8 +30,8 @@ CONFINED: dict[str, tuple[str, ...]] = {
     # whose work is a query. Never domain, stage, prompts or api: a servicer decodes, calls and encodes.
     "sqlalchemy": (
         "spine.*", "targets", "*.tables", "crawler.frontier", "crawler.texts", "crawler.commands", "crawler.loops",
-        "crawler.admit_port", "curation.catalog", "curation.funnel", "curation.rows", "curation.gc",
-        "curation.story", "training.loops", "training.jobs",
+        "crawler.admit_port", "crawler.source_rows", "curation.catalog", "curation.funnel", "curation.rows",
+        "curation.gc", "curation.story", "training.loops", "training.jobs",
     ),
     "alembic": ("spine.migrations.*", "spine.migrations"),
     "fsspec": ("spine.blobs", "crawler.*", "curation.*", "training.*", "cli.report.gather"),

@@ -6,19 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-import sqlalchemy as sa
-
 from xinstruct.crawler.commands import TEXT_KINDS, hosts_of
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.domain import canonical_url, host_and_port, source_id_of
 from xinstruct.crawler.frontier import ACTIVE
-from xinstruct.crawler.tables import PAGES, SOURCES
+from xinstruct.crawler.source_rows import source_id_of_names, source_row, sources_after, sources_changed
 from xinstruct.spine.app import Clock
 from xinstruct.spine.errors import Invalid, NotFound, require
 from xinstruct.spine.languages import known_language
 from xinstruct.spine.log import Log
 from xinstruct.spine.messages import CrawlAction, CrawlRequested, SourceKind
-from xinstruct.spine.sql import transaction
+from xinstruct.spine.sql import Engine
 from xinstruct.spine.topics import CRAWL_REQUESTED
 from xinstruct.v1 import crawler_service_pb2 as pb
 from xinstruct.v1 import crawler_service_pb2_grpc
@@ -32,7 +30,7 @@ class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
     """Appends commands to the log and reads sources from SQL. `rest` waits between two looks of a watch."""
 
     def __init__(
-        self, database: sa.Engine, log: Log, clock: Clock, *, settings: FetchSettings, rest: Callable[[float], Any]
+        self, database: Engine, log: Log, clock: Clock, *, settings: FetchSettings, rest: Callable[[float], Any]
     ) -> None:
         self._database = database
         self._log = log
@@ -48,31 +46,27 @@ class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
 
     def GetSource(self, message: pb.GetSourceRequest, context: Any) -> pb.Source:
         """See crawler_service.proto."""
-        found = self._sources(SOURCES.c.source_id == message.source_id, limit=1)
-        if not found:
+        row = source_row(self._database, message.source_id, now_ms=self._clock())
+        if row is None:
             raise NotFound(f"no source {message.source_id!r}; `xinstruct crawl status` lists them")
-        return found[0]
+        return _source(row)
 
     def ListSources(self, message: pb.ListSourcesRequest, context: Any) -> pb.ListSourcesResponse:
         """See crawler_service.proto."""
         size = message.page_size or PAGE_SIZE
         require(size <= PAGE_SIZE_MAX, f"page_size is 1–{PAGE_SIZE_MAX}, not {size}")
-        found = self._sources(SOURCES.c.source_id > message.page_token, limit=size + 1)
-        token = found[size - 1].source_id if len(found) > size else ""
-        return pb.ListSourcesResponse(sources=found[:size], next_page_token=token)
+        rows = sources_after(self._database, message.page_token, now_ms=self._clock(), rows_max=size + 1)
+        token = rows[size - 1].source_id if len(rows) > size else ""
+        return pb.ListSourcesResponse(sources=[_source(row) for row in rows[:size]], next_page_token=token)
 
     def WatchSources(self, message: pb.WatchSourcesRequest, context: Any) -> Iterator[pb.SourceEvent]:
         """See crawler_service.proto."""
         require(not message.page_token or message.page_token.isdigit(), "page_token: send the last event's own")
         seen = int(message.page_token or -1)
         while context.is_active():
-            with transaction(self._database) as connection:
-                query = sa.select(SOURCES).where(SOURCES.c.change_number > seen).order_by(SOURCES.c.change_number)
-                rows = connection.execute(query.limit(PAGE_SIZE_MAX)).all()
-                events = [(row.change_number, self._source(connection, row)) for row in rows]
-            for number, source in events:
-                seen = number
-                yield pb.SourceEvent(source=source, page_token=str(number))
+            for row in sources_changed(self._database, seen, now_ms=self._clock(), rows_max=PAGE_SIZE_MAX):
+                seen = row.change_number
+                yield pb.SourceEvent(source=_source(row), page_token=str(seen))
             self._rest(WATCH_INTERVAL_S)
 
     def _command(self, message: pb.SubmitCrawlRequest) -> CrawlRequested:
@@ -109,31 +103,20 @@ class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
         names = {location, location.strip()}
         with suppress(Invalid):  # an id, or the location of a file
             names.add(canonical_url(location))
-        query = sa.select(SOURCES.c.source_id).where(
-            sa.or_(SOURCES.c.source_id == location, SOURCES.c.location.in_(names))
-        )
-        with transaction(self._database) as connection:
-            found = connection.execute(query.order_by(SOURCES.c.source_id)).scalars().first()
-        if found is None:
+        found = source_id_of_names(self._database, location, names)
+        if not found:
             raise NotFound(f"no source {location!r}; `xinstruct crawl status` lists them")
-        return str(found)
+        return found
 
-    def _sources(self, where: Any, *, limit: int) -> list[pb.Source]:
-        with transaction(self._database) as connection:
-            rows = connection.execute(sa.select(SOURCES).where(where).order_by(SOURCES.c.source_id).limit(limit)).all()
-            return [self._source(connection, row) for row in rows]
 
-    def _source(self, connection: sa.Connection, row: Any) -> pb.Source:
-        due = (PAGES.c.due_time_ms >= 0) & (PAGES.c.due_time_ms <= self._clock())
-        query = sa.select(sa.func.count()).select_from(PAGES).where(PAGES.c.source_id == row.source_id, due)
-        waiting = connection.execute(query).scalar_one()
-        over = row.state == ACTIVE and not row.poll_interval_s and not waiting and row.due_time_ms < 0
-        return pb.Source(
-            source_id=row.source_id, kind=row.kind,
-            location=row.location, state="done" if over else row.state, pages_known=row.pages_known,
-            pages_fetched=row.pages_fetched, pages_failed=row.pages_failed, pages_denied=row.pages_denied,
-            pages_waiting=waiting, last_error=row.last_error, change_time_ms=row.change_time_ms,
-        )
+def _source(row: Any) -> pb.Source:
+    over = row.state == ACTIVE and not row.poll_interval_s and not row.pages_waiting and row.due_time_ms < 0
+    return pb.Source(
+        source_id=row.source_id, kind=row.kind,
+        location=row.location, state="done" if over else row.state, pages_known=row.pages_known,
+        pages_fetched=row.pages_fetched, pages_failed=row.pages_failed, pages_denied=row.pages_denied,
+        pages_waiting=row.pages_waiting, last_error=row.last_error, change_time_ms=row.change_time_ms,
+    )
 
 
 def _member(kind: Any, value: int, name: str) -> Any:

@@ -26,6 +26,9 @@ METADATA = sa.MetaData(
 
 BUSY_TIMEOUT_MS = 30_000
 
+Engine = sa.Engine
+"""For signatures of modules that hand a database on and ask it nothing."""
+
 
 def open_engine(url: str) -> sa.Engine:
     """An engine for "sqlite:///path" or "postgresql+psycopg://…"; connects lazily."""
