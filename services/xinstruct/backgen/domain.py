@@ -84,7 +84,7 @@ ENGLISH_WORD_RATIO_MIN = 0.25
 
 
 def clean(answer: str) -> str:
-    """The instruction in a model's answer: first paragraph, without wrapping quotes, marks or an "Instruction:" label."""
+    """The instruction in a model's answer: first paragraph, without wrapping quotes, marks or "Instruction:"."""
     text = unicodedata.normalize("NFC", answer).strip()
     text = text.split("\n\n")[0]
     text = _PREFIX.sub("", text.strip(_WRAPPING)).strip(_WRAPPING)
