@@ -14,7 +14,7 @@ from xinstruct.spine.errors import Invalid
 
 
 class Settings(BaseModel):
-    """Base of every config model: frozen; a key that no field knows is a mistake; a string below a field tells of it."""
+    """Base of config models. Frozen; a key that no field knows is a mistake; a string below a field is its text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
