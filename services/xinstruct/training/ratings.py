@@ -6,7 +6,7 @@ reasonable  drafts of the generator that differ from it; its instruction with a 
 worst       another pair's response of the same or of another language; looped output
 
 Half of the examples are best ones. A gold pair that is itself native text, never translated, is what keeps an evaluator
-from learning that clumsy text is good text; bring such seeds (x-instruction.md, section 2).
+from learning that clumsy text is good text; bring such seeds (docs/method.md).
 """
 
 from __future__ import annotations
