@@ -11,6 +11,11 @@ from urllib.parse import urlsplit, urlunsplit
 from xinstruct.spine.messages import TakedownKind
 
 
+SAME_INSTRUCTION_ROWS_MAX = 2
+"""Not one: two texts may well answer one instruction, and a text should not vanish because another drew its question.
+Not more: a generator that says the same about everything must not fill a release with it."""
+
+
 class ReleaseOutcome(StrEnum):
     """What a release decided about a pair that the evaluator labelled. Metric label and word of `why`."""
 
@@ -57,7 +62,8 @@ def select(
 
     `clusters`: document id → duplicate cluster; `thresholds`: language → P(best). Kept is what is labelled best with
     P(best) at or above the threshold; of a document the likeliest candidate; of a duplicate cluster one document
-    (`representative`); of one instruction in a language the likeliest pair. The order of `candidates` does not matter.
+    (`representative`); of one instruction in a language the likeliest SAME_INSTRUCTION_ROWS_MAX pairs. The order of
+    `candidates` does not matter.
     """
     kept: list[Candidate] = []
     decisions: list[Decision] = []
@@ -67,9 +73,13 @@ def select(
             kept.append(candidate)
         else:
             decisions.append(_gone(candidate, outcome, f"{candidate.p_best:.6f}"))
-    kept = _one_each(kept, lambda item: item.document_id, likelihood, ReleaseOutcome.OTHER_CANDIDATE, decisions)
-    kept = _one_each(kept, lambda item: clusters[item.document_id], representative, ReleaseOutcome.DUPLICATE, decisions)
-    kept = _one_each(kept, _instruction_key, likelihood, ReleaseOutcome.SAME_INSTRUCTION, decisions)
+    kept = _first_of_each(kept, lambda item: item.document_id, likelihood, ReleaseOutcome.OTHER_CANDIDATE, decisions)
+    kept = _first_of_each(
+        kept, lambda item: clusters[item.document_id], representative, ReleaseOutcome.DUPLICATE, decisions
+    )
+    kept = _first_of_each(
+        kept, _instruction_key, likelihood, ReleaseOutcome.SAME_INSTRUCTION, decisions, SAME_INSTRUCTION_ROWS_MAX
+    )
     return sorted(kept, key=lambda item: item.pair_id), decisions
 
 
@@ -105,17 +115,19 @@ def _instruction_key(candidate: Candidate) -> tuple[str, str]:
     return candidate.language, " ".join(candidate.instruction.casefold().split()).rstrip(".!?")
 
 
-def _one_each(
+def _first_of_each(
     candidates: Sequence[Candidate], group: Callable[[Candidate], Hashable], order: Callable[[Candidate], Any],
-    outcome: ReleaseOutcome, decisions: list[Decision],
+    outcome: ReleaseOutcome, decisions: list[Decision], each_max: int = 1,
 ) -> list[Candidate]:
-    """The first by `order` of each `group`; the others are added to `decisions`, with the winner's pair id."""
-    winners: dict[Hashable, Candidate] = {}
+    """The first `each_max` by `order` of each `group`; the others go to `decisions`, with the first one's pair id."""
+    winners: dict[Hashable, list[Candidate]] = {}
     for candidate in sorted(candidates, key=order):
-        winner = winners.setdefault(group(candidate), candidate)
-        if winner is not candidate:
-            decisions.append(_gone(candidate, outcome, winner.pair_id))
-    return list(winners.values())
+        found = winners.setdefault(group(candidate), [])
+        if len(found) < each_max:
+            found.append(candidate)
+        else:
+            decisions.append(_gone(candidate, outcome, found[0].pair_id))
+    return [candidate for found in winners.values() for candidate in found]
 
 
 def _gone(candidate: Candidate, outcome: ReleaseOutcome, detail: str) -> Decision:

@@ -42,7 +42,7 @@ _WORDS = {
     ReleaseOutcome.BELOW_THRESHOLD: "not in {name}: P(best) {detail} is below the threshold",
     ReleaseOutcome.OTHER_CANDIDATE: "not in {name}: pair {detail} of the same document is likelier best",
     ReleaseOutcome.DUPLICATE: "not in {name}: near-duplicate of the text of pair {detail}",
-    ReleaseOutcome.SAME_INSTRUCTION: "not in {name}: pair {detail} has the same instruction",
+    ReleaseOutcome.SAME_INSTRUCTION: "not in {name}: pair {detail} and another have the same instruction",
     ReleaseOutcome.NEAR_INSTRUCTION: "not in {name}: too near to a likelier instruction of cluster {cluster}",
     ReleaseOutcome.CLUSTER_QUOTA: "not in {name}: cluster {cluster} had its share",
 }

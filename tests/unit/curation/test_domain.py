@@ -72,14 +72,15 @@ def test_a_cluster_whose_longest_member_is_not_kept_publishes_its_next() -> None
     assert found["b"][0] is ReleaseOutcome.PUBLISHED and found["a"][0] is ReleaseOutcome.NOT_BEST
 
 
-def test_one_instruction_is_published_once_a_language() -> None:
+def test_one_instruction_is_published_twice_a_language_at_most() -> None:
     found = outcomes(
         candidate("a", instruction="Describe  Lake Mbasi."),
         candidate("b", instruction="describe lake mbasi", p_best=0.9),
-        candidate("c", instruction="Describe Lake Mbasi.", language="ur", p_best=0.95),
+        candidate("c", instruction="Describe Lake Mbasi!", p_best=0.85),
+        candidate("d", instruction="Describe Lake Mbasi.", language="ur", p_best=0.95),
     )
     assert found["a"] == (ReleaseOutcome.SAME_INSTRUCTION, "b")
-    assert found["b"][0] is found["c"][0] is ReleaseOutcome.PUBLISHED
+    assert found["b"][0] is found["c"][0] is found["d"][0] is ReleaseOutcome.PUBLISHED
 
 
 def test_the_order_of_arrival_changes_nothing() -> None:
