@@ -76,7 +76,7 @@ def _method(manifest: Mapping[str, Any]) -> str:
         f"- Generator `{manifest['generator_digest']}` wrote the instructions, evaluator"
         f" `{manifest['evaluator_digest']}` labelled the pairs.",
         f"- Kept: label best, P(best) at or above {_thresholds(made['best_thresholds'])}.",
-        f"- Of near-duplicates (equal MinHash values ≥ {made['duplicate_ratio']}) one row, of an instruction two at most.",
+        f"- Of near-duplicates (equal MinHash values ≥ {made['duplicate_ratio']}): one row. Of an instruction: two.",
         f"- Spread over clusters of the instructions' embeddings (`{made['encoder_model']}`): mode {spread['mode']},"
         f" at most {spread['rows_per_language_max']} rows a language.",
         "- `manifest.json` holds the whole recipe, the models' lineage, the log's offsets and every file's digest.",

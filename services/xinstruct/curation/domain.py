@@ -10,7 +10,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from xinstruct.spine.messages import TakedownKind
 
-
 SAME_INSTRUCTION_ROWS_MAX = 2
 """Not one: two texts may well answer one instruction, and a text should not vanish because another drew its question.
 Not more: a generator that says the same about everything must not fill a release with it."""
