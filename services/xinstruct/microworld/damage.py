@@ -10,7 +10,8 @@ from dataclasses import replace
 from xinstruct.microworld.documents import Block, Document
 
 _NUMBER = re.compile(r"\d+")
-_EDITS_MAX = 2
+# Two edits in a text of so many characters, one in a shorter one: word 5-grams keep a Jaccard similarity above 0.75.
+_TWO_EDITS_CHARS_MIN = 900
 _BROKEN_WORDS_SHARE = 0.4
 
 
@@ -18,7 +19,8 @@ def edited(document: Document, rng: random.Random) -> Document:
     """Return a near-duplicate: one or two numbers changed, else its end; the same instruction fits it."""
     blocks = list(document.blocks)
     numbered = [position for position, block in enumerate(blocks) if _NUMBER.search(block.text)]
-    for position in rng.sample(numbered, min(_EDITS_MAX, len(numbered))):
+    edits = 2 if len(document.text) >= _TWO_EDITS_CHARS_MIN else 1
+    for position in rng.sample(numbered, min(edits, len(numbered))):
         digits = _NUMBER.search(blocks[position].text)
         if digits is not None:
             text = blocks[position].text

@@ -22,6 +22,7 @@ from xinstruct.microworld.world import Entity, World, fact_reader
 
 LONG_CHARS_MIN = 4_500
 COLLECTION_CHARS_MIN = 2_600
+DUPLICATE_CHARS_MIN = 450
 _NEIGHBOUR_SENTENCES = 5
 _NEIGHBOUR_STOPS = {"ne": "।", "mr": ".", "as": "।", "lo": ""}
 # Charsets in which a language was written before UTF-8; languages without one here are served in UTF-16.
@@ -47,7 +48,7 @@ Spoil = Callable[[Page, Workshop], Page]
 
 def near_duplicate(page: Page, workshop: Workshop) -> Page:
     """The same text with a few words changed."""
-    original = workshop.rng.choice(workshop.sound)
+    original = workshop.rng.choice([one for one in workshop.sound if len(one.main_text) >= DUPLICATE_CHARS_MIN])
     document = edited(original.documents[0], workshop.rng)
     return replace(single(page.path, page.site, document), near_duplicate_of=original.path)
 

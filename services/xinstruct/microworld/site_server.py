@@ -132,6 +132,7 @@ class _Server:
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._logged])
+        application.on_cleanup.append(self._close_log)
         application.router.add_post("/_control/{action}", self._control)
         application.router.add_get("/_control/truth", self._control)
         application.router.add_get("/{path:.*}", self._answer)
@@ -147,6 +148,8 @@ class _Server:
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def _close_log(self, application: web.Application) -> None:
         if self._log is not None:
             self._log.close()
 

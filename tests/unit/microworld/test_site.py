@@ -66,6 +66,16 @@ def test_a_language_has_the_same_pages_in_any_company() -> None:
     assert language_pages(alone, "sw") == language_pages(SiteConfig(3, ("ur", "sw"), 60), "sw")
 
 
+@pytest.mark.parametrize("language", ["fi", "ta", "th"])
+def test_near_duplicates_are_nearly_duplicates(language: str) -> None:
+    pages = {page.path: page for page in language_pages(SiteConfig(2, (language,), 120), language)}
+    copies = [page for page in pages.values() if page.near_duplicate_of]
+    assert len(copies) >= 4
+    for page in copies:
+        one, other = (_grams(text.main_text, language) for text in (page, pages[page.near_duplicate_of or ""]))
+        assert len(one & other) / len(one | other) > 0.75
+
+
 def test_html_tells_no_truth() -> None:
     host = hosts_of(SITE, "sw")[0]
     pages = language_pages(SITE, "sw")
@@ -150,6 +160,11 @@ def test_the_access_log_holds_every_request(handle: Handle) -> None:
     assert isinstance(log, Path)
     last = json.loads(log.read_text().splitlines()[-1])
     assert (last["path"], last["status"], last["user_agent"]) == ("/nowhere/at/all", 404, "a test")
+
+
+def _grams(text: str, language: str) -> set[tuple[str, ...]]:
+    units = list(text.replace(" ", "")) if language == "th" else text.split()
+    return {tuple(units[start : start + 5]) for start in range(len(units) - 4)}
 
 
 def _sound_page() -> Page:
