@@ -15,7 +15,7 @@ PURE = ("domain", "stage", "prompts")
 """Modules that do no input or output, whatever their service."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Module:
     """One file: `name` as imported, `part` the folder (or top-level module) under xinstruct that it belongs to."""
 
@@ -48,14 +48,17 @@ def by_name() -> dict[str, Module]:
     return {module.name: module for module in modules()}
 
 
-def imports(module: Module) -> Iterator[tuple[str, int]]:
+@cache
+def imports(module: Module) -> tuple[tuple[str, int], ...]:
     """(dotted name, line) of everything that `module` imports when it runs, inside functions too."""
-    for node in running_nodes(module.tree):
+    found: list[tuple[str, int]] = []
+    for node in running_nodes(module):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
+            found += ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module.shown}:{node.lineno}: a relative import"
-            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+            found += ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+    return tuple(found)
 
 
 def own_imports(module: Module) -> Iterator[tuple[str, int]]:
@@ -71,18 +74,29 @@ def part_of(name: str) -> str:
     return [*name.split("."), ""][1]
 
 
-def running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+@cache
+def nodes(module: Module) -> tuple[ast.AST, ...]:
+    """All nodes of a module's tree."""
+    return tuple(ast.walk(module.tree))
+
+
+@cache
+def running_nodes(module: Module) -> tuple[ast.AST, ...]:
     """All nodes but those under `if TYPE_CHECKING:`."""
-    for node in ast.iter_child_nodes(tree):
+    found: list[ast.AST] = []
+    queue: list[ast.AST] = [module.tree]
+    while queue:
+        node = queue.pop()
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
-        yield node
-        yield from running_nodes(node)
+        found.append(node)
+        queue += ast.iter_child_nodes(node)
+    return tuple(found)
 
 
 def functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Every function and method."""
-    for node in ast.walk(module.tree):
+    for node in nodes(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from architecture.source import CODE, ROOT, Module, called, functions, imports, modules
+from architecture.source import CODE, ROOT, Module, called, functions, imports, modules, nodes
 
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 400
@@ -90,7 +90,7 @@ def test_no_class_is_named_for_nothing_in_particular() -> None:
     wrong = [
         f"{module.shown}:{node.lineno}: {node.name}"
         for module in modules()
-        for node in ast.walk(module.tree)
+        for node in nodes(module)
         if isinstance(node, ast.ClassDef) and node.name.endswith(CLASS_WORDS_FORBIDDEN)
     ]
     assert not wrong, "\n".join(wrong)
@@ -111,7 +111,7 @@ def test_only_the_runner_and_the_log_commit() -> None:
         f"{module.shown}:{node.lineno}: {called(node)}"
         for module in modules()
         if module.name not in COMMITS
-        for node in ast.walk(module.tree)
+        for node in nodes(module)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "commit"
     ]
     assert not wrong, "\n".join(wrong)
@@ -131,11 +131,11 @@ def test_settings_do_not_come_from_the_environment() -> None:
 
 
 def test_every_setting_is_used_by_some_code() -> None:
-    read = {node.attr for module in modules() for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+    read = {node.attr for module in modules() for node in nodes(module) if isinstance(node, ast.Attribute)}
     wrong = [
         f"{module.shown}:{item.lineno}: {node.name}.{item.target.id}"
         for module in modules()
-        for node in ast.walk(module.tree)
+        for node in nodes(module)
         if isinstance(node, ast.ClassDef) and node.name.endswith(("Settings", "Recipe"))
         for item in node.body
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id not in read
@@ -194,7 +194,7 @@ def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 def _code_lines(module: Module) -> int:
     """Lines of code without blank ones, comments and docstrings."""
-    strings = (node for node in ast.walk(module.tree) if isinstance(node, ast.Expr))
+    strings = (node for node in nodes(module) if isinstance(node, ast.Expr))
     texts = [node for node in strings if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
     documented = {line for node in texts for line in range(node.lineno, (node.end_lineno or 0) + 1)}
     kept = (line.strip() for number, line in enumerate(module.lines, 1) if number not in documented)
@@ -202,7 +202,7 @@ def _code_lines(module: Module) -> int:
 
 
 def _broad_excepts(module: Module) -> Iterator[str]:
-    for node in ast.walk(module.tree):
+    for node in nodes(module):
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else "everything"
             cleans_up = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None

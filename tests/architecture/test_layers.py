@@ -6,7 +6,18 @@ import ast
 import re
 from collections.abc import Iterator
 
-from architecture.source import PURE, Module, by_name, called, imports, modules, own_imports, part_of, running_nodes
+from architecture.source import (
+    PURE,
+    Module,
+    by_name,
+    called,
+    imports,
+    modules,
+    nodes,
+    own_imports,
+    part_of,
+    running_nodes,
+)
 
 SERVICES = ("crawler", "backgen", "scoring", "curation", "training")
 BASE = ("spine", "v1")
@@ -91,7 +102,7 @@ def test_no_service_names_the_microworld_or_its_truth() -> None:
         f"{module.shown}:{node.lineno}: {node.value[:60]!r}"
         for module in modules()
         if module.part in (*SERVICES, "spine")
-        for node in ast.walk(module.tree)
+        for node in nodes(module)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         and re.search(r"\bmicroworld\b|\btruth\b", node.value) and " " not in node.value
     ]
@@ -139,7 +150,7 @@ def _impurities(module: Module) -> Iterator[str]:
             yield f"{module.shown}:{line}: imports {name}"
         if parts[:2] == ["xinstruct", "spine"] and len(parts) > 2 and parts[2] in IMPURE_SPINE:
             yield f"{module.shown}:{line}: imports {name}"
-    for node in running_nodes(module.tree):
+    for node in running_nodes(module):
         if isinstance(node, ast.Call) and (called(node) in IMPURE_CALLS or called(node).endswith(CLOCK_CALLS)):
             yield f"{module.shown}:{node.lineno}: calls {called(node)}"
 

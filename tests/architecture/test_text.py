@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
-from pathlib import Path
+from functools import cache
 
 from architecture.source import CODE, ROOT, tracked_files
 
@@ -59,16 +58,13 @@ def test_what_is_started_by_its_path_can_be_started() -> None:
     assert all(stat.S_ISREG(path.stat().st_mode) for path in scripts)
 
 
-def _lines() -> Iterator[tuple[str, str]]:
+@cache
+def _lines() -> tuple[tuple[str, str], ...]:
     """("path:line", text) of every text file."""
-    for path in tracked_files():
-        if path.suffix not in BINARY_SUFFIXES:
-            yield from ((f"{_shown(path)}:{number}", line) for number, line in enumerate(_text(path).splitlines(), 1))
+    return tuple(
+        (f"{path.relative_to(ROOT)}:{number}", line)
+        for path in tracked_files()
+        if path.suffix not in BINARY_SUFFIXES
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+    )
 
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(ROOT))
