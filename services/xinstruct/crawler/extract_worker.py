@@ -51,7 +51,7 @@ class WorkerPool:
         """handlers: module with HANDLERS (name → Handler) that the workers serve; empty: the crawler's own."""
         self._memory_mb_max = memory_mb_max
         self._deadline_s = deadline_s
-        self._handlers = handlers or "xinstruct.crawler.measure"
+        self._handlers = handlers or "xinstruct.crawler.handlers"
         self._tasks: PriorityQueue[_Task] = PriorityQueue()
         self._numbers = itertools.count()
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers_count)]
@@ -105,6 +105,7 @@ class _Worker:
 
     def __init__(self, handlers: str, memory_mb_max: int) -> None:
         self._ready = False
+        self._served: set[str] = set()
         command = [sys.executable, "-m", "xinstruct.crawler.extract_worker", handlers, str(memory_mb_max)]
         # One thread each: the pool is the parallelism.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
@@ -119,7 +120,10 @@ class _Worker:
                 self._ready = True
             _write(self._process.stdin, json.dumps({"name": task.name, "arguments": dict(task.arguments)}).encode())
             _write(self._process.stdin, task.body)
-            answer: dict[str, Any] = json.loads(_read(self._process.stdout, deadline_s, closing))
+            # The first call of a name may import its libraries.
+            patience_s = deadline_s if task.name in self._served else deadline_s + START_DEADLINE_S
+            answer: dict[str, Any] = json.loads(_read(self._process.stdout, patience_s, closing))
+            self._served.add(task.name)
             return answer
         except TimeoutError:
             return {"failure": "timeout"}

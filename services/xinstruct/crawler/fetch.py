@@ -157,6 +157,7 @@ class _Body:
     def __init__(self, encoding: str, bytes_max: int) -> None:
         self.content = bytearray()
         self._bytes_max = bytes_max
+        self._received = False
         self._encoding = encoding.strip().lower()
         zipped = self._encoding in ("gzip", "x-gzip", "deflate")
         self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 32) if zipped else None
@@ -165,6 +166,7 @@ class _Body:
     def take(self, chunk: bytes) -> str:
         """Add a chunk; a FetchFailure, "" when all is well."""
         room = self._bytes_max - len(self.content) + 1
+        self._received = True
         try:
             if self._gzip is not None:
                 self.content += self._gzip.decompress(chunk, room)
@@ -184,7 +186,7 @@ class _Body:
     def end(self) -> str:
         """A failure when the compressed stream is not whole."""
         whole = (self._gzip is None or self._gzip.eof) and (self._brotli is None or self._brotli.is_finished())
-        return "" if whole or not self.content else FetchFailure.ENCODING_BROKEN
+        return "" if whole or not self._received else FetchFailure.ENCODING_BROKEN
 
     def _take_brotli(self, chunk: bytes, room: int) -> None:
         # Bounded output: 1 KB of brotli can stand for 1 GB.

@@ -76,21 +76,20 @@ def has_work(connection: sa.Connection, now_ms: int, *, retry_until_ms: int) -> 
     return connection.execute(query).first() is not None
 
 
-def settle_all(connection: sa.Connection, settled: Sequence[tuple[Page, Settlement]], *, now_ms: int) -> None:
-    """Write visits' settlements: pages, records to append, links found, counts. A page that another process settled in
+def write(connection: sa.Connection, before: Page, settlement: Settlement, *, now_ms: int) -> None:
+    """Write a visit's settlement: page, records to append, links found, counts. A page that another process settled in
     the meantime is left as it is."""
-    for before, settlement in settled:
-        changed = connection.execute(
-            PAGES.update()
-            .where(PAGES.c.url == before.url, PAGES.c.fetch_number == before.fetch_number)
-            .values(**asdict(settlement.page))
-        )
-        if changed.rowcount != 1:
-            continue
-        append_later(connection, settlement)
-        if settlement.counted:
-            known = add_pages(connection, settlement)
-            count(connection, before.source_id, settlement, known=known, now_ms=now_ms)
+    changed = connection.execute(
+        PAGES.update()
+        .where(PAGES.c.url == before.url, PAGES.c.fetch_number == before.fetch_number)
+        .values(**asdict(settlement.page))
+    )
+    if changed.rowcount != 1:
+        return
+    append_later(connection, settlement)
+    if settlement.counted:
+        known = add_pages(connection, settlement)
+        count(connection, before.source_id, settlement, known=known, now_ms=now_ms)
 
 
 def append_later(connection: sa.Connection, settlement: Settlement) -> None:
@@ -156,9 +155,9 @@ def count(connection: sa.Connection, source_id: str, settlement: Settlement, *, 
     """Add one visit to the source's figures."""
     values: dict[Any, Any] = {
         "pages_known": SOURCES.c.pages_known + known,
-        "pages_fetched": SOURCES.c.pages_fetched + (settlement.counted in ("fetched", "failed")),
-        "pages_failed": SOURCES.c.pages_failed + (settlement.counted == "failed"),
-        "pages_denied": SOURCES.c.pages_denied + (settlement.counted == "denied"),
+        "pages_fetched": SOURCES.c.pages_fetched + int(settlement.counted in ("fetched", "failed")),
+        "pages_failed": SOURCES.c.pages_failed + int(settlement.counted == "failed"),
+        "pages_denied": SOURCES.c.pages_denied + int(settlement.counted == "denied"),
     }
     if settlement.error:
         values["last_error"] = settlement.error[:500]

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from xinstruct.crawler import frontier
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.robots import HostRules, crawl_delay_s
-from xinstruct.crawler.settle import Page, Settlement, Visit, settle
+from xinstruct.crawler.settle import Page, Settlement, Visit, canonical_target, redirect_target, settle
 from xinstruct.crawler.visit import Tools, read_rules, visit
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
@@ -156,11 +157,14 @@ class FetchLoop:
         with transaction(self._database) as connection:
             self._keep_rules(connection, read, now_ms)
             sources = frontier.sources_of(connection, {page.source_id for page, _ in seen})
-            settled = [
-                (page, settle(page, sources[page.source_id], result, self._settings)) for page, result in seen
-            ]
-            frontier.settle_all(connection, settled, now_ms=now_ms)
-            self._postpone_hosts(connection, settled, now_ms)
+            for page, result in seen:
+                # One after the other: the second of two pages that redirect to each other sees the first.
+                target = redirect_target(page, result) or canonical_target(page, result)
+                if target and frontier.leads_back(connection, target, page.url):
+                    result = replace(result, loops=True)
+                settlement = settle(page, sources[page.source_id], result, self._settings)
+                frontier.write(connection, page, settlement, now_ms=now_ms)
+                self._postpone_host(connection, page, settlement, now_ms)
         for future in ended:
             self._visits.pop(future)
         for reading in read:
@@ -182,14 +186,13 @@ class FetchLoop:
             frontier.store_rules(connection, host, rules, until_ms=until_ms)
             self._hosts[host] = frontier.HostState(rules, until_ms, self._hosts[host].next_time_ms)
 
-    def _postpone_hosts(self, connection: sa.Connection, settled: list[tuple[Page, Settlement]], now_ms: int) -> None:
+    def _postpone_host(self, connection: sa.Connection, page: Page, settlement: Settlement, now_ms: int) -> None:
         """A Retry-After concerns the whole host, not only the page that was told so."""
-        for page, settlement in settled:
-            until_ms = settlement.page.due_time_ms
-            if not settlement.counted and until_ms > now_ms and settlement.host_postponed:
-                frontier.postpone_host(connection, page.host, until_ms)
-                state = self._hosts[page.host]
-                self._hosts[page.host] = frontier.HostState(state.rules, state.rules_until_ms, until_ms)
+        until_ms = settlement.page.due_time_ms
+        if settlement.host_postponed and until_ms > now_ms:
+            frontier.postpone_host(connection, page.host, until_ms)
+            state = self._hosts[page.host]
+            self._hosts[page.host] = frontier.HostState(state.rules, state.rules_until_ms, until_ms)
 
 
 class OutboxLoop:

@@ -1,25 +1,19 @@
-"""What a worker process does with bytes: parse, extract, cut, identify, mask and measure. It decides nothing.
-
-HANDLERS is what extract_worker serves. Arguments and answers are plain JSON data.
-"""
+"""What a worker measures of a page: parse, extract, cut, identify, mask. It decides nothing."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from xinstruct.crawler.charset import decode
 from xinstruct.crawler.extract import Extraction, extract, plain_blocks
 from xinstruct.crawler.langid import identify
-from xinstruct.crawler.markup import licence_of, page_facts, parsed
+from xinstruct.crawler.markup import licence_of, parsed
 from xinstruct.crawler.minhash import signature, text_digest
 from xinstruct.crawler.personal_data import mask
 from xinstruct.crawler.quality import measure as measure_quality
 from xinstruct.crawler.segment import Passage, passages
-from xinstruct.crawler.sources import parse_feed, parse_sitemap
-from xinstruct.spine.errors import Invalid
 from xinstruct.spine.languages import CHARS_MAX, CHARS_MIN, known_language
 
 TEXT_CHARS_MAX = 1_000_000
@@ -48,30 +42,6 @@ def measure(arguments: Mapping[str, Any], body: bytes) -> Mapping[str, Any]:
         "agreement_ratio": found.agreement_ratio, "visible_chars": found.visible_chars,
         "encoding": decoded.encoding, "licence": licence,
     }
-
-
-def facts(arguments: Mapping[str, Any], body: bytes) -> Mapping[str, Any]:
-    """See markup.PageFacts."""
-    return asdict(page_facts(parsed(decode(body, str(arguments.get("content_type", ""))).text)))
-
-
-def sitemap(_arguments: Mapping[str, Any], body: bytes) -> Mapping[str, Any]:
-    """See sources.Listing; {"invalid": why} when the body is no sitemap."""
-    try:
-        return asdict(parse_sitemap(body))
-    except Invalid as error:
-        return {"invalid": error.message}
-
-
-def feed(_arguments: Mapping[str, Any], body: bytes) -> Mapping[str, Any]:
-    """See sources.Listing; {"invalid": why} when the body is no feed."""
-    try:
-        return asdict(parse_feed(body))
-    except Invalid as error:
-        return {"invalid": error.message}
-
-
-HANDLERS = {"measure": measure, "facts": facts, "sitemap": sitemap, "feed": feed}
 
 
 def _measured(passage: Passage, page_text: str) -> dict[str, Any]:

@@ -121,6 +121,9 @@ def settle(page: Page, source: Source, visit: Visit, settings: FetchSettings) ->
     """What `visit` to `page` means. The same arguments give the same settlement."""
     if _passing(visit) and page.attempts + 1 < settings.attempts_max:
         return Settlement(_postponed(page, visit, settings), "", host_postponed=visit.retry_after_s is not None)
+    if visit.loops and not visit.body_digest and canonical_target(page, visit):
+        # The page that it names led here meanwhile: look again, now for the body itself.
+        return Settlement(replace(page, due_time_ms=visit.end_time_ms), "")
     visit = _judged(page, source, visit, settings)
     if visit.status == 304 and not visit.failure:
         return Settlement(_seen(page, source, visit, settings), "fetched")

@@ -15,7 +15,7 @@ from xinstruct.crawler.extract_worker import WorkerPool
 from xinstruct.crawler.fetch import Answer, Fetcher, Request
 from xinstruct.crawler.optouts import header_signals, meta_signals
 from xinstruct.crawler.robots import ROBOTS_BYTES_MAX, HostRules, Speaker, denial, host_signals
-from xinstruct.crawler.settle import Page, Visit, canonical_target, redirect_target
+from xinstruct.crawler.settle import Page, Visit, canonical_target
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
 
@@ -87,15 +87,13 @@ def _before(page: Page, rules: HostRules, speaker: Speaker) -> Visit | None:
 
 def _seen(page: Page, rules: HostRules, answer: Answer, tools: Tools) -> Visit:
     now_ms = tools.clock()
-    seen = Visit(
+    return Visit(
         status=answer.status, failure=str(answer.failure), content_type=answer.header("content-type"),
         content_language=answer.header("content-language"), etag=answer.header("etag"),
         last_modified=answer.header("last-modified"), location=answer.header("location"),
         retry_after_s=answer.retry_after_s(now_ms), end_time_ms=now_ms,
         opt_outs=(*host_signals(rules, page.url, tools.speaker), *header_signals(answer.headers, tools.speaker)),
     )
-    target = redirect_target(page, seen)
-    return replace(seen, loops=target == page.url or tools.leads_back(target, page.url)) if target else seen
 
 
 def _read_page(page: Page, answer: Answer, seen: Visit, tools: Tools) -> Visit:

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from xinstruct.crawler.sources import parse_feed, parse_sitemap, read_jsonl, read_parquet
+from xinstruct.crawler.listings import parse_feed, parse_sitemap
+from xinstruct.crawler.sources import read_jsonl, read_parquet
 from xinstruct.spine.errors import Invalid, NotFound
 
 SITEMAP = b"""<?xml version="1.0" encoding="UTF-8"?>

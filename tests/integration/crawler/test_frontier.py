@@ -1,0 +1,460 @@
+"""The frontier over real sockets: from a command to records on the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from aiohttp import web
+
+from integration.crawler.loopback import Clock, Crawl, Site, crawling, serving
+from xinstruct.spine.errors import Unavailable
+from xinstruct.spine.messages import CrawlAction, SourceKind
+from xinstruct.spine.topics import PAGE_FETCHED
+
+TEXT = (
+    "<h1>Kylän talo</h1><p>Kylän vanhin talo on rakennettu hirsistä. Sen pihalla kasvaa koivu, jonka alla lapset "
+    "leikkivät kesäisin ja aikuiset istuvat iltaisin.</p><p>Talossa on kolme huonetta ja suuri tupa. Tuvan uuni "
+    "lämmitetään joka aamu, ja sen vieressä nukkuu kissa. Vanhin asukas on yhdeksänkymmentä vuotta vanha.</p>"
+)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving() as started:
+        yield started
+
+
+@pytest.fixture
+def crawl(site, tmp_path) -> Iterator[Crawl]:
+    with crawling(tmp_path, site) as started:
+        yield started
+
+
+def sitemap(site, *paths):
+    urls = "".join(f"<url><loc>{site.url(path)}</loc></url>" for path in paths)
+    return f"<urlset>{urls}</urlset>"
+
+
+def page(text=TEXT, head=""):
+    return f"<html><head>{head}</head><body><main>{text}</main></body></html>"
+
+
+def response(**fields):
+    return lambda request: web.Response(**{"content_type": "text/html", "text": page(), **fields})
+
+
+def crawl_sitemap(crawl, site, answers, **fields):
+    """Serve `answers`, list them in a sitemap, crawl once; path → failure."""
+    site.answers |= answers
+    site.answers["/sitemap.xml"] = sitemap(site, *answers)
+    crawl.add(SourceKind.SITEMAP, site.url("/sitemap.xml"), **fields)
+    crawl.fetch()
+    return {item.url.removeprefix(site.url("")): item.failure for item in crawl.pages()}
+
+
+# ── discovery ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_sitemap_leads_to_admitted_documents(crawl, site):
+    site.answers |= {"/sitemap.xml": sitemap(site, "/1", "/1", "/2"), "/1": page(), "/2": page("<p>lyhyt</p>")}
+    crawl.add(SourceKind.SITEMAP, site.url("/sitemap.xml"), licence="CC0-1.0")
+    crawl.run()
+    assert [item.url for item in crawl.documents()] == [site.url("/1")]
+    document = crawl.documents()[0]
+    assert (document.language, document.licence, document.title) == ("fi", "CC0-1.0", "Kylän talo")
+    assert document.text.startswith("Kylän talo\n\nKylän vanhin talo")
+    assert [(item.url, item.reason) for item in crawl.drops()] == [(site.url("/2"), "too_short")]
+
+
+def test_a_page_leads_to_its_links_down_to_the_depth(crawl, site):
+    link = '<a href="{}">x</a>'
+    site.answers |= {"/": page(link.format("/1")), "/1": page(link.format("/2")), "/2": page(link.format("/3"))}
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=2)
+    crawl.fetch()
+    assert set(crawl.outcomes()) == {site.url(path).partition("/")[2].partition("/")[2] for path in ("/", "/1", "/2")}
+
+
+def test_a_feed_leads_to_its_entries_and_is_polled(crawl, site):
+    item = f"<item><link>{site.url('/1')}</link></item>"
+    site.answers |= {"/feed": f"<rss><channel>{item}</channel></rss>", "/1": page(), "/2": page(TEXT + TEXT)}
+    crawl.add(SourceKind.FEED, site.url("/feed"), poll_interval_s=60)
+    crawl.fetch()
+    site.answers["/feed"] = f"<rss><channel>{item}<item><link>/2</link></item></channel></rss>"
+    crawl.fetch()
+    assert [item.url for item in crawl.pages()] == [site.url("/1")]
+    crawl.clock.now_ms += 61_000
+    crawl.fetch()
+    assert {item.url for item in crawl.pages()} == {site.url("/1"), site.url("/2")}
+
+
+def test_a_feed_that_is_no_xml_is_a_reason_and_harms_nobody(crawl, site):
+    site.answers |= {"/feed": "this is no feed", "/sitemap.xml": sitemap(site, "/1"), "/1": page()}
+    source = crawl.add(SourceKind.FEED, site.url("/feed"))
+    crawl.add(SourceKind.SITEMAP, site.url("/sitemap.xml"))
+    crawl.fetch()
+    assert {item.url: item.failure for item in crawl.pages()} == {
+        site.url("/feed"): "malformed_listing", site.url("/1"): "",
+    }
+    assert "malformed_listing" in crawl.row("crawler_sources", source_id=source).last_error
+
+
+def test_only_listed_hosts_are_asked(site, tmp_path):
+    with ExitStack() as stack:
+        other = stack.enter_context(serving())
+        crawl = stack.enter_context(crawling(tmp_path, site, other))
+        other.answers["/x"] = page()
+        assert crawl_sitemap(crawl, site, {"/1": page(f'<a href="{other.url("/x")}">x</a>' + TEXT)}, depth_max=3) == {
+            "/1": "",
+        }
+        assert other.asked == []
+
+
+def test_a_budget_limits_the_pages_of_a_source(crawl, site):
+    found = crawl_sitemap(crawl, site, {f"/{number}": page() for number in range(10)}, pages_max=3)
+    assert sorted(found) == ["/0", "/1", "/2"]
+
+
+# ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_bad_answer_is_a_reason_and_neighbours_are_unharmed(crawl, site):
+    def disconnect(request):
+        request.transport.close()
+        return web.Response()
+
+    found = crawl_sitemap(crawl, site, {
+        "/good": page(), "/gone": response(status=410), "/error": response(status=500), "/huge": b"x" * 300_000,
+        "/pdf": response(content_type="application/pdf"), "/broken": response(headers={"Content-Encoding": "gzip"}),
+        "/cut": disconnect, "/moved": response(status=301, headers={"Location": "/good"}),
+        "/loop1": response(status=302, headers={"Location": "/loop2"}),
+        "/loop2": response(status=302, headers={"Location": "/loop1"}),
+        "/self": response(status=302, headers={"Location": "/self"}),
+        "/inside": response(status=302, headers={"Location": "http://169.254.169.254/latest"}),
+        "/utf8": "<p>\udcff</p>".encode("utf-8", "surrogateescape"), "/empty": b"", "/deep": b"<div>" * 30_000,
+    })
+    assert found == {
+        "/good": "", "/gone": "gone", "/error": "http_error", "/huge": "too_large", "/pdf": "not_text",
+        "/broken": "encoding_broken", "/cut": "connection_failed", "/moved": "redirected",
+        "/loop1": found["/loop1"], "/loop2": found["/loop2"], "/self": "redirect_loop", "/inside": "host_not_listed",
+        "/utf8": "", "/empty": "", "/deep": found["/deep"],
+    }
+    assert {found["/loop1"], found["/loop2"]} <= {"redirected", "redirect_loop"}
+    assert "redirect_loop" in (found["/loop1"], found["/loop2"])
+
+
+def test_endless_redirects_end(crawl, site):
+    for number in range(20):
+        target = {"Location": f"/r{number + 1}"}
+        site.answers[f"/r{number}"] = response(status=302, headers=target)
+    crawl.add(SourceKind.URL, site.url("/r0"))
+    crawl.fetch()
+    assert sorted(item.failure for item in crawl.pages()) == ["redirected"] * 5 + ["too_many_redirects"]
+
+
+def test_a_canonical_url_stands_for_its_copies(crawl, site):
+    head = f'<link rel="canonical" href="{site.url("/main")}">'
+    found = crawl_sitemap(crawl, site, {"/copy": page(head=head), "/main": page(head=head)})
+    assert found == {"/copy": "canonical_elsewhere", "/main": ""}
+
+
+def test_pages_that_name_each_other_canonical_are_not_both_lost(crawl, site):
+    found = crawl_sitemap(crawl, site, {
+        "/a": page(head='<link rel="canonical" href="/b">'), "/b": page(head='<link rel="canonical" href="/a">'),
+    })
+    assert "" in found.values()
+
+
+# ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_robots_txt_is_asked_first_and_once(crawl, site):
+    site.answers["/robots.txt"] = "User-agent: *\nDisallow: /private"
+    found = crawl_sitemap(crawl, site, {"/1": page(), "/2": page(), "/private/3": page()})
+    assert found == {"/1": "", "/2": "", "/private/3": "denied_by_robots"}
+    assert site.asked[0] == "/robots.txt"
+    assert site.asked.count("/robots.txt") == 1
+    assert "/private/3" not in site.asked
+
+
+def test_robots_txt_is_asked_again_after_a_day(crawl, site):
+    crawl_sitemap(crawl, site, {"/1": page()}, poll_interval_s=3600)
+    crawl.clock.now_ms += 3_600_000
+    crawl.fetch()
+    assert site.asked.count("/robots.txt") == 1
+    crawl.clock.now_ms += 24 * 3_600_000
+    crawl.fetch()
+    assert site.asked.count("/robots.txt") == 2
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_robots_txt_with_a_server_error_disallows_everything(crawl, site, status):
+    site.answers |= {"/robots.txt": response(status=status), "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    assert [item.failure for item in crawl.pages()] == ["robots_unreachable"]
+    assert "/1" not in site.asked
+
+
+def test_a_robots_txt_that_recovers_opens_the_site_again(crawl, site):
+    site.answers |= {"/robots.txt": response(status=500), "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    del site.answers["/robots.txt"]
+    crawl.clock.now_ms += 601_000
+    crawl.fetch()
+    assert [item.failure for item in crawl.pages()] == ["robots_unreachable", ""]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        page(head='<meta name="robots" content="noindex">'), page(head='<meta name="ROBOTS" content="noai, follow">'),
+        response(headers={"X-Robots-Tag": "noai"}), response(headers={"TDM-Reservation": "1"}),
+        page(head='<meta name="tdm-reservation" content="1">'), response(headers={"Content-Signal": "ai-train=no"}),
+        response(headers={"Content-Usage": "train-ai=n"}), page(head='<meta name="robots" content="noarchive">'),
+    ],
+)
+def test_every_way_to_opt_out_is_honoured_and_the_body_is_not_kept(crawl, site, answer):
+    found = crawl_sitemap(crawl, site, {"/1": answer})
+    assert found == {"/1": "opted_out"}
+    record = crawl.pages()[0]
+    assert (record.body_digest, list(crawl.deps.blobs.digests())) == ("", [])
+    assert any(item.denies for item in record.opt_outs)
+
+
+@pytest.mark.parametrize("answer", [page(head='<meta name="robots" content="noimageai">'),
+                                    response(headers={"X-Robots-Tag": "googlebot: noindex"})])
+def test_signals_that_are_no_refusal_are_recorded_only(crawl, site, answer):
+    assert crawl_sitemap(crawl, site, {"/1": answer}) == {"/1": ""}
+
+
+def test_a_whole_host_opts_out_with_tdmrep(crawl, site):
+    site.answers |= {"/robots.txt": "", "/.well-known/tdmrep.json": '[{"location": "/a/*", "tdm-reservation": 1}]'}
+    assert crawl_sitemap(crawl, site, {"/a/1": page(), "/b/1": page()}) == {"/a/1": "opted_out", "/b/1": ""}
+    assert "/a/1" not in site.asked
+
+
+# ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def polled(crawl, site, first, second):
+    """Records of /1, which answers first and, a poll later, second."""
+    crawl_sitemap(crawl, site, {"/1": first}, poll_interval_s=60)
+    site.answers["/1"] = second
+    crawl.clock.now_ms += 61_000
+    crawl.fetch()
+    return crawl.pages()
+
+
+def test_an_unchanged_page_is_recorded_once(crawl, site):
+    assert len(polled(crawl, site, page(), page())) == 1
+
+
+def test_a_known_page_is_asked_for_conditionally(crawl, site):
+    first = response(headers={"ETag": '"1"'})
+    records = polled(crawl, site, first, lambda request: web.Response(status=304))
+    assert len(records) == 1
+    assert site.headers[-1].get("If-None-Match") == '"1"' or '"1"' in [h.get("If-None-Match") for h in site.headers]
+
+
+def test_an_edited_page_names_the_body_that_it_supersedes(crawl, site):
+    first, second = polled(crawl, site, page(), page(TEXT + "<p>Uusi kappale tuli tähän lisää tänään.</p>"))
+    assert (second.superseded_body_digest, second.fetch_number) == (first.body_digest, 2)
+    assert second.body_digest not in ("", first.body_digest)
+
+
+@pytest.mark.parametrize(("status", "failure"), [(410, "gone"), (404, "http_error")])
+def test_a_removed_page_supersedes_its_body(crawl, site, status, failure):
+    first, second = polled(crawl, site, page(), response(status=status))
+    assert (second.failure, second.superseded_body_digest, second.body_digest) == (failure, first.body_digest, "")
+
+
+def test_a_later_opt_out_is_a_takedown(crawl, site):
+    first, second = polled(crawl, site, page(), page(head='<meta name="robots" content="noai">'))
+    assert (second.failure, second.superseded_body_digest) == ("opted_out", first.body_digest)
+    assert [(item.target, item.reason) for item in crawl.takedowns()] == [(site.url("/1"), "opt_out")]
+
+
+def test_a_page_that_may_recover_is_tried_again(crawl, site):
+    tries = []
+
+    def flaky(request):
+        tries.append(1)
+        return response(status=503)(request) if len(tries) < 3 else response()(request)
+
+    assert crawl_sitemap(crawl, site, {"/1": flaky}) == {"/1": ""}
+    assert len(tries) == 3
+
+
+def test_a_retry_after_keeps_the_whole_host_waiting(crawl, site):
+    site.answers |= {"/sitemap.xml": sitemap(site, "/1"), "/1": response(status=503, headers={"Retry-After": "600"})}
+    crawl.add(SourceKind.SITEMAP, site.url("/sitemap.xml"))
+    crawl.fetch()
+    site.answers |= {"/1": page(), "/2": page()}
+    crawl.add(SourceKind.URL, site.url("/2"))
+    crawl.fetch()
+    assert crawl.pages() == []
+    crawl.clock.now_ms += 601_000
+    crawl.fetch()
+    assert {item.url for item in crawl.pages()} == {site.url("/1"), site.url("/2")}
+
+
+def test_polling_in_the_future_is_not_pending(crawl, site):
+    crawl_sitemap(crawl, site, {"/1": page()}, poll_interval_s=60)
+    assert not any(loop.pending() for loop in crawl.app.loops)
+    crawl.clock.now_ms += 61_000
+    assert any(loop.pending() for loop in crawl.app.loops)
+
+
+# ── commands and restarts ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_paused_source_waits_and_a_resumed_one_goes_on(crawl, site):
+    site.answers |= {"/sitemap.xml": sitemap(site, "/1"), "/1": page()}
+    location = site.url("/sitemap.xml")
+    crawl.add(SourceKind.SITEMAP, location)
+    crawl.command(CrawlAction.PAUSE, SourceKind.SITEMAP, location)
+    crawl.fetch()
+    assert site.asked == []
+    crawl.command(CrawlAction.RESUME, SourceKind.SITEMAP, location)
+    crawl.fetch()
+    assert len(crawl.pages()) == 1
+
+
+def test_a_removed_source_is_fetched_no_more(crawl, site):
+    location = site.url("/sitemap.xml")
+    crawl_sitemap(crawl, site, {"/1": page()}, poll_interval_s=60)
+    crawl.command(CrawlAction.REMOVE, SourceKind.SITEMAP, location)
+    crawl.clock.now_ms += 61_000
+    asked = len(site.asked)
+    crawl.fetch()
+    assert len(site.asked) == asked
+
+
+def test_the_same_command_twice_is_one_command(crawl, site):
+    site.answers |= {"/1": page()}
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    crawl.sent = 0
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    assert site.asked.count("/1") == 1
+
+
+def test_a_command_that_makes_no_sense_is_a_dead_letter_and_harms_nobody(crawl, site):
+    site.answers["/1"] = page()
+    crawl.add(SourceKind.URL, "ftp://example.org/")
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    assert [item.url for item in crawl.pages()] == [site.url("/1")]
+
+
+def test_a_restarted_crawler_goes_on_and_repeats_nothing(site, tmp_path):
+    clock = Clock()
+    site.answers |= {f"/{number}": page() for number in range(6)}
+    site.answers["/sitemap.xml"] = sitemap(site, *(f"/{number}" for number in range(6)))
+    with crawling(tmp_path, site, clock=clock, requests_max=1, host_requests_max=1) as crawl:
+        crawl.add(SourceKind.SITEMAP, site.url("/sitemap.xml"))
+        commands, _, fetch, _, _ = crawl.app.loops
+        while commands.pending():
+            commands.step()
+        for _ in range(6):
+            fetch.step()
+    clock.now_ms += 120_000
+    with crawling(tmp_path, site, clock=clock) as crawl:
+        crawl.run()
+        urls = [item.url for item in crawl.pages()]
+        assert sorted(urls) == [site.url(f"/{number}") for number in range(6)]
+        assert len({item.fetch_id for item in crawl.pages()}) == 6
+
+
+def test_a_record_that_was_appended_twice_is_admitted_once(crawl, site):
+    site.answers["/1"] = page()
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    records = list(crawl.deps.log.read(PAGE_FETCHED, {}))
+    crawl.deps.log.append(records)
+    crawl.run()
+    assert len(crawl.documents()) == 1
+    assert [item.reason for item in crawl.drops()] == ["repeated"]
+
+
+def test_old_bodies_are_erased(crawl, site):
+    crawl_sitemap(crawl, site, {"/1": page()})
+    expiry = crawl.app.loops[-1]
+    assert not expiry.step()
+    crawl.clock.now_ms += 91 * 24 * 3_600_000
+    assert expiry.step()
+    assert list(crawl.deps.blobs.digests()) == []
+    crawl.run()
+    assert [item.reason for item in crawl.drops()] == ["body_expired"]
+
+
+# ── text files ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PLAIN = (
+    "Kylän vanhin talo on rakennettu hirsistä. Sen pihalla kasvaa koivu, jonka alla lapset leikkivät kesäisin.\n\n"
+    "Talossa on kolme huonetta ja suuri tupa. Tuvan uuni lämmitetään joka aamu, ja sen vieressä nukkuu kissa."
+)
+
+
+def test_a_jsonl_file_becomes_documents(crawl, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    lines = [
+        json.dumps({"text": PLAIN, "url": "https://example.org/a"}), "broken", json.dumps({"text": PLAIN + " Lisää."}),
+        json.dumps({"text": PLAIN + " Vielä.", "url": "https://example.org/a"}),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    source = crawl.add(SourceKind.JSONL, str(path))
+    crawl.run()
+    assert {item.url: item.text for item in crawl.documents()} == {
+        "https://example.org/a": PLAIN, f"{path}#row=2": f"{PLAIN} Lisää.",
+        "https://example.org/a#row=3": f"{PLAIN} Vielä.",
+    }
+    row = crawl.row("crawler_sources", source_id=source)
+    assert (row.rows_done, row.pages_failed, row.last_error) == (4, 1, "row 1: not JSON")
+
+
+def test_a_long_jsonl_file_is_read_to_its_end(crawl, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": f"rivi {number}"}) + "\n" for number in range(501)))
+    crawl.add(SourceKind.JSONL, str(path))
+    crawl.fetch()
+    assert len({item.page_id for item in crawl.pages()}) == 501
+
+
+def test_a_parquet_without_the_named_column_is_a_reason_and_harms_nobody(crawl, tmp_path):
+    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "bad.parquet")
+    pq.write_table(pa.table({"text": [PLAIN]}), tmp_path / "good.parquet")
+    bad = crawl.add(SourceKind.PARQUET, str(tmp_path / "bad.parquet"))
+    crawl.add(SourceKind.PARQUET, str(tmp_path / "good.parquet"))
+    crawl.run()
+    assert len(crawl.documents()) == 1
+    assert crawl.row("crawler_sources", source_id=bad).last_error == "no column 'text'; there are body"
+    assert [item.reason for item in crawl.drops()] == ["malformed_listing"]
+
+
+@pytest.mark.parametrize("location", ["/absent.jsonl", "http://169.254.169.254/x.jsonl"])
+def test_a_file_that_cannot_be_read_is_a_reason(crawl, location):
+    source = crawl.add(SourceKind.JSONL, location)
+    crawl.fetch()
+    assert crawl.row("crawler_sources", source_id=source).last_error
+    assert not any(loop.pending() for loop in crawl.app.loops)
+
+
+def test_a_blob_store_that_is_full_keeps_the_page_due(site, tmp_path, monkeypatch):
+    with crawling(tmp_path, site) as crawl:
+        site.answers["/1"] = page()
+        crawl.add(SourceKind.URL, site.url("/1"))
+        blocked = tmp_path / "blobs"
+        blocked.write_text("not a folder")
+        with pytest.raises(Unavailable):
+            crawl.fetch()
+        blocked.unlink()
+        crawl.fetch()
+        assert [item.failure for item in crawl.pages()] == [""]
