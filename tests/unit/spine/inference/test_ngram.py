@@ -22,7 +22,8 @@ def test_every_text_has_a_unit_vector_of_the_same_length(text: str) -> None:
 
 
 def test_near_texts_are_nearer_than_far_ones() -> None:
-    near, far = cosine("Describe the lake Kito.", "Describe the lake Kita."), cosine("Describe the lake Kito.", "A recipe.")
+    text = "Describe the lake Kito."
+    near, far = cosine(text, "Describe the lake Kita."), cosine(text, "A recipe.")
     assert near > far + 0.3
 
 
