@@ -33,6 +33,7 @@ from contract.log.backends import (
 from xinstruct.spine.errors import Conflict, Fenced, NotFound
 from xinstruct.spine.log import Log, Subscription
 from xinstruct.spine.log.kafka import KafkaLog, KafkaSettings
+from xinstruct.spine.log.kafka_subscription import KafkaSubscription
 from xinstruct.spine.record import Record
 from xinstruct.spine.topics import Topic
 
@@ -258,6 +259,30 @@ def test_a_member_whose_transactions_were_ended_for_it_goes_on(
     member.commit(next_offsets(again), [total(2)])
     assert values(list(log.read(SUMS, {}))) == [2]
     member.close()
+
+
+def test_a_position_whose_commit_was_refused_is_not_committed_with_the_next(
+    kafka_backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = kafka_backend.open("0")
+    log.append([number(i) for i in range(30)])
+    member = log.subscribe("adder", NUMBERS, "1")
+    records = poll_all(member, log, NUMBERS)
+    assert isinstance(member, KafkaSubscription)
+    with monkeypatch.context() as patch:
+        patch.setattr(member, "_member", member._member._replace(generation_id=99))
+        patch.setattr(member, "_regroup", lambda offsets: _raise(Fenced("taken", frozenset(offsets))))
+        with pytest.raises(Fenced):
+            member.commit({0: next_offsets(records)[0]}, [total(1)])
+    member.poll(0, 0.0)
+    member.commit({1: next_offsets(records)[1]}, [total(2)])
+    eventually(lambda: log.committed("adder", NUMBERS, "1") == {1: next_offsets(records)[1]})
+    assert values(list(log.read(SUMS, {}))) == [2]
+    member.close()
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 # ── topics ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -245,6 +245,7 @@ _WRITING: dict[str, Any] = {
     "enable_idempotence": True,
     "allow_auto_create_topics": False,
     "max_block_ms": _REQUEST_TIMEOUT_MS,
+    "delivery_timeout_ms": 2 * _REQUEST_TIMEOUT_MS,
     "batch_size": 256 * 1024,
     "max_request_size": 1_048_576,
 }
