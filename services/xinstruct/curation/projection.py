@@ -43,7 +43,7 @@ TOMBSTONES_PER_APPEND_MAX = 500
 STEP_MS_MAX = 500
 """A step begins no further transaction after this time; a reader of a log is dear to open, so one serves several."""
 REST_MS = 1_000
-"""Between two looks at the ends of topics that were all read: on Kafka each look is a request a topic."""
+"""Between the starts of two rounds: on Kafka a look at the ends is a request a topic, and a reader a connection."""
 
 TOPICS: tuple[Topic, ...] = (TAKEDOWN_REQUESTED, *(item.topic for item in PROJECTIONS))
 """Everything that is projected, in the order of reading: suppressions first, then along the flow."""
@@ -67,13 +67,7 @@ class CatalogProjection:
     def step(self) -> bool:
         """Append queued tombstones, or project what one reader gives; False when nothing waited at the last look."""
         with self._lock:
-            if self._append_tombstones():
-                return True
-            if self._clock() < self._rest_until_ms:
-                return False
-            worked = self._project_next()
-            self._rest_until_ms = 0 if worked else self._clock() + REST_MS
-            return worked
+            return self._append_tombstones() or self._project_next()
 
     def wake(self) -> None:
         """Let the next step look at the log at once."""
@@ -81,45 +75,46 @@ class CatalogProjection:
 
     def pending(self) -> bool:
         """Whether records or tombstones wait; if so, the next step does something."""
-        waits = self._waits()
+        with transaction(self._database) as connection:
+            if connection.execute(TOMBSTONES.select().limit(1)).first() is not None:
+                return True
+        waits = self._any_behind(self._look())
         if waits:
             self.wake()
         return waits
 
-    def _waits(self) -> bool:
-        with transaction(self._database) as connection:
-            if connection.execute(TOMBSTONES.select().limit(1)).first() is not None:
-                return True
-            known = offsets(connection)
-        return any(_behind(known.get(topic.name, {}), self._log.end_offsets(topic)) for topic in TOPICS)
-
     def catch_up(self, *, within_s: float) -> None:
-        """Project until nothing waits. Unavailable when that takes longer than `within_s`."""
+        """Project all that the log holds now. Unavailable when that takes longer than `within_s`."""
         deadline_ms = self._clock() + within_s * 1000
-        self.wake()
-        while self.step():
+        ends = self._look()
+        while self._any_behind(ends):
             if self._clock() > deadline_ms:
                 raise Unavailable(f"the catalog is still behind the log after {within_s:g} s; try again", 5.0)
+            self.wake()
+            self.step()
+
+    def _look(self) -> dict[str, dict[int, int]]:
+        """Ends of all topics, taken against the flow: what a record below them refers to is below them too."""
+        return {topic.name: self._log.end_offsets(topic) for topic in reversed(TOPICS)}
+
+    def _any_behind(self, ends: Mapping[str, Mapping[int, int]]) -> bool:
+        with transaction(self._database) as connection:
+            return _first_behind(offsets(connection), ends) is not None
 
     # ── one batch ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _project_next(self) -> bool:
         with transaction(self._database) as connection:
             known = offsets(connection)
-        if not self._waiting(known):
-            self._ends = {topic.name: self._log.end_offsets(topic) for topic in reversed(TOPICS)}
-        topic = self._waiting(known)
+        topic = _first_behind(known, self._ends)
+        if topic is None and self._clock() >= self._rest_until_ms:
+            self._rest_until_ms = self._clock() + REST_MS
+            self._ends = self._look()
+            topic = _first_behind(known, self._ends)
         if topic is None:
             return False
         self._project(topic, known.get(topic.name, {}))
         return True
-
-    def _waiting(self, known: Mapping[str, Mapping[int, int]]) -> Topic | None:
-        """First topic of the round that is not read up to its end."""
-        for topic in TOPICS:
-            if _behind(known.get(topic.name, {}), self._ends.get(topic.name, {})):
-                return topic
-        return None
 
     def _project(self, topic: Topic, begin: Mapping[int, int]) -> None:
         """Project `topic` from `begin` to the end of the round, or for as long as a step may last."""
@@ -196,6 +191,11 @@ def offsets(connection: Connection) -> dict[str, dict[int, int]]:
     for row in connection.execute(PROJECTION_OFFSETS.select()):
         known.setdefault(row.topic, {})[row.partition] = row.next_offset
     return known
+
+
+def _first_behind(known: Mapping[str, Mapping[int, int]], ends: Mapping[str, Mapping[int, int]]) -> Topic | None:
+    """First topic, in the order of reading, that is not read up to its end."""
+    return next((t for t in TOPICS if _behind(known.get(t.name, {}), ends.get(t.name, {}))), None)
 
 
 def _behind(known: Mapping[int, int], ends: Mapping[int, int]) -> bool:
