@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from xinstruct.crawler.domain import AdmitReason
 from xinstruct.spine.config import Settings
 
 
@@ -54,6 +55,14 @@ class FetchSettings(Settings):
     lease_s: int = Field(default=60, ge=5, description="Seconds for which a process owns a host after its last claim.")
     body_retention_days: int = Field(default=90, ge=1, description="Days after which a raw body is erased.")
 
+    @field_validator("private_hosts_allowed")
+    @classmethod
+    def _with_port(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:
+        for pair in pairs:
+            if not pair.rpartition(":")[2].isdigit():
+                raise ValueError(f"expected host:port, for instance 127.0.0.1:8080, not {pair!r}")
+        return pairs
+
 
 class FilterSettings(Settings):
     """Thresholds of the quality filters; each filter is named by the drop reason that it gives."""
@@ -97,6 +106,14 @@ class FilterSettings(Settings):
         default=0.3, ge=0, le=1, description="Agreement of the two extraction engines on a page's words."
     )
     masked_ratio_max: float = Field(default=0.2, ge=0, le=1, description="Share of words that were personal data.")
+
+    @field_validator("filters_off")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in {item.value for item in AdmitReason}:
+                raise ValueError(f"no filter is called {name!r}; drop reasons are the filters' names")
+        return names
 
 
 class CrawlerSettings(Settings):

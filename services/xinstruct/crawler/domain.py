@@ -46,6 +46,60 @@ class FetchFailure(StrEnum):
     PARSER_DIED = "parser_died"
 
 
+class AdmitReason(StrEnum):
+    """Why a page or passage was not admitted. A page's fetch failures keep their names."""
+
+    # what fetching found: equal to FetchFailure
+    DENIED_BY_ROBOTS = "denied_by_robots"
+    ROBOTS_UNREACHABLE = "robots_unreachable"
+    OPTED_OUT = "opted_out"
+    HOST_NOT_LISTED = "host_not_listed"
+    PRIVATE_ADDRESS = "private_address"
+    NAME_NOT_RESOLVED = "name_not_resolved"
+    CONNECTION_FAILED = "connection_failed"
+    MALFORMED_ANSWER = "malformed_answer"
+    TIMEOUT = "timeout"
+    TOO_LARGE = "too_large"
+    DECOMPRESSION_BOMB = "decompression_bomb"
+    ENCODING_BROKEN = "encoding_broken"
+    REDIRECTED = "redirected"
+    REDIRECT_LOOP = "redirect_loop"
+    TOO_MANY_REDIRECTS = "too_many_redirects"
+    CANONICAL_ELSEWHERE = "canonical_elsewhere"
+    HTTP_ERROR = "http_error"
+    GONE = "gone"
+    NOT_TEXT = "not_text"
+    MALFORMED_LISTING = "malformed_listing"
+    PARSER_DIED = "parser_died"
+    # the page as a whole
+    REPEATED = "repeated"
+    SUPPRESSED = "suppressed"
+    BODY_EXPIRED = "body_expired"
+    NO_TEXT = "no_text"
+    BOILERPLATE_ONLY = "boilerplate_only"
+    ENGINES_DISAGREE = "engines_disagree"
+    # one passage: the named filters
+    TOO_SHORT = "too_short"
+    TOO_LONG = "too_long"
+    WRONG_LANGUAGE = "wrong_language"
+    LANGUAGE_UNCERTAIN = "language_uncertain"
+    MIXED_LANGUAGE = "mixed_language"
+    MIXED_SCRIPT = "mixed_script"
+    MOJIBAKE = "mojibake"
+    BROKEN_TEXT = "broken_text"
+    INJECTED_INSTRUCTIONS = "injected_instructions"
+    PERSONAL_DATA = "personal_data"
+    FEW_SENTENCES = "few_sentences"
+    SHORT_LINES = "short_lines"
+    FEW_TERMINALS = "few_terminals"
+    MANY_DIGITS = "many_digits"
+    MANY_CAPITALS = "many_capitals"
+    DUPLICATE_LINES = "duplicate_lines"
+    REPEATED_PHRASES = "repeated_phrases"
+    KEYWORD_SPAM = "keyword_spam"
+    FEW_FUNCTION_WORDS = "few_function_words"
+
+
 RETRIED = frozenset((FetchFailure.CONNECTION_FAILED, FetchFailure.TIMEOUT))
 """Failures that may pass by themselves. So may the statuses 429 and 503."""
 

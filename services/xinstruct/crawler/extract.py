@@ -82,7 +82,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """blocks: the main text. agreement_ratio: overlap of the engines' words, 0–1; 1 when both found nothing.
+    """blocks: the main text. agreement_ratio: overlap of the engines' words, 0–1; 1 when one of them found nothing.
 
     visible_chars: characters of all blocks, main or not.
     """
@@ -324,7 +324,7 @@ def _leads_to_main(blocks: Sequence[Block], chosen: Sequence[bool], index: int) 
 
 
 def _agreement(one: str, other: str) -> float:
-    """F1 of the two texts' multisets of words."""
+    """Share of the shorter text's words that the longer has too: an engine that stops early contradicts nobody."""
     words = [Counter(_clean(text).lower().split()) for text in (one, other)]
-    total = words[0].total() + words[1].total()
-    return 2 * (words[0] & words[1]).total() / total if total else 1.0
+    shorter = min(words[0].total(), words[1].total())
+    return (words[0] & words[1]).total() / shorter if shorter else 1.0

@@ -8,9 +8,9 @@ import pytest
 
 from builders import page as fetched_page
 from xinstruct.crawler.config import CrawlerSettings, FilterSettings
-from xinstruct.crawler.domain import FetchFailure
+from xinstruct.crawler.domain import AdmitReason, FetchFailure
 from xinstruct.crawler.minhash import signature
-from xinstruct.crawler.stage import AdmitReason, MeasureRequest, PageMeasures, ask, decide, version_of
+from xinstruct.crawler.stage import MeasureRequest, PageMeasures, ask, decide, version_of
 from xinstruct.spine.languages import language
 from xinstruct.spine.messages import AdmittedDocument, OptOut
 from xinstruct.spine.record import Record, slot_id
