@@ -15,8 +15,8 @@ import typer
 
 from xinstruct.cli.demo.plan import SEED_PAIRS_PER_LANGUAGE, SITE_PORT, Plan, base_model, chosen_languages, members
 from xinstruct.cli.options import JsonOption
-from xinstruct.cli.output import print_json, print_line
-from xinstruct.spine.errors import Conflict, Invalid
+from xinstruct.cli.output import print_json
+from xinstruct.spine.errors import Conflict, Invalid, Unavailable
 
 if TYPE_CHECKING:
     from xinstruct.cli.client import Client
@@ -83,12 +83,22 @@ def _run(plan: Plan, screen: Screen) -> dict[str, object]:
 
     started_s = time.monotonic()
     with MemoryMeter() as memory, _running(plan, screen) as (factory, client):
-        with kills(factory, count=plan.kills_count, seed=plan.seed) as killed:
+        with kills(factory, count=plan.kills_count, seed=plan.seed) as killed, _blaming(factory):
             _phases(plan, factory, client, screen)
         for where in killed:
             screen.say(f"  killed {where}")
         gathered, before = _collect(plan, client, screen)
     return _report(plan, gathered, before, screen, wall_s=time.monotonic() - started_s, peak_memory_mb=memory.peak_mb)
+
+
+@contextmanager
+def _blaming(factory: Factory) -> Iterator[None]:
+    """Where a call met nobody because a process has ended, say which one and what its log says."""
+    try:
+        yield
+    except Unavailable:
+        factory.require_alive()
+        raise
 
 
 @contextmanager
@@ -223,4 +233,3 @@ def _empty(out: Path) -> None:
         shutil.rmtree(out)
     (out / "logs").mkdir(parents=True)
     (out / MARKER).write_text("{}\n", "utf-8")
-    print_line("")
