@@ -104,8 +104,8 @@ postgres-down: ## Stop it; its data stays
 ##@ The rest
 
 .PHONY: bench
-bench: setup kafka-up ## Benchmarks, one JSON line a figure; never part of the tests
-	$(BIN)/python -m benchmarks
+bench: setup kafka-up ## Benchmarks on a machine that does nothing else: one JSON line a figure; never part of the tests
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks
 
 .PHONY: clean
 clean: kafka-down postgres-down ## Delete what was made here, but not .venv, .cache and what a demo wrote elsewhere
