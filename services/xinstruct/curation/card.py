@@ -30,7 +30,7 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
     tags = sorted(manifest["languages"])
     rows = manifest["pairs_count"]
     lines = ["---", f"pretty_name: {_quoted(manifest['title'])}", f"license: {licence_of(manifest['licences'])}"]
-    lines += ["language:", *(f"- {tag}" for tag in tags), "task_categories:", "- text-generation"]
+    lines += ["language:", *(f"- {_quoted(tag)}" for tag in tags), "task_categories:", "- text-generation"]
     lines += ["size_categories:", f"- {next((name for limit, name in _SIZES if rows < limit), 'n>1M')}"]
     lines += ["configs:", "- config_name: default", "  default: true", '  data_files: "data/*/*.parquet"']
     for tag in tags:

@@ -81,8 +81,9 @@ class Takedowns:
         affected = self._affected(subjects)
         if takedown["purge"]:
             self._purge(affected)
-        self._finish(takedown, affected, blobs_erased)
-        scrub(self.deps.database)
+        if self._note(takedown, affected, blobs_erased):
+            scrub(self.deps.database)
+            self._close(takedown)
         return True
 
     def pending(self) -> bool:
@@ -144,27 +145,38 @@ class Takedowns:
                 connection.execute(RELEASES.delete().where(RELEASES.c.name.in_(part)))
                 connection.execute(RELEASE_ROWS.delete().where(RELEASE_ROWS.c.name.in_(part)))
 
-    def _finish(self, takedown: dict[str, Any], affected: Affected, blobs_erased: int) -> None:
-        """Note the end, unless something of it arrived meanwhile: then it goes on."""
-        request_id = takedown["request_id"]
+    def _note(self, takedown: dict[str, Any], affected: Affected, blobs_erased: int) -> bool:
+        """Keep what was found and forget what is erased; False when something of it arrived meanwhile: it goes on."""
         found = {
             "releases_affected": affected.releases, "snapshots_affected": affected.snapshots,
             "models_affected": affected.models, "reports_affected": affected.reports,
         }  # fmt: skip
         merged = {name: _merged(takedown[name], names) for name, names in found.items()}
         with transaction(self.deps.database) as connection:
-            where = (TAKEDOWNS.c.request_id == request_id, TAKEDOWNS.c.change_number == takedown["change_number"])
-            done = connection.execute(
-                TAKEDOWNS.update().where(*where).values(
-                    state="erased", blobs_erased=TAKEDOWNS.c.blobs_erased + blobs_erased,
-                    change_time_ms=self.deps.clock(), change_number=TAKEDOWNS.c.change_number + 1, **merged,
-                )
-            )  # fmt: skip
-            if done.rowcount:
-                connection.execute(TAKEDOWN_SUBJECTS.delete().where(TAKEDOWN_SUBJECTS.c.request_id == request_id))
+            if not _changed(
+                connection, takedown, takedown["change_number"], blobs_erased=TAKEDOWNS.c.blobs_erased + blobs_erased,
+                change_time_ms=self.deps.clock(), **merged,
+            ):
+                return False
+            where = TAKEDOWN_SUBJECTS.c.request_id == takedown["request_id"]
+            connection.execute(TAKEDOWN_SUBJECTS.delete().where(where))
+        return True
+
+    def _close(self, takedown: dict[str, Any]) -> None:
+        """Say that it is erased: only after the database was rewritten, which a kill in between would do again."""
+        with transaction(self.deps.database) as connection:
+            number = takedown["change_number"] + 1
+            _changed(connection, takedown, number, state="erased", change_time_ms=self.deps.clock())
 
     def _reports_folder(self) -> Path:
         return Path(self.settings.reports_location or self.deps.home / "reports")
+
+
+def _changed(connection: Connection, takedown: dict[str, Any], number: int, **values: Any) -> bool:
+    """Change the takedown's row if its change number still is `number`; returns whether it was."""
+    where = (TAKEDOWNS.c.request_id == takedown["request_id"], TAKEDOWNS.c.change_number == number)
+    query = TAKEDOWNS.update().where(*where).values(change_number=number + 1, **values)
+    return bool(connection.execute(query).rowcount)
 
 
 def _merged(before: str, names: Iterable[str]) -> str:
