@@ -144,7 +144,10 @@ def canonical_url(url: str, base: str = "") -> str:
     netloc = _ascii_host(host)
     if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
         netloc = f"{netloc}:{port}"
-    path, query = _normal_path(parts.path), quote(parts.query, safe="%/?:@!$&'()*+,;=-._~[]")
+    try:
+        path, query = _normal_path(parts.path), quote(parts.query, safe="%/?:@!$&'()*+,;=-._~[]")
+    except UnicodeError as error:  # a lone surrogate, which JSON can spell
+        raise Invalid("not a URL: it is no Unicode text") from error
     found = urlunsplit((parts.scheme, netloc, path, query, ""))
     require(len(found) <= URL_CHARS_MAX, f"a URL of {len(found)} characters, {URL_CHARS_MAX} at most")
     return found

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from gzip import BadGzipFile
+from lzma import LZMAError
 from typing import Any
 
 import fsspec
@@ -37,18 +40,27 @@ class TextRows:
 
 def read_jsonl(location: str, position: int, *, first_number: int, rows_max: int, text_field: str,
                url_field: str) -> TextRows:
-    """Rows of a JSONL file from byte `position` on; a bad line is a row with an error. NotFound: there is no file."""
+    """Rows of a JSONL file from byte `position` on; a bad line is a row with an error. NotFound: there is no file.
+
+    Invalid when it is compressed and damaged at `position`; rows before the damage are read first.
+    """
     rows: list[TextRow] = []
-    with _opened(location) as file:
-        file.seek(position)
-        for number in range(first_number, first_number + rows_max):
-            line = file.readline(ROW_BYTES_MAX)
-            if not line:
-                return TextRows(tuple(rows), position, True)
-            if len(line) == ROW_BYTES_MAX:
-                line = _skip_line(file)
-            position = file.tell()
-            rows.append(_json_row(line, number, text_field, url_field))
+    try:
+        with _opened(location) as file:
+            file.seek(position)
+            for number in range(first_number, first_number + rows_max):
+                line = file.readline(ROW_BYTES_MAX)
+                if not line:
+                    return TextRows(tuple(rows), position, True)
+                if len(line) == ROW_BYTES_MAX:
+                    line = _skip_line(file)
+                position = file.tell()
+                rows.append(_json_row(line, number, text_field, url_field))
+    except (BadGzipFile, EOFError, LZMAError, zlib.error) as error:
+        if not rows:
+            raise Invalid(f"damaged compressed file: {str(error)[:200]}") from error
+    except OSError as error:
+        raise Unavailable(f"cannot read {location}: {error}") from error
     return TextRows(tuple(rows), position, False)
 
 
@@ -62,7 +74,9 @@ def read_parquet(location: str, position: int, *, rows_max: int, text_field: str
             columns = [text_field, *([url_field] if url_field in names else [])]
             rows = tuple(_parquet_rows(table, position, rows_max, columns))
             return TextRows(rows, position + len(rows), position + len(rows) >= table.metadata.num_rows)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+            if getattr(error, "errno", None) is not None:  # the disk's or the network's own; Arrow's have none
+                raise Unavailable(f"cannot read {location}: {error}") from error
             raise Invalid(f"not a readable Parquet file: {str(error)[:200]}") from error
 
 
@@ -90,6 +104,10 @@ def _row(row: Mapping[str, Any], number: int, text_field: str, url_field: str) -
     text, url = row.get(text_field), row.get(url_field) if url_field else ""
     if not isinstance(text, str) or not text.strip():
         return TextRow(number, error=f"no text in {text_field!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can spell half a surrogate pair
+        return TextRow(number, error=f"no Unicode text in {text_field!r}")
     return TextRow(number, text, url if isinstance(url, str) else "")
 
 

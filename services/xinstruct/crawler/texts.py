@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
 from xinstruct.crawler import frontier
-from xinstruct.crawler.domain import POLICY_VERSION, FetchFailure, canonical_url, fetch_id_of, host_of, page_id_of
+from xinstruct.crawler.domain import (
+    POLICY_VERSION,
+    FetchFailure,
+    canonical_url,
+    fetch_id_of,
+    host_and_port,
+    host_of,
+    page_id_of,
+)
 from xinstruct.crawler.settle import Page
 from xinstruct.crawler.sources import TextRow, TextRows, read_jsonl, read_parquet
 from xinstruct.crawler.tables import NEVER_MS, PAGES, SOURCES
@@ -21,6 +28,7 @@ from xinstruct.spine.messages import FetchedPage, SourceKind
 from xinstruct.spine.sql import transaction, upsert
 
 ROWS_MAX = 200
+_STORES = frozenset(("file", "local", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"))
 LOCATION_RETRY_MS = 60_000
 
 
@@ -104,8 +112,8 @@ class TextLoop:
         number = source.pages_failed + 1
         record = FetchedPage(
             fetch_id=fetch_id_of(source.location, number), page_id=page_id_of(source.location), url=source.location,
-            host=host_of(source.location) or "file", source_id=source.source_id, fetch_number=number, status=0,
-            failure=FetchFailure.MALFORMED_LISTING.value, fetch_time_ms=now_ms, policy_version=POLICY_VERSION,
+            host=source.location.partition("://")[2].partition("/")[0] or "file", source_id=source.source_id,
+            fetch_number=number, status=0, failure=FetchFailure.MALFORMED_LISTING.value, fetch_time_ms=now_ms, policy_version=POLICY_VERSION,
         )
         with transaction(self._database) as connection:
             if source.last_error != message[:500]:
@@ -117,12 +125,13 @@ class TextLoop:
 def check_location(location: str, allowed: frozenset[str]) -> None:
     """Invalid when a file's location would make us ask a host that may not be asked.
 
-    Web addresses are refused unless their host:port is allowed: fsspec connects by itself, past the guard of fetch.py.
+    Only disk and object stores, and web addresses whose host:port is allowed: fsspec connects by itself, past the guard
+    of fetch.py, and through its chains ("simplecache::http://…") too.
     """
-    parts = urlsplit(location)
-    if parts.scheme in ("http", "https", "ftp"):
-        port = parts.port or {"http": 80, "https": 443, "ftp": 21}[parts.scheme]
-        allows = f"{parts.hostname}:{port}" in allowed
+    scheme, address, _ = location.partition("://")
+    if address and (scheme not in _STORES or "::" in location):
+        host, port = host_and_port(canonical_url(location))
+        allows = f"{host}:{port}" in allowed
         require(allows, "text files are read from disk or object stores, not from the web: download it first")
 
 

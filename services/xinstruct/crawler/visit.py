@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urljoin
 
-from xinstruct.crawler.domain import FetchFailure, refused
+from xinstruct.crawler.domain import FetchFailure, canonical_url, refused
 from xinstruct.crawler.extract_worker import WorkerPool
 from xinstruct.crawler.fetch import Answer, Fetcher, Request
 from xinstruct.crawler.optouts import header_signals, meta_signals
@@ -18,6 +18,7 @@ from xinstruct.crawler.robots import ROBOTS_BYTES_MAX, HostRules, Speaker, denia
 from xinstruct.crawler.settle import Page, Visit, canonical_target
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
+from xinstruct.spine.errors import Invalid
 
 ROBOTS_REDIRECTS_MAX = 5
 _TEXT_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "")
@@ -57,7 +58,10 @@ def read_rules(root: str, tools: Tools) -> HostRules:
     for _ in range(ROBOTS_REDIRECTS_MAX):
         if answer.status not in _REDIRECTS or not answer.header("location"):
             break
-        url = urljoin(url, answer.header("location"))
+        try:
+            url = canonical_url(answer.header("location"), url)
+        except Invalid:  # leads nowhere on the web: there is no robots.txt
+            break
         answer = tools.fetcher.get(Request(url))
     # Too large is no failure here: RFC 9309 reads the beginning.
     status = 404 if answer.status in _REDIRECTS else answer.status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -189,6 +190,12 @@ def test_robots_txt_is_asked_again_after_a_day(crawl, site):
     crawl.clock.now_ms += 24 * 3_600_000
     crawl.fetch()
     assert site.asked.count("/robots.txt") == 2
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://a.example:99999/", "ftp://a.example/", "javascript:"])
+def test_a_robots_txt_that_moved_to_no_web_address_is_none(crawl, site, location):
+    site.answers["/robots.txt"] = response(status=302, headers={"Location": location})
+    assert crawl_sitemap(crawl, site, {"/1": page()}) == {"/1": ""}
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -439,11 +446,39 @@ def test_a_parquet_without_the_named_column_is_a_reason_and_harms_nobody(crawl, 
     assert [item.reason for item in crawl.drops()] == ["malformed_listing"]
 
 
-@pytest.mark.parametrize("location", ["/absent.jsonl", "http://169.254.169.254/x.jsonl"])
+@pytest.mark.parametrize("name, content", [
+    ("no.jsonl.gz", b"no gzip"), ("cut.jsonl.gz", gzip.compress(json.dumps({"text": PLAIN}).encode() * 9)[:-40]),
+    ("no.parquet", b"PAR1" + b"\xff" * 40 + (40).to_bytes(4, "little") + b"PAR1"), ("empty.parquet", b""),
+])
+def test_a_damaged_file_is_a_reason_and_harms_nobody(crawl, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "good.jsonl").write_text(json.dumps({"text": PLAIN}) + "\n")
+    kind = SourceKind.PARQUET if name.endswith("parquet") else SourceKind.JSONL
+    bad = crawl.add(kind, str(tmp_path / name))
+    crawl.add(SourceKind.JSONL, str(tmp_path / "good.jsonl"))
+    crawl.fetch()
+    assert crawl.row("crawler_sources", source_id=bad).last_error
+    assert sorted(item.failure for item in crawl.pages()) == ["", "malformed_listing"]
+
+
+def test_rows_that_are_no_unicode_text_are_reasons_and_harm_nobody(crawl, tmp_path):
+    rows = [{"text": "puoli \ud800 paria"}, {"text": PLAIN, "url": "https://example.org/\ud800"}]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = crawl.add(SourceKind.JSONL, str(tmp_path / "texts.jsonl"))
+    crawl.fetch()
+    assert [item.url for item in crawl.pages()] == [f"{tmp_path}/texts.jsonl#row=1"]
+    assert crawl.row("crawler_sources", source_id=source).last_error == "row 0: no Unicode text in 'text'"
+
+
+@pytest.mark.parametrize("location", [
+    "/absent.jsonl", "http://169.254.169.254/x.jsonl", "simplecache::http://169.254.169.254/x.jsonl",
+    "webhdfs://169.254.169.254/x.jsonl", "http://[", "s3x://[",
+])
 def test_a_file_that_cannot_be_read_is_a_reason(crawl, location):
     source = crawl.add(SourceKind.JSONL, location)
     crawl.fetch()
     assert crawl.row("crawler_sources", source_id=source).last_error
+    assert location.startswith("/") or crawl.pages()[0].failure == "malformed_listing"
     assert not any(loop.pending() for loop in crawl.app.loops)
 
 
