@@ -113,7 +113,8 @@ class TextLoop:
         record = FetchedPage(
             fetch_id=fetch_id_of(source.location, number), page_id=page_id_of(source.location), url=source.location,
             host=source.location.partition("://")[2].partition("/")[0] or "file", source_id=source.source_id,
-            fetch_number=number, status=0, failure=FetchFailure.MALFORMED_LISTING.value, fetch_time_ms=now_ms, policy_version=POLICY_VERSION,
+            fetch_number=number, status=0, failure=FetchFailure.MALFORMED_LISTING.value, fetch_time_ms=now_ms,
+            policy_version=POLICY_VERSION,
         )
         with transaction(self._database) as connection:
             if source.last_error != message[:500]:
