@@ -79,11 +79,9 @@ class AdmitPort:
         """Requests that get no measurement, and why."""
         refusals: dict[MeasureRequest, str] = {}
         with transaction(self._database) as connection:
-            # One by one in the order of the log: two records of one fetch may stand in one batch.
-            for request in requests:
-                place = (request.partition, request.offset)
-                if not frontier.claim(connection, {request.fetch_id: place})[request.fetch_id]:
-                    refusals[request] = "repeated"
+            places = [(request.fetch_id, request.partition, request.offset) for request in requests]
+            first = frontier.claim(connection, places)
+            refusals |= {r: "repeated" for r, claimed in zip(requests, first, strict=True) if not claimed}
             if self._suppressions:
                 gone = frontier.suppressed(connection, sorted({request.url for request in requests}))
                 refusals |= {r: "suppressed" for r in requests if r.url in gone and r not in refusals}

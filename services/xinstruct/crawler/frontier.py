@@ -30,7 +30,7 @@ from xinstruct.crawler.tables import (
 from xinstruct.spine import topics
 from xinstruct.spine.messages import FetchedPage, Payload
 from xinstruct.spine.record import Record
-from xinstruct.spine.sql import upsert
+from xinstruct.spine.sql import insert_new, upsert
 
 ACTIVE, PAUSED, REMOVED = "active", "paused", "removed"
 REDIRECT_CHAIN_MAX = 20
@@ -76,9 +76,30 @@ def has_work(connection: sa.Connection, now_ms: int, *, retry_until_ms: int) -> 
     return connection.execute(query).first() is not None
 
 
-def write(connection: sa.Connection, before: Page, settlement: Settlement, *, now_ms: int) -> None:
-    """Write a visit's settlement: page, records to append, links found, counts. A page that another process settled in
-    the meantime is left as it is."""
+@dataclass
+class Tally:
+    """Figures of one source over a batch of visits."""
+
+    known: int = 0
+    fetched: int = 0
+    failed: int = 0
+    denied: int = 0
+    error: str = ""
+
+    def add(self, settlement: Settlement, known: int) -> None:
+        """Count one visit that ended, with the pages that it found."""
+        self.known += known
+        self.fetched += settlement.counted in ("fetched", "failed")
+        self.failed += settlement.counted == "failed"
+        self.denied += settlement.counted == "denied"
+        self.error = settlement.error or self.error
+
+
+def write(connection: sa.Connection, before: Page, settlement: Settlement, tallies: dict[str, Tally]) -> None:
+    """Write a visit's settlement: page, records to append, links found; add to its source's tally.
+
+    A page that another process settled in the meantime is left as it is.
+    """
     changed = connection.execute(
         PAGES.update()
         .where(PAGES.c.url == before.url, PAGES.c.fetch_number == before.fetch_number)
@@ -88,8 +109,8 @@ def write(connection: sa.Connection, before: Page, settlement: Settlement, *, no
         return
     append_later(connection, settlement)
     if settlement.counted:
-        known = add_pages(connection, settlement)
-        count(connection, before.source_id, settlement, known=known, now_ms=now_ms)
+        tally = tallies.setdefault(before.source_id, Tally())
+        tally.add(settlement, add_pages(connection, settlement, already=tally.known))
 
 
 def append_later(connection: sa.Connection, settlement: Settlement) -> None:
@@ -119,8 +140,11 @@ def remember_body(connection: sa.Connection, record: FetchedPage) -> None:
     upsert(connection, BODIES, [row], key=("body_digest",), only_if_newer="store_time_ms")
 
 
-def add_pages(connection: sa.Connection, settlement: Settlement) -> int:
-    """Add the URLs that were found and are new, pages only up to the source's budget; returns how many pages."""
+def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int) -> int:
+    """Add the URLs that were found and are new, pages only up to the source's budget; returns how many pages.
+
+    already: pages added to the source in this transaction that its row does not count yet.
+    """
     found = settlement.found
     if not found:
         return 0
@@ -128,7 +152,7 @@ def add_pages(connection: sa.Connection, settlement: Settlement) -> int:
     source = connection.execute(
         sa.select(SOURCES.c.pages_known, SOURCES.c.pages_max).where(SOURCES.c.source_id == settlement.page.source_id)
     ).one()
-    room, added, rows = source.pages_max - source.pages_known, 0, []
+    room, added, rows = source.pages_max - source.pages_known - already, 0, []
     for item in found:
         if item.url in known or (item.kind == "page" and added >= room):
             continue
@@ -138,7 +162,8 @@ def add_pages(connection: sa.Connection, settlement: Settlement) -> int:
             url=item.url, host=host_of(item.url), source_id=settlement.page.source_id, kind=item.kind, depth=item.depth,
             hops=item.hops, due_time_ms=settlement.page.fetch_time_ms,
         )))
-    upsert(connection, PAGES, rows, key=("url",))
+    # Never over a row: another process may have found the URL, and visited it, since it was looked for.
+    insert_new(connection, PAGES, rows, key=("url",))
     return added
 
 
@@ -151,17 +176,18 @@ def known_urls(connection: sa.Connection, urls: Sequence[str]) -> set[str]:
     return known
 
 
-def count(connection: sa.Connection, source_id: str, settlement: Settlement, *, known: int, now_ms: int) -> None:
-    """Add one visit to the source's figures."""
-    values: dict[Any, Any] = {
-        "pages_known": SOURCES.c.pages_known + known,
-        "pages_fetched": SOURCES.c.pages_fetched + int(settlement.counted in ("fetched", "failed")),
-        "pages_failed": SOURCES.c.pages_failed + int(settlement.counted == "failed"),
-        "pages_denied": SOURCES.c.pages_denied + int(settlement.counted == "denied"),
-    }
-    if settlement.error:
-        values["last_error"] = settlement.error[:500]
-    touch(connection, source_id, values, now_ms=now_ms)
+def count(connection: sa.Connection, tallies: Mapping[str, Tally], *, now_ms: int) -> None:
+    """Add tallies to their sources' figures."""
+    for source_id, tally in tallies.items():
+        values: dict[Any, Any] = {
+            "pages_known": SOURCES.c.pages_known + tally.known,
+            "pages_fetched": SOURCES.c.pages_fetched + tally.fetched,
+            "pages_failed": SOURCES.c.pages_failed + tally.failed,
+            "pages_denied": SOURCES.c.pages_denied + tally.denied,
+        }
+        if tally.error:
+            values["last_error"] = tally.error[:500]
+        touch(connection, source_id, values, now_ms=now_ms)
 
 
 def touch(connection: sa.Connection, source_id: str, values: Mapping[Any, Any], *, now_ms: int) -> None:
@@ -247,31 +273,33 @@ def postpone_host(connection: sa.Connection, host: str, until_ms: int) -> None:
 # ── the outbox, claims, suppressions, bodies ────────────────────────────────────────────────────────────────────────
 
 
-def outbox(connection: sa.Connection, records_max: int) -> tuple[list[Record], int]:
-    """The oldest records still to append, and the sequence number of the last."""
+def outbox(connection: sa.Connection, records_max: int) -> tuple[list[Record], list[int]]:
+    """The oldest records still to append, and their sequence numbers."""
     rows = connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.sequence).limit(records_max)).all()
     records = [Record(row.topic, row.key, row.record_id, bytes(row.value)) for row in rows]
-    return records, rows[-1].sequence if rows else 0
+    return records, [row.sequence for row in rows]
 
 
-def forget_outbox(connection: sa.Connection, sequence: int) -> None:
-    """Drop what was appended, up to `sequence`."""
-    connection.execute(OUTBOX.delete().where(OUTBOX.c.sequence <= sequence))
+def forget_outbox(connection: sa.Connection, sequences: Sequence[int]) -> None:
+    """Drop what was appended: these alone, for a smaller number may be committed after a greater one was read."""
+    connection.execute(OUTBOX.delete().where(OUTBOX.c.sequence.in_(sequences)))
 
 
-def claim(connection: sa.Connection, wanted: Mapping[str, tuple[int, int]]) -> dict[str, bool]:
-    """For each fetch id → (partition, offset): whether that record is the first of its fetch. Repeatable."""
-    known = {
-        row.fetch_id: (row.partition, row.offset)
-        for row in connection.execute(sa.select(CLAIMS).where(CLAIMS.c.fetch_id.in_(list(wanted))))
-    }
-    new = [
-        {"fetch_id": fetch_id, "partition": place[0], "offset": place[1]}
-        for fetch_id, place in wanted.items() if fetch_id not in known
-    ]
+def claim(connection: sa.Connection, wanted: Sequence[tuple[str, int, int]]) -> list[bool]:
+    """For each (fetch id, partition, offset), at most VALUES_MAX: whether that record is the first of its fetch.
+
+    Repeatable: the same place gets the same answer. Two of one fetch in `wanted` are taken in their order.
+    """
+    query = sa.select(CLAIMS).where(CLAIMS.c.fetch_id.in_([fetch_id for fetch_id, _, _ in wanted]))
+    owners = {row.fetch_id: (row.partition, row.offset) for row in connection.execute(query)}
+    new = []
+    for fetch_id, partition, offset in wanted:
+        if fetch_id not in owners:
+            owners[fetch_id] = (partition, offset)
+            new.append({"fetch_id": fetch_id, "partition": partition, "offset": offset})
     if new:
         connection.execute(CLAIMS.insert(), new)
-    return {fetch_id: known.get(fetch_id, place) == place for fetch_id, place in wanted.items()}
+    return [owners[fetch_id] == (partition, offset) for fetch_id, partition, offset in wanted]
 
 
 def suppressed(connection: sa.Connection, urls: Sequence[str]) -> set[str]:

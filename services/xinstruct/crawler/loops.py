@@ -157,14 +157,16 @@ class FetchLoop:
         with transaction(self._database) as connection:
             self._keep_rules(connection, read, now_ms)
             sources = frontier.sources_of(connection, {page.source_id for page, _ in seen})
+            tallies: dict[str, frontier.Tally] = {}
             for page, result in seen:
                 # One after the other: the second of two pages that redirect to each other sees the first.
                 target = redirect_target(page, result) or canonical_target(page, result)
                 if target and frontier.leads_back(connection, target, page.url):
                     result = replace(result, loops=True)
                 settlement = settle(page, sources[page.source_id], result, self._settings)
-                frontier.write(connection, page, settlement, now_ms=now_ms)
+                frontier.write(connection, page, settlement, tallies)
                 self._postpone_host(connection, page, settlement, now_ms)
+            frontier.count(connection, tallies, now_ms=now_ms)
         for future in ended:
             self._visits.pop(future)
         for reading in read:
@@ -207,12 +209,12 @@ class OutboxLoop:
     def step(self) -> bool:
         """Append one batch, then forget it: a kill between the two appends it again, with the same ids."""
         with transaction(self._database) as connection:
-            records, last = frontier.outbox(connection, OUTBOX_RECORDS_MAX)
+            records, sequences = frontier.outbox(connection, OUTBOX_RECORDS_MAX)
         if not records:
             return False
         self._log.append(records)
         with transaction(self._database) as connection:
-            frontier.forget_outbox(connection, last)
+            frontier.forget_outbox(connection, sequences)
         return True
 
     def pending(self) -> bool:
