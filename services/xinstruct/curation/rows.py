@@ -85,22 +85,21 @@ def rows_to_review(
     Of `release` when it is named, else of what selection keeps now. Ids are hashes, so the first by id are a sample
     that does not change with what comes later, and the same for every reviewer.
     """
+    columns = (PAIRS.c.pair_id, PAIRS.c.language, PAIRS.c.instruction, PAIRS.c.response, PAIRS.c.url)
     with transaction(engine) as connection:
-        query = sa.select(PAIRS).order_by(PAIRS.c.language, PAIRS.c.pair_id)
+        wanted = sa.select(*columns).order_by(PAIRS.c.pair_id).limit(rows_max)
         if release:
             published = RELEASE_ROWS.c.outcome == ReleaseOutcome.PUBLISHED.value
-            query = query.join(RELEASE_ROWS, RELEASE_ROWS.c.pair_id == PAIRS.c.pair_id)
-            query = query.where(RELEASE_ROWS.c.name == release, published)
+            wanted = wanted.join(RELEASE_ROWS, RELEASE_ROWS.c.pair_id == PAIRS.c.pair_id)
+            wanted = wanted.where(RELEASE_ROWS.c.name == release, published)
         else:
-            query = query.where(_is_kept(kept_condition(_evaluator(connection), settings)))
-        if language:
-            query = query.where(PAIRS.c.language == language)
-        columns = ("pair_id", "language", "instruction", "response", "url")
-        chosen: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in connection.execute(query).mappings():
-            if len(chosen[row["language"]]) < rows_max:
-                chosen[row["language"]].append({name: row[name] for name in columns})
-    return [row for tag in sorted(chosen) for row in chosen[tag]]
+            wanted = wanted.where(_is_kept(kept_condition(_evaluator(connection), settings)))
+        tags = connection.execute(sa.select(PAIRS.c.language).distinct().order_by(PAIRS.c.language)).scalars().all()
+        found: list[dict[str, Any]] = []
+        for tag in [language] if language else tags:
+            rows = connection.execute(wanted.where(PAIRS.c.language == tag)).mappings()
+            found += [dict(row) for row in rows]
+    return found
 
 
 def known_pairs(engine: Engine, pair_ids: Collection[str]) -> set[str]:
