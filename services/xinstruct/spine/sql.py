@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from xinstruct.spine.errors import Unavailable
 
@@ -25,6 +25,7 @@ METADATA = sa.MetaData(
 )
 
 BUSY_TIMEOUT_MS = 30_000
+_UNIQUE_VIOLATION = "23505"
 
 Engine = sa.Engine
 """For signatures of modules that hand a database on and ask it nothing."""
@@ -33,7 +34,9 @@ Engine = sa.Engine
 def open_engine(url: str) -> sa.Engine:
     """An engine for "sqlite:///path" or "postgresql+psycopg://…"; connects lazily."""
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
+        engine = sa.create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
+        sa.event.listen(engine, "connect", _configure_postgresql)
+        return engine
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
     sa.event.listen(engine, "connect", _configure_sqlite)
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -42,12 +45,20 @@ def open_engine(url: str) -> sa.Engine:
 
 @contextmanager
 def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """One transaction, committed at the end of the block. Unavailable when the database does not answer."""
+    """One transaction, committed at the end of the block.
+
+    Unavailable when the database does not answer, or when another process inserted the same key at the same moment.
+    """
     try:
         with engine.begin() as connection:
             yield connection
     except OperationalError as error:
         raise Unavailable(f"the database does not answer or cannot write: {error.orig}") from error
+    except IntegrityError as error:
+        # Looked for, not found, inserted, by two at once: only PostgreSQL has two writers. The second try sees the row.
+        if getattr(error.orig, "sqlstate", "") != _UNIQUE_VIOLATION:
+            raise
+        raise Unavailable("another process wrote the same row; it is tried again", 0.1) from error
 
 
 def upsert(
@@ -109,6 +120,20 @@ def scrub(engine: sa.Engine) -> None:
         pooled.close()
     if busy:
         raise Unavailable("a reader holds the database's write-ahead log; it is tried again", 1.0)
+
+
+def _configure_postgresql(connection: Any, _record: Any) -> None:
+    """Text with a NUL, which SQLite takes and PostgreSQL does not, is stored with U+FFFD in its place.
+
+    Such text comes from strangers (a robots.txt, a command): refused, it would be tried again for ever.
+    """
+    from psycopg.types.string import StrDumperUnknown
+
+    class WithoutNul(StrDumperUnknown):
+        def dump(self, obj: str) -> Any:
+            return super().dump(obj.replace("\0", "\ufffd"))
+
+    connection.adapters.register_dumper(str, WithoutNul)
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

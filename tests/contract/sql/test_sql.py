@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from xinstruct.spine import registry
-from xinstruct.spine.errors import Conflict, Invalid, NotFound
+from xinstruct.spine.errors import Conflict, Invalid, NotFound, Unavailable
 from xinstruct.spine.registry import Model
 from xinstruct.spine.sql import create_schema, insert_new, transaction, upsert
 
@@ -87,6 +87,21 @@ def test_two_writers_of_one_row_wait_for_each_other(table: sa.Engine) -> None:
     for thread in threads:
         thread.join()
     assert rows(table) == [("a", "0", 80)]
+
+
+def test_two_that_insert_one_key_at_once_are_told_to_try_again(table: sa.Engine) -> None:
+    if table.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    with pytest.raises(Unavailable, match="same row"), transaction(table) as late:
+        assert late.execute(sa.select(TABLE)).all() == []
+        put(table, "faster", 1)
+        late.execute(sa.insert(TABLE), [{"id": "a", "value": "slower", "source_offset": 2}])
+    assert rows(table) == [("a", "faster", 1)]
+
+
+def test_a_text_with_a_nul_is_stored(table: sa.Engine) -> None:
+    put(table, "a\0b", 1)
+    assert rows(table)[0][1].replace("\ufffd", "\0") == "a\0b"
 
 
 @pytest.fixture
