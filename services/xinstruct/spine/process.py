@@ -7,6 +7,7 @@ is finished is committed within the drain time; what is not is read again by the
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -81,15 +82,19 @@ class Process:
         self._stopping.set()
 
     def stop(self) -> None:
-        """Drain: commit what is finished, end calls, leave everything so that the next start goes on."""
+        """Drain: commit what is finished, end calls, leave everything so that the next start goes on.
+
+        Takes drain_s and a second at most: what is at work longer is abandoned, as by a kill.
+        """
         self._stopping.set()
-        self.server.stop(self._settings.drain_s / 2)
+        deadline_s = time.monotonic() + self._settings.drain_s
         with self._lock:
             running = list(self._running.values())
         for item in running:
             item.runner.stop()
+        self.server.stop(self._settings.drain_s / 2)
         for thread in [item.thread for item in running] + self._loops:
-            thread.join(self._settings.drain_s)
+            thread.join(max(deadline_s - time.monotonic(), 0.0))
         for app in self._apps.values():
             for loop in app.loops:
                 loop.close()

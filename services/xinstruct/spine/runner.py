@@ -95,7 +95,10 @@ class Runner:
         """Turn until stop(); then finish what is in flight if it ends soon, commit, leave the group."""
         try:
             while not self._stopping.is_set():
-                self.turn(wait_s=0.2)
+                try:
+                    self.turn(wait_s=0.2)
+                except Unavailable as error:
+                    self._start_over(error)
             self.drain(deadline_ms=self._clock() + 5_000)
         finally:
             self.close()
@@ -121,8 +124,12 @@ class Runner:
     def drain(self, deadline_ms: int) -> None:
         """Decide and commit what is in flight until nothing is left or the deadline (clock) has passed."""
         while self._records and self._clock() < deadline_ms:
-            self._decide_answered()
-            self._commit()
+            try:
+                self._decide_answered()
+                self._commit()
+            except Unavailable as error:
+                self.waiting_for = error.message
+                return  # the next start reads it again
             if self._records:
                 self._await_answer(0.05)
 
@@ -133,6 +140,21 @@ class Runner:
     def in_flight(self) -> int:
         """Records between poll and commit."""
         return self._records
+
+    def _start_over(self, error: Unavailable) -> None:
+        """The log or the blob store does not answer: wait, then read again from what is committed."""
+        while True:
+            self.waiting_for = error.message
+            self._stopping.wait(error.retry_after_s or 1.0)
+            if self._stopping.is_set():
+                return
+            try:
+                self._forget_all()
+            except Unavailable as again:
+                error = again
+            else:
+                self.waiting_for = ""
+                return
 
     # ── poll ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +197,26 @@ def test_a_drained_process_refuses_calls_and_leaves_nothing_half_done(bench: Ben
         status(process)
     run_until_idle({"backgen": bench.app}, bench.deps, RunnerSettings())
     assert len(list(bench.log.read(PAIR_DRAFTED, {}))) == bench.pairs() == 50
+
+
+def test_stages_that_hang_do_not_add_their_waits_to_the_drain(bench: Bench) -> None:
+    hang = threading.Event()
+
+    def step() -> bool:
+        hang.wait()
+        return False
+
+    loops = [Countdown(0) for _ in range(3)]
+    for loop in loops:
+        loop.step = step  # type: ignore[method-assign]
+    bench.app = replace(bench.app, loops=loops)
+    process = Process({"backgen": bench.app}, bench.deps, rpc=RpcSettings(port=0), runner=RunnerSettings(),
+                      process=ProcessSettings(drain_s=1))
+    process.start()
+    begin = time.monotonic()
+    process.stop()
+    hang.set()
+    assert time.monotonic() - begin < 2.5
 
 
 def test_run_until_idle_finishes_loops_and_stages_without_threads(bench: Bench) -> None:

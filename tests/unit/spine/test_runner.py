@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
@@ -220,6 +221,23 @@ def test_a_port_that_is_down_loses_nothing_and_says_so(world: World) -> None:
     world.settle(runner)
     assert world.instructions() == ["re a", "re b"]
     assert runner.waiting_for == ""
+
+
+def test_a_blob_store_that_is_full_holds_the_stage_up_and_loses_nothing(world: World, tmp_path: Path) -> None:
+    world.put("a", "b", "c")
+    runner = world.runner(world.stage(lambda source, answers: [Reject(Reason.BROKEN)]), rejected_window_records=9)
+    (tmp_path / "blobs").write_text("not a folder")
+    thread = threading.Thread(target=runner.run)
+    thread.start()
+    while not runner.waiting_for and thread.is_alive():
+        thread.join(0.01)
+    (tmp_path / "blobs").unlink()
+    while thread.is_alive() and len(world.read(DEAD_LETTERS["backgen"])) < 3:
+        thread.join(0.01)
+        world.clock.now_ms += 100
+    runner.stop()
+    thread.join()
+    assert len(world.read(DEAD_LETTERS["backgen"])) == 3
 
 
 def test_one_record_that_keeps_failing_while_others_do_not_is_rejected_as_unanswerable(world: World) -> None:
