@@ -2,8 +2,8 @@
 
     python -m xinstruct.training.pretrain --out models/tiny-base
 
-The result is an ordinary Llama folder (safetensors, tokenizer, config) that every server can load, with a MANIFEST.json
-that says how it was made. The same options on the same kind of machine give the same weights.
+The result is an ordinary GPT-NeoX folder (safetensors, tokenizer, config) that every server can load, with a
+MANIFEST.json that says how it was made. The same options on the same kind of machine give the same weights.
 """
 
 from __future__ import annotations
@@ -42,13 +42,15 @@ class Plan:
     hidden: int = 128
     layers: int = 4
     heads: int = 4
-    intermediate: int = 352
+    intermediate: int = 512
     context_tokens_max: int = 1_024
     block_tokens: int = 256
     batch_blocks: int = 8
-    steps: int = 2_400
-    learning_rate_max: float = 0.03
-    weights_spread: float = 0.06
+    steps: int = 2_000
+    learning_rate_max: float = 0.02
+    rotary_base: float = 100.0
+    rotary_share: float = 0.25
+    token_spread: float = 0.12
     threads: int = 1
 
 
@@ -132,15 +134,56 @@ def _blocks(texts: list[str], tokenizer: Any, plan: Plan) -> Any:
 
 
 def _new_model(plan: Plan, tokenizer: Any) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    """A GPT-NeoX decoder: a quarter of each head's dimensions rotates, so that heads match contents at any distance."""
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-    return LlamaForCausalLM(LlamaConfig(
+    model = GPTNeoXForCausalLM(GPTNeoXConfig(
         vocab_size=len(tokenizer), hidden_size=plan.hidden, intermediate_size=plan.intermediate,
-        num_hidden_layers=plan.layers, num_attention_heads=plan.heads, num_key_value_heads=plan.heads,
-        max_position_embeddings=plan.context_tokens_max, tie_word_embeddings=True, use_cache=True,
+        num_hidden_layers=plan.layers, num_attention_heads=plan.heads, max_position_embeddings=plan.context_tokens_max,
+        rope_parameters={
+            "rope_type": "default", "rope_theta": plan.rotary_base, "partial_rotary_factor": plan.rotary_share
+        },
+        hidden_act="gelu", use_parallel_residual=True, tie_word_embeddings=True, initializer_range=0.02,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        rms_norm_eps=1e-5, initializer_range=plan.weights_spread,
     ))
+    _start_copying(model, plan)
+    return model
+
+
+def _start_copying(model: Any, plan: Plan) -> None:
+    """Starting weights with which the model copies what stands after an earlier occurrence of the present token.
+
+    Copying names is what the roles need most, and a model this small finds it only after tens of millions of tokens
+    (measured: no trace of it after 2.3 M). Half of the hidden dimensions hold the token. In layer 0, heads look one
+    token back and write it to the other half; in layer 1, heads look for a place whose token before equals the present
+    one, and copy from there. All of it is learned on from there, and small noise stands where nothing was set.
+    """
+    import torch
+
+    size, half = plan.hidden // plan.heads, plan.hidden // 2
+    turned = int(size * plan.rotary_share)
+    body = model.gpt_neox
+    back, match = body.layers[0].attention, body.layers[1].attention
+    angles = plan.rotary_base ** (-torch.arange(0, turned, 2) / turned)
+    with torch.no_grad():
+        body.embed_in.weight[:, :half].normal_(0, plan.token_spread)
+        body.embed_in.weight[:, half:].normal_(0, plan.token_spread / 10)
+        for head in range(half // size):
+            query, here = head * 3 * size, slice(head * size, (head + 1) * size)
+            key, value = query + size, query + 2 * size
+            there = slice(half + here.start, half + here.stop)
+            for attention, target, gain in ((back, there, 0.7), (match, here, 2.0)):
+                attention.query_key_value.weight[query:value] *= 0.5
+                attention.query_key_value.weight[value : value + size, here] += torch.eye(size)
+                attention.dense.weight[:, here] *= 0.1
+                attention.dense.weight[target, here] += gain * plan.token_spread * torch.eye(size)
+            bias = back.query_key_value.bias
+            bias[query : query + turned // 2] = 8.0
+            bias[key : key + turned // 2] = 8.0 * torch.cos(angles)
+            bias[key + turned // 2 : key + turned] = 8.0 * torch.sin(angles)
+            matched = 1.75 * torch.eye(size - turned)
+            match.query_key_value.weight[query + turned : key, here.start : here.stop - turned] += matched
+            match.query_key_value.weight[key + turned : value, there.start : there.stop - turned] += matched
 
 
 def _train(model: Any, blocks: Any, plan: Plan) -> float:
