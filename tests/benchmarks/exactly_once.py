@@ -22,8 +22,8 @@ from xinstruct.spine.runner import Runner, RunnerSettings
 from xinstruct.spine.stage import Emit, Outcome, Stage
 from xinstruct.spine.topics import DEAD_LETTERS, DOCUMENT_ADMITTED, PAIR_DRAFTED, RECORD_DROPPED, Topic
 
-RECORDS = 4_000
-WARM_RECORDS = 400
+RECORDS = 2_000
+WARM_RECORDS = 200
 WORK_S = 0.0005
 VALUE_BYTES = 1_500
 COMMIT_S = 0.1
