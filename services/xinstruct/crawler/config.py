@@ -89,7 +89,7 @@ class FilterSettings(Settings):
     script_ratio_min: float = Field(
         default=0.7, ge=0, le=1, description="Share of letters in the language's own script."
     )
-    foreign_ratio_max: float = Field(default=0.15, ge=0, le=1, description="Share of text surely in another language.")
+    foreign_ratio_max: float = Field(default=0.2, ge=0, le=1, description="Share of text surely in another language.")
     broken_ratio_max: float = Field(default=0.01, ge=0, le=1, description="Share of impossible letter sequences.")
     mojibake_ratio_max: float = Field(default=0.005, ge=0, le=1, description="Wrongly decoded characters among all.")
     keyword_ratio_max: float = Field(default=0.12, ge=0, le=1, description="Share of the most frequent content word.")
