@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xinstruct.cli.client import CONNECT_S, Client, connect
+from xinstruct.cli.client import Client, connect
 from xinstruct.cli.options import ConfigOption, JsonOption
 from xinstruct.cli.output import line, print_json, print_line, to_plain
 from xinstruct.spine.errors import Unavailable
@@ -112,7 +112,7 @@ def take_snapshot(client: Client) -> Snapshot:
     silent: dict[str, str] = {}
     for target in ("curation", *sorted(set(client.settings.addresses) - {"curation"})):
         try:
-            status = client.ask(client.status_of(target).GetStatus, GetStatusRequest(), deadline_s=CONNECT_S)
+            status = client.ask(client.status_of(target).GetStatus, GetStatusRequest())
             processes[target] = status
         except Unavailable as error:
             silent[target] = error.message

@@ -39,12 +39,12 @@ def up(
 
     Crawls, drafts, scores and keeps the catalog; commands in other terminals talk to it.
     """
-    from xinstruct.__main__ import serve
+    from xinstruct.__main__ import leave, serve
 
     settings = read_settings(config)
     if plain or not sys.stderr.isatty():
-        raise typer.Exit(serve(["all"], settings))
-    raise typer.Exit(_serve_with_screen(settings))
+        leave(serve(["all"], settings))
+    leave(_serve_with_screen(settings))
 
 
 def _serve_with_screen(settings: XinstructSettings) -> int:

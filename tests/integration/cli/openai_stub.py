@@ -1,7 +1,8 @@
-"""A server with the chat route of the OpenAI API, for tests: a fixed instruction, or labels with log-probabilities."""
+"""A server with the chat route of the OpenAI API, for tests: an instruction, or labels with log-probabilities."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-INSTRUCTION = "Describe the place that people of this region visit and explain why they go there."
+_WORDS = ("ancient", "blue", "calm", "distant", "early", "famous", "green", "high")
 _LABELS = [("best", -0.105), ("reasonable", -2.6), ("worst", -4.0)]
 
 
@@ -23,7 +24,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """POST /v1/chat/completions."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = "best" if asked.get("max_tokens", 0) == 1 else INSTRUCTION
+        text = "best" if asked.get("max_tokens", 0) == 1 else instruction(asked["messages"][-1]["content"])
         choice: dict[str, Any] = {
             "index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text},
         }  # fmt: skip
@@ -46,6 +47,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
         self.wfile.write(raw)
+
+
+def instruction(prompt: str) -> str:
+    """An English instruction that follows from the prompt and that nearly no other prompt gets."""
+    words = " ".join(_WORDS[byte % 8] for byte in hashlib.sha256(prompt.encode()).digest()[:5])
+    return f"Describe the {words} place that people of this region visit and explain why they go there."
 
 
 @contextmanager

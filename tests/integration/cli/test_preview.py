@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.cli.openai_stub import INSTRUCTION, openai_stub
+from integration.cli.openai_stub import openai_stub
 from xinstruct.microworld.site import SiteConfig
 from xinstruct.microworld.site_server import ServerConfig, start_in_thread
 
@@ -24,7 +24,8 @@ def test_preview_shows_pairs_from_the_users_own_pages(tmp_path: Path) -> None:
     site.stop()
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["instruction"] for row in rows] == [INSTRUCTION] * 4
+    assert len(rows) == 4
+    assert all(row["instruction"].startswith("Describe the ") for row in rows)
     assert {row["language"] for row in rows} == {"ur"}
     assert all(row["url"].startswith(site.origin) and 0.8 < row["p_best"] < 1 and row["kept"] for row in rows)
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from xinstruct.cli.client import CONNECT_S, LONG_DEADLINE_S, Client
+from xinstruct.cli.client import LONG_DEADLINE_S, Client
 from xinstruct.cli.demo.plan import PAGES_MAX, Plan
 from xinstruct.cli.factory import Factory
 from xinstruct.spine.errors import NotFound, Unavailable
@@ -163,7 +163,7 @@ def _idle(client: Client, factory: Factory) -> bool:
 
     for member in factory.members:
         with rpc.channel(f"127.0.0.1:{member.port}") as channel:
-            status = client.ask(StatusServiceStub(channel).GetStatus, GetStatusRequest(), deadline_s=CONNECT_S)
+            status = client.ask(StatusServiceStub(channel).GetStatus, GetStatusRequest())
         if not status.idle:
             return False
     return True
