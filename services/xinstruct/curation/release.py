@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ class Releases:
     projection: CatalogProjection
     unreadable: set[str] = field(default_factory=set)
     """Releases whose files were looked for in vain by this process."""
+    writing: Lock = field(default_factory=Lock)
+    """One publication at a time: a caller that gave up and asks again must not write into the first one's folder."""
 
     def publish(self, request_id: str, name: str = "") -> ReleasePublished:
         """Publish what the catalog keeps now; the same `request_id` again returns the same release.
@@ -62,6 +65,10 @@ class Releases:
         published then.
         """
         require(0 < len(request_id) <= REQUEST_ID_CHARS_MAX, f"request_id: 1–{REQUEST_ID_CHARS_MAX} characters")
+        with self.writing:
+            return self._publish(request_id, name)
+
+    def _publish(self, request_id: str, name: str) -> ReleasePublished:
         require(not name or NAME_PATTERN.fullmatch(name) is not None, f"name {name[:100]!r}: letters, digits and . _ -")
         done = self._by_request(request_id)
         if done is not None:

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,15 @@ def stocked(house: House) -> House:
     house.publishable(20, language="ur")
     house.publishable(5, first=100, p_best=0.3)
     return house
+
+
+def test_the_same_request_twice_at_once_is_one_whole_release(stocked: House) -> None:
+    with ThreadPoolExecutor(3) as callers:
+        answers = [callers.submit(releases(stocked).publish, "r1") for _ in range(3)]
+    made = {answer.result() for answer in answers}
+    assert len(made) == 1
+    release = made.pop()
+    assert folder.problems(release.location, release.manifest_digest)[0] == []
 
 
 def test_a_release_holds_what_selection_keeps(stocked: House) -> None:
