@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from xinstruct.settings import XinstructSettings, load_settings
 from xinstruct.spine import telemetry
@@ -48,5 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def leave(exit_code: int) -> NoReturn:
+    """End the process now, after the drain: a call that outlasts it would be waited for by the interpreter."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(exit_code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

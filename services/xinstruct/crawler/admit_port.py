@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
@@ -100,7 +100,12 @@ class AdmitPort:
         else:
             arguments = {"content_type": request.content_type, "plain": request.plain}
             measured = self._pool.submit("measure", arguments, body)
-            measured.add_done_callback(lambda done: _answer(future, _measures_of(done.result())))
+            measured.add_done_callback(lambda done: _pass_on(done, future))
+
+
+def _pass_on(done: Future[dict[str, Any]], future: Future[PageMeasures]) -> None:
+    with suppress(CancelledError):  # the pool was closed
+        _answer(future, _measures_of(done.result()))
 
 
 def _measures_of(answer: dict[str, Any]) -> PageMeasures:

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from queue import PriorityQueue
 from typing import IO, Any
@@ -65,17 +65,22 @@ class WorkerPool:
                 for thread in self._threads:
                     thread.start()
         future: Future[dict[str, Any]] = Future()
+        if self._closing.is_set():
+            future.cancel()
+            return future
         self._tasks.put(_Task(_PRIORITIES.get(name, 1), next(self._numbers), name, arguments, body, future))
         return future
 
     def close(self) -> None:
-        """Kill the workers; what is not answered yet stays so."""
+        """Kill the workers; what is not answered yet is cancelled, and no page is blamed for it."""
         self._closing.set()
         for _ in self._threads:
             self._tasks.put(_Task(-1, next(self._numbers), "", {}, b"", Future()))
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=5)
+        while not self._tasks.empty():
+            self._tasks.get().future.cancel()
 
     def _serve(self) -> None:
         """One thread, one process at a time."""
@@ -94,7 +99,10 @@ class WorkerPool:
                     worker = None
                     if attempt == ATTEMPTS_MAX or self._closing.is_set() or answer["failure"] != "died":
                         break
-                task.future.set_result(answer)
+                if "failure" in answer and self._closing.is_set():
+                    task.future.set_exception(CancelledError())
+                else:
+                    task.future.set_result(answer)
         finally:
             if worker is not None:
                 worker.kill()

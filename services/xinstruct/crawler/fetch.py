@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import aiohttp
@@ -73,23 +73,32 @@ class Fetcher:
 
     def __init__(self, settings: FetchSettings) -> None:
         self._settings = settings
+        self._closed = False
+        self._lock = Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="fetch", daemon=True)
         self._thread.start()
         self._session: aiohttp.ClientSession = self._run(_open_session(settings))
 
     def submit(self, request: Request) -> Future[Answer]:
-        """Start the request; the future holds an Answer, whatever the world does."""
-        return asyncio.run_coroutine_threadsafe(_get(self._session, self._settings, request), self._loop)
+        """Start the request; the future holds an Answer, whatever the world does. Cancelled when we are closed."""
+        with self._lock:
+            if not self._closed:
+                return asyncio.run_coroutine_threadsafe(_get(self._session, self._settings, request), self._loop)
+        refused: Future[Answer] = Future()
+        refused.cancel()
+        return refused
 
     def get(self, request: Request) -> Answer:
         """The answer to `request`; takes at most timeout_s."""
         return self.submit(request).result()
 
     def close(self) -> None:
-        """Abandon what is in flight."""
+        """Abandon what is in flight: whoever waits for it is told, or its thread would outlive the process's end."""
+        with self._lock:
+            self._closed = True
         if self._loop.is_running():
-            self._run(self._session.close())
+            self._run(_abandon(self._session))
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=5)
             self._loop.close()
@@ -101,6 +110,14 @@ class Fetcher:
 def user_agent(settings: FetchSettings) -> str:
     """The User-Agent: product token and contact."""
     return f"{settings.agent_name}/1 (+{settings.contact_url})" if settings.contact_url else f"{settings.agent_name}/1"
+
+
+async def _abandon(session: aiohttp.ClientSession) -> None:
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await session.close()
 
 
 async def _get(session: aiohttp.ClientSession, settings: FetchSettings, request: Request) -> Answer:

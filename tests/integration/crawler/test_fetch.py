@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 
 import brotli
 import pytest
@@ -113,6 +115,23 @@ def test_an_endless_body_is_cut_off(fetcher, site):
             return response
 
     assert get(fetcher, site, endless).failure == FetchFailure.TOO_LARGE
+
+
+def test_closing_tells_those_who_wait_and_those_who_come_late(site):
+    asked = threading.Event()
+
+    async def never(request):
+        asked.set()
+        await asyncio.sleep(60)
+
+    site.answers["/"] = never
+    closing = Fetcher(FetchSettings(private_hosts_allowed=(site.host,)))
+    waiting = closing.submit(Request(site.url("/")))
+    asked.wait()
+    closing.close()
+    for answer in (waiting, closing.submit(Request(site.url("/")))):
+        with pytest.raises(CancelledError):
+            answer.result(timeout=5)
 
 
 def test_a_slow_answer_is_given_up(fetcher, site):

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -88,6 +89,16 @@ def test_neighbours_of_a_dead_or_late_worker_are_unharmed(pool):
 
 def test_what_a_library_prints_does_not_disturb_the_answer(pool):
     assert ask(pool, "chatter") == {"ok": True}
+
+
+def test_closing_cancels_what_waits_and_blames_no_page():
+    closing = WorkerPool(workers_count=1, memory_mb_max=1000, deadline_s=60,
+                         handlers="integration.crawler.test_worker_pool")
+    waiting = [closing.submit("hang", {}, b"") for _ in range(2)]
+    closing.close()
+    for answer in (*waiting, closing.submit("hang", {}, b"")):
+        with pytest.raises(CancelledError):
+            answer.result(timeout=5)
 
 
 def test_closing_ends_the_processes_at_once():
