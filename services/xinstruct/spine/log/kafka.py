@@ -13,9 +13,16 @@ from typing import Any
 from kafka import TopicPartition
 
 from xinstruct.spine.errors import NotFound
-from xinstruct.spine.log.kafka_clients import KafkaClients, KafkaSettings, create_topics, discard, send_all, translated
+from xinstruct.spine.log.kafka_clients import (
+    KafkaClients,
+    KafkaSettings,
+    create_topics,
+    discard,
+    received,
+    send_all,
+    translated,
+)
 from xinstruct.spine.log.kafka_subscription import KafkaSubscription, lag_of
-from xinstruct.spine.log.wire import record_of
 from xinstruct.spine.record import Record
 from xinstruct.spine.topics import TOPICS, Topic
 
@@ -124,18 +131,9 @@ class KafkaLog:
                 with translated():
                     batches = consumer.poll(timeout_ms=1_000)
                 for place, batch in batches.items():
-                    yield from _records_before(topic, batch, end=spans[place][1])
+                    yield from (received(topic, message) for message in batch if message.offset < spans[place][1])
                 for place in [place for place in left if consumer.position(place) >= spans[place][1]]:
                     consumer.pause(place)
                     del left[place]
         finally:
             consumer.close(autocommit=False, timeout_ms=1_000)
-
-
-def _records_before(topic: Topic, batch: Sequence[Any], *, end: int) -> Iterator[Record]:
-    for message in batch:
-        if message.offset < end:
-            yield record_of(
-                topic.name, message.partition, message.offset,
-                key=message.key or b"", value=message.value, headers=message.headers,
-            )

@@ -17,8 +17,8 @@ from pydantic import Field
 
 from xinstruct.spine.config import Settings
 from xinstruct.spine.errors import Conflict, NotFound, Unavailable, require
-from xinstruct.spine.log.wire import wire_headers
-from xinstruct.spine.record import Record, partition_of
+from xinstruct.spine.log.wire import Wire, record_of, wire
+from xinstruct.spine.record import RECORD_ID_HEADER, Record, partition_of
 from xinstruct.spine.topics import DAY_MS, Topic
 
 TOMBSTONE_RETENTION_MS = 7 * DAY_MS
@@ -208,11 +208,22 @@ def send_all(producer: Any, prefix: str, records: Collection[Record], topics: Ma
     rows = []
     for record in records:
         require(record.topic in topics, f"no topic {record.topic!r}; spine/topics.py lists them")
-        rows.append((record, wire_headers(record), partition_of(record.key, topics[record.topic].partitions)))
+        written = wire(record)
+        partition = partition_of(record.key, topics[record.topic].partitions)
+        rows.append((prefix + record.topic, written, [(RECORD_ID_HEADER, written.id), *written.headers], partition))
     return [
-        producer.send(prefix + record.topic, record.value, record.key.encode(), headers=headers, partition=partition)
-        for record, headers, partition in rows
+        producer.send(name, written.value, written.key, headers=headers, partition=partition)
+        for name, written, headers, partition in rows
     ]
+
+
+def received(topic: Topic, message: Any) -> Record:
+    """The record in a message of `topic`; one that another program wrote has no id of its own."""
+    headers = [(name, raw or b"") for name, raw in message.headers]
+    record_id = next((raw for name, raw in headers if name == RECORD_ID_HEADER), b"")
+    others = [header for header in headers if header[0] != RECORD_ID_HEADER]
+    written = Wire(message.key or b"", record_id, others, message.value)
+    return record_of(topic.name, message.partition, message.offset, written)
 
 
 def discard(producer: Any) -> None:

@@ -34,8 +34,7 @@ from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from xinstruct.spine.errors import Fenced, Invalid, NotFound, require
-from xinstruct.spine.log.kafka_clients import KafkaClients, discard, send_all, translated
-from xinstruct.spine.log.wire import record_of
+from xinstruct.spine.log.kafka_clients import KafkaClients, discard, received, send_all, translated
 from xinstruct.spine.record import Record
 from xinstruct.spine.topics import Topic
 
@@ -151,7 +150,7 @@ class KafkaSubscription:
             if place.partition in came or place.partition in self._unplaced:
                 continue  # read from where the client put it, before it was placed by version
             if records_max > 0:
-                records += [self._record(message) for message in batch]
+                records += [received(self._topic, message) for message in batch]
             else:
                 self._consumer.seek(place, batch[0].offset)  # came unpaused in a rebalance of this very poll
         self._positions = {p: self._consumer.position(self._at(p)) for p in self._owned - self._unplaced}
@@ -224,12 +223,6 @@ class KafkaSubscription:
                 self._committed.pop(place.partition, None)
             self._consumer.seek(place, at.offset if ours else starts[place.partition])
         self._unplaced.clear()
-
-    def _record(self, message: Any) -> Record:
-        return record_of(
-            self._topic.name, message.partition, message.offset,
-            key=message.key or b"", value=message.value, headers=message.headers,
-        )
 
     def _at(self, partition: int) -> TopicPartition:
         return TopicPartition(self._name, partition)

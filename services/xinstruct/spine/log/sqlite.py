@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from xinstruct.spine.errors import Conflict, Fenced, require
+from xinstruct.spine.errors import Conflict, Fenced, Invalid, require
 from xinstruct.spine.log import sqlite_file
 from xinstruct.spine.log.sqlite_file import Bounds, LogFile, Row, snapshot, translated
-from xinstruct.spine.log.wire import wire_headers
+from xinstruct.spine.log.wire import wire
 from xinstruct.spine.record import Record, partition_of
 from xinstruct.spine.topics import TOPICS, Topic
 
@@ -264,9 +264,12 @@ class _Places:
         rows: dict[int, list[Row]] = {}
         time_ms = self._clock()
         for record in records:
-            require(record.topic in self._topics, f"no topic {record.topic!r}; spine/topics.py lists them")
-            headers = wire_headers(record)
-            numbers = self._numbers.get(record.topic) or self.numbers_of(self._topics[record.topic])
-            number = numbers[partition_of(record.key, len(numbers))]
-            rows.setdefault(number, []).append((record.key.encode(), sqlite_file.pack(headers), time_ms, record.value))
+            row = sqlite_file.row_of(wire(record), time_ms)
+            numbers = self._numbers.get(record.topic) or self._numbers_of_name(record.topic)
+            rows.setdefault(numbers[partition_of(record.key, len(numbers))], []).append(row)
         return rows
+
+    def _numbers_of_name(self, name: str) -> tuple[int, ...]:
+        if name not in self._topics:
+            raise Invalid(f"no topic {name!r}; spine/topics.py lists them")
+        return self.numbers_of(self._topics[name])

@@ -16,15 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from xinstruct.spine.errors import Conflict, NotFound, Unavailable
-from xinstruct.spine.log.wire import Headers, record_of
+from xinstruct.spine.log.wire import Wire, record_of
 from xinstruct.spine.record import Record
 from xinstruct.spine.topics import DAY_MS, Topic
 
 TOMBSTONE_RETENTION_MS = 7 * DAY_MS
 """Age at which compaction removes a tombstone: a reader that is further behind may miss an erasure."""
 
-Row = tuple[bytes, bytes, int, bytes | None]
-"""Key, packed headers, time in Unix milliseconds, value."""
+Row = tuple[bytes, bytes, bytes | None, int, bytes | None]
+"""Key, id, packed headers (None: none), time in Unix milliseconds, value."""
 
 _BUSY_TIMEOUT_MS = 30_000
 _TRUNCATE_TIMEOUT_MS = 1_000
@@ -177,12 +177,13 @@ def bounds_of(connection: sqlite3.Connection, name: str) -> dict[int, Bounds]:
 
 def insert(connection: sqlite3.Connection, number: int, rows: Sequence[Row], *, marker_offsets: int) -> None:
     """Append rows to a partition at its counter; `marker_offsets` offsets after them stay unused."""
-    ((first,),) = connection.execute("SELECT next_offset FROM partitions WHERE number = ?", (number,)).fetchall()
+    taken = len(rows) + marker_offsets
+    count = "UPDATE partitions SET next_offset = next_offset + ? WHERE number = ? RETURNING next_offset"
+    ((following,),) = connection.execute(count, (taken, number)).fetchall()
+    first = following - taken
     connection.executemany(
-        f"INSERT INTO records_{number} VALUES (?, ?, ?, ?, ?)", [(first + i, *row) for i, row in enumerate(rows)]
+        f"INSERT INTO records_{number} VALUES (?, ?, ?, ?, ?, ?)", [(first + i, *row) for i, row in enumerate(rows)]
     )
-    following = first + len(rows) + marker_offsets
-    connection.execute("UPDATE partitions SET next_offset = ? WHERE number = ?", (following, number))
 
 
 def select(
@@ -196,12 +197,12 @@ def select(
     require_kept(topic, partition, bounds=bounds, offset=first)
     records = []
     cursor = connection.execute(
-        f"SELECT log_offset, record_key, headers, record_value FROM records_{bounds.number}"
+        f"SELECT log_offset, record_key, record_id, headers, record_value FROM records_{bounds.number}"
         " WHERE log_offset >= ? AND log_offset < ? ORDER BY log_offset LIMIT ?",
         (first, bounds.next_offset, limit),
     )
-    for offset, key, packed, value in cursor:
-        records.append(record_of(topic.name, partition, offset, key=key, value=value, headers=_unpack(packed)))
+    for offset, key, record_id, packed, value in cursor:
+        records.append(record_of(topic.name, partition, offset, Wire(key, record_id, _unpack(packed), value)))
         bytes_max -= len(value or b"")
         if bytes_max <= 0:
             break
@@ -276,14 +277,17 @@ def compact_partition(connection: sqlite3.Connection, number: int, topic: Topic,
     return int(removed)
 
 
-def pack(headers: Headers) -> bytes:
-    """The bytes of the headers column."""
-    pairs = [(name, raw.decode()) for name, raw in headers]
-    return json.dumps(pairs, ensure_ascii=False, separators=(",", ":")).encode()
+def row_of(written: Wire, time_ms: int) -> Row:
+    """The columns of a record after its offset."""
+    packed = None
+    if written.headers:
+        pairs = [(name, raw.decode()) for name, raw in written.headers]
+        packed = json.dumps(pairs, ensure_ascii=False, separators=(",", ":")).encode()
+    return written.key, written.id, packed, time_ms, written.value
 
 
-def _unpack(packed: bytes) -> Headers:
-    return [(name, text.encode()) for name, text in json.loads(packed)]
+def _unpack(packed: bytes | None) -> list[tuple[str, bytes]]:
+    return [] if packed is None else [(name, text.encode()) for name, text in json.loads(packed)]
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
@@ -296,8 +300,8 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
 def _records_table(name: str) -> str:
     # The value comes last: a scan over keys and times never reads the overflow pages of large values.
     return (
-        f"CREATE TABLE {name} (log_offset INTEGER PRIMARY KEY, record_key BLOB NOT NULL, headers BLOB NOT NULL,"
-        " time_ms INTEGER NOT NULL, record_value BLOB)"
+        f"CREATE TABLE {name} (log_offset INTEGER PRIMARY KEY, record_key BLOB NOT NULL, record_id BLOB NOT NULL,"
+        " headers BLOB, time_ms INTEGER NOT NULL, record_value BLOB)"
     )
 
 
