@@ -14,7 +14,7 @@ from xinstruct.spine.app import Deps
 from xinstruct.spine.errors import Invalid, NotFound
 from xinstruct.spine.messages import DeadLetter, ModelTrained, TrainingRequested
 from xinstruct.spine.record import Record, slot_id
-from xinstruct.spine.sql import transaction, upsert
+from xinstruct.spine.sql import insert_new, transaction, upsert
 from xinstruct.spine.topics import DEAD_LETTERS, MODEL_TRAINED, TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec, JobState
@@ -48,9 +48,7 @@ class TrainingCommands:
         rows = [row for record in records if (row := self._row(record)) is not None]
         with transaction(self._deps.database) as connection:
             for row in rows:
-                known = sa.select(JOBS.c.job_name).where(JOBS.c.job_name == row["job_name"])
-                if connection.execute(known).first() is None:
-                    connection.execute(sa.insert(JOBS), [row])
+                insert_new(connection, JOBS, [row], key=("job_name",))
             upsert(connection, POSITIONS, [{"partition": p, "next_offset": o} for p, o in ends.items()],
                    key=("partition",), only_if_newer="next_offset")
         return True
@@ -105,7 +103,9 @@ class JobKeeper:
         if claimed is None:
             return False
         self._job_name = claimed.job_name
-        return self._start(claimed)
+        # A job that was running died with its keeper, not by itself: that start counts already.
+        went_on = claimed.state == JobState.RUNNING.value
+        return self._start(claimed, attempts_count=max(claimed.attempts_count - went_on, 0))
 
     def pending(self) -> bool:
         """Whether a job waits or runs, or a promotion could be made now."""
@@ -141,10 +141,10 @@ class JobKeeper:
                     owner=self._deps.instance, owned_until_ms=now_ms + self._config.lease_s * 1000))
         return row
 
-    def _start(self, row: Any) -> bool:
-        if row.attempts_count >= self._config.attempts_max:
+    def _start(self, row: Any, *, attempts_count: int) -> bool:
+        if attempts_count >= self._config.attempts_max:
             output = self._work_folder(row) / "job.log"
-            return self._fail(row, f"given up after {row.attempts_count} starts; see {output}")
+            return self._fail(row, f"given up after {attempts_count} starts; see {output}")
         request = TrainingRequested.decode(row.command)
         try:
             snapshot = row.snapshot_digest or build_snapshot(request, self._deps.log, self._deps.blobs)
@@ -152,7 +152,7 @@ class JobKeeper:
         except (Invalid, NotFound) as error:
             return self._fail(row, error.message)
         self._change(row.job_name, state=JobState.RUNNING.value, snapshot_digest=snapshot,
-                     attempts_count=row.attempts_count + 1)
+                     attempts_count=attempts_count + 1)
         self._jobs.start(spec)
         return True
 
@@ -179,7 +179,7 @@ class JobKeeper:
         if look.phase is JobPhase.FAILED:
             return self._fail(row, look.failure)
         if look.phase is JobPhase.ABSENT:
-            return self._start(row)
+            return self._start(row, attempts_count=row.attempts_count)
         owned_until_ms = self._deps.clock() + self._config.lease_s * 1000
         if (look.steps_done, look.steps_count, look.loss) != (row.steps_done, row.steps_count, row.loss):
             self._change(row.job_name, steps_done=look.steps_done, steps_count=look.steps_count, loss=look.loss,
