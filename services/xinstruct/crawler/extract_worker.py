@@ -113,7 +113,7 @@ class _Worker:
 
     def __init__(self, handlers: str, memory_mb_max: int) -> None:
         self._ready = False
-        self._served: set[str] = set()
+        self._warm: set[str] = set()
         command = [sys.executable, "-m", "xinstruct.crawler.extract_worker", handlers, str(memory_mb_max)]
         # One thread each: the pool is the parallelism.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
@@ -126,12 +126,14 @@ class _Worker:
             if not self._ready:
                 _read(self._process.stdout, START_DEADLINE_S, closing)
                 self._ready = True
+            if task.name not in self._warm:
+                # Libraries take long to import, on a busy machine very long: no page is to be blamed for that.
+                _write(self._process.stdin, json.dumps({"warm": task.name}).encode())
+                _read(self._process.stdout, START_DEADLINE_S, closing)
+                self._warm.add(task.name)
             _write(self._process.stdin, json.dumps({"name": task.name, "arguments": dict(task.arguments)}).encode())
             _write(self._process.stdin, task.body)
-            # The first call of a name may import its libraries.
-            patience_s = deadline_s if task.name in self._served else deadline_s + START_DEADLINE_S
-            answer: dict[str, Any] = json.loads(_read(self._process.stdout, patience_s, closing))
-            self._served.add(task.name)
+            answer: dict[str, Any] = json.loads(_read(self._process.stdout, deadline_s, closing))
             return answer
         except TimeoutError:
             return {"failure": "timeout"}
@@ -192,13 +194,18 @@ def main(handlers: str, memory_mb_max: int) -> None:
     logging.disable(logging.CRITICAL)
     limit = memory_mb_max * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    served: Mapping[str, Handler] = importlib.import_module(handlers).HANDLERS
+    module = importlib.import_module(handlers)
+    served: Mapping[str, Handler] = module.HANDLERS
     _write(answers, b"{}")
     while True:
         head = _take(sys.stdin.buffer)
         if head is None:
             return
         request = json.loads(head)
+        if "warm" in request:
+            getattr(module, "warm", str)(request["warm"])
+            _write(answers, b"{}")
+            continue
         body = _take(sys.stdin.buffer) or b""
         _write(answers, _answer(served[request["name"]], request["arguments"], body))
 

@@ -43,4 +43,10 @@ def measure(arguments: Mapping[str, Any], body: bytes) -> Mapping[str, Any]:
     return measure_page(arguments, body)
 
 
+def warm(name: str) -> None:
+    """Import what the handler `name` needs."""
+    if name == "measure":
+        import xinstruct.crawler.measure  # noqa: F401
+
+
 HANDLERS = {"facts": facts, "sitemap": sitemap, "feed": feed, "measure": measure}
