@@ -79,9 +79,10 @@ class AdmitPort:
         """Requests that get no measurement, and why."""
         refusals: dict[MeasureRequest, str] = {}
         with transaction(self._database) as connection:
-            places = [(request.fetch_id, request.partition, request.offset) for request in requests]
+            claiming = [request for request in requests if request.fetch_id]
+            places = [(request.fetch_id, request.partition, request.offset) for request in claiming]
             first = frontier.claim(connection, places)
-            refusals |= {r: "repeated" for r, claimed in zip(requests, first, strict=True) if not claimed}
+            refusals |= {r: "repeated" for r, claimed in zip(claiming, first, strict=True) if not claimed}
             if self._suppressions:
                 gone = frontier.suppressed(connection, sorted({request.url for request in requests}))
                 refusals |= {r: "suppressed" for r in requests if r.url in gone and r not in refusals}

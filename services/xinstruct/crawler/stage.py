@@ -12,7 +12,7 @@ from xinstruct.crawler.config import CrawlerSettings
 from xinstruct.crawler.domain import POLICY_VERSION, AdmitReason, FetchFailure, refused
 from xinstruct.spine.languages import Language, known_language, languages
 from xinstruct.spine.messages import AdmittedDocument, FetchedPage, Payload
-from xinstruct.spine.record import Record, slot_id
+from xinstruct.spine.record import FOR_GROUP_HEADER, Record, slot_id
 from xinstruct.spine.stage import Drop, Emit, Outcome, Port, Stage
 from xinstruct.spine.topics import DOCUMENT_ADMITTED, PAGE_FETCHED
 
@@ -28,6 +28,7 @@ class MeasureRequest:
     """
 
     fetch_id: str
+    """Empty for a dead letter that is replayed: its first try has claimed the fetch."""
     partition: int
     offset: int
     url: str
@@ -70,7 +71,8 @@ def ask(record: Record, page: Payload) -> Sequence[MeasureRequest]:
     assert isinstance(page, FetchedPage)
     wanted = "" if page.failure or refused(page.opt_outs) else page.body_digest
     return [MeasureRequest(
-        page.fetch_id, record.partition, record.offset, page.url, wanted, page.content_type,
+        "" if FOR_GROUP_HEADER in record.headers else page.fetch_id, record.partition, record.offset, page.url, wanted,
+        page.content_type,
         page.content_encoding_text == "plain" or page.content_type.startswith("text/plain"),
     )]
 

@@ -33,7 +33,7 @@ from xinstruct.curation.tables import (
 )  # fmt: skip
 from xinstruct.spine import topics
 from xinstruct.spine.messages import TakedownKind, TakedownRequested
-from xinstruct.spine.sql import upsert
+from xinstruct.spine.sql import insert_new, upsert
 from xinstruct.spine.topics import Topic
 
 Rows = Sequence[Mapping[str, Any]]
@@ -48,7 +48,8 @@ def suppress(connection: Connection, request: TakedownRequested, *, now_ms: int)
     listed: dict[str, Any] = {"kind": request.kind.name.lower(), "target": target}
     listed |= {"request_id": request.request_id, "suppress_time_ms": now_ms}
     upsert(connection, SUPPRESSIONS, [listed], key=("kind", "target"), only_if_newer="suppress_time_ms")
-    connection.execute(TAKEDOWNS.insert().values(**_takedown_row(request), change_time_ms=now_ms, change_number=1))
+    noted = _takedown_row(request) | {"change_time_ms": now_ms, "change_number": 1}
+    insert_new(connection, TAKEDOWNS, [noted], key=("request_id",))  # the servicer and the projection do it at once
     _erase_root(connection, request, target)
 
 
@@ -217,7 +218,7 @@ def _subjects_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a late row leaves outside SQL."""
     columns = {
         "url": "url", "body_digest": "blob", "input_digest": "blob", "page_id": "page", "document_id": "document",
-        "pair_id": "pair",
+        "pair_id": "pair", "subject_id": "document",
     }  # fmt: skip
     return [(kind, row[column]) for column, kind in columns.items() if row.get(column)]
 

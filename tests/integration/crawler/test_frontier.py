@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from aiohttp import web
 from integration.crawler.loopback import Clock, Crawl, Site, crawling, serving
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.messages import CrawlAction, SourceKind
+from xinstruct.spine.record import FOR_GROUP_HEADER
 from xinstruct.spine.topics import PAGE_FETCHED
 
 TEXT = (
@@ -240,6 +242,14 @@ def test_signals_that_are_no_refusal_are_recorded_only(crawl, site, answer):
     assert crawl_sitemap(crawl, site, {"/1": answer}) == {"/1": ""}
 
 
+def test_a_sitemap_that_is_not_to_be_indexed_still_lists_its_pages(crawl, site):
+    site.answers["/1"] = page()
+    site.answers["/sitemap.xml"] = response(text=sitemap(site, "/1"), headers={"X-Robots-Tag": "noindex"})
+    crawl.add(SourceKind.SITEMAP, site.url("/sitemap.xml"))
+    crawl.fetch()
+    assert crawl.outcomes() == {f"{site.host}/1": ""}
+
+
 def test_a_whole_host_opts_out_with_tdmrep(crawl, site):
     site.answers |= {"/robots.txt": "", "/.well-known/tdmrep.json": '[{"location": "/a/*", "tdm-reservation": 1}]'}
     assert crawl_sitemap(crawl, site, {"/a/1": page(), "/b/1": page()}) == {"/a/1": "opted_out", "/b/1": ""}
@@ -389,6 +399,22 @@ def test_a_record_that_was_appended_twice_is_admitted_once(crawl, site):
     crawl.run()
     assert len(crawl.documents()) == 1
     assert [item.reason for item in crawl.drops()] == ["repeated"]
+
+
+def test_a_replayed_dead_letter_is_no_repeat(crawl, site):
+    site.answers["/1"] = page()
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    (record,) = crawl.deps.log.read(PAGE_FETCHED, {})
+    (body,) = crawl.deps.blobs.digests()
+    content = crawl.deps.blobs.get(body)
+    crawl.deps.blobs.delete(body)
+    crawl.run()
+    assert [item.reason for item in crawl.drops()] == ["body_expired"]
+    crawl.deps.blobs.put(content)
+    crawl.deps.log.append([replace(record, headers={FOR_GROUP_HEADER: "admit"})])
+    crawl.run()
+    assert [item.url for item in crawl.documents()] == [site.url("/1")]
 
 
 def test_old_bodies_are_erased(crawl, site):
