@@ -1,0 +1,106 @@
+"""Blobs on a directory and on another fsspec file system: whole or absent, addressed by what is in them."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xinstruct.spine.blobs import Blobs, digest_of
+from xinstruct.spine.errors import Invalid, NotFound, Unavailable
+
+CONTENT = bytes(range(256)) * 40
+
+
+@pytest.fixture(params=["directory", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "blobs") if request.param == "directory" else f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def blobs(root: str) -> Blobs:
+    return Blobs(root)
+
+
+def test_content_comes_back_under_its_digest_and_an_empty_one_too(blobs: Blobs) -> None:
+    for content in (CONTENT, b""):
+        digest = blobs.put(content)
+        assert digest == digest_of(content)
+        assert blobs.get(digest) == content
+        assert blobs.has(digest)
+
+
+def test_storing_the_same_content_again_keeps_one_blob(blobs: Blobs) -> None:
+    assert blobs.put(CONTENT) == blobs.put(CONTENT)
+    assert list(blobs.digests()) == [digest_of(CONTENT)]
+
+
+def test_another_client_of_the_same_place_sees_it(blobs: Blobs, root: str) -> None:
+    digest = blobs.put(CONTENT)
+    assert Blobs(root).get(digest) == CONTENT
+
+
+def test_a_blob_that_was_never_stored_or_is_erased_is_not_found(blobs: Blobs) -> None:
+    digest = digest_of(CONTENT)
+    with pytest.raises(NotFound):
+        blobs.get(digest)
+    assert not blobs.has(digest)
+    assert not blobs.delete(digest)
+    blobs.put(CONTENT)
+    assert blobs.delete(digest)
+    with pytest.raises(NotFound):
+        blobs.get(digest)
+    assert list(blobs.digests()) == []
+
+
+@pytest.mark.parametrize(
+    "digest", ["", "sha256:", "sha256:" + "g" * 64, "md5:" + "a" * 64, "sha256:../../../etc/passwd"]
+)
+def test_what_is_no_digest_is_refused_before_any_path_is_made_of_it(blobs: Blobs, digest: str) -> None:
+    for use in (blobs.get, blobs.has, blobs.delete):
+        with pytest.raises(Invalid):
+            use(digest)
+
+
+def test_writers_of_one_content_at_once_leave_one_whole_blob(blobs: Blobs) -> None:
+    threads = [threading.Thread(target=blobs.put, args=(CONTENT,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(blobs.digests()) == [digest_of(CONTENT)]
+    assert blobs.get(digest_of(CONTENT)) == CONTENT
+
+
+def test_a_damaged_blob_is_told_and_never_returned(tmp_path: Path) -> None:
+    blobs = Blobs(str(tmp_path))
+    digest = blobs.put(CONTENT)
+    (stored,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    stored.write_bytes(CONTENT[:-1])
+    with pytest.raises(Invalid):
+        blobs.get(digest)
+
+
+@pytest.fixture
+def files_of_10_kb_at_most() -> Iterator[None]:
+    """As on a full disk, no file grows beyond that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("files_of_10_kb_at_most")
+def test_a_blob_that_does_not_fit_on_the_disk_is_unavailable_and_not_half_there(tmp_path: Path) -> None:
+    blobs = Blobs(str(tmp_path))
+    with pytest.raises(Unavailable):
+        blobs.put(CONTENT * 10)
+    assert list(blobs.digests()) == []
+    assert blobs.get(blobs.put(b"small")) == b"small"
