@@ -98,11 +98,14 @@ class JobKeeper:
         if self._promote_next():
             return True
         if self._job_name:
-            return self._look(self._row(self._job_name))
+            row = self._row(self._job_name)
+            return self._look(row) if row.owner == self._deps.instance else self._let_go()
         claimed = self._claim()
         if claimed is None:
             return False
         self._job_name = claimed.job_name
+        if self._jobs.look(claimed.job_name).phase in (JobPhase.DONE, JobPhase.FAILED):
+            return self._look(claimed)  # the keeper before died after the job's end
         # A job that was running died with its keeper, not by itself: that start counts already.
         went_on = claimed.state == JobState.RUNNING.value
         return self._start(claimed, attempts_count=max(claimed.attempts_count - went_on, 0))
@@ -140,6 +143,12 @@ class JobKeeper:
                 connection.execute(sa.update(JOBS).where(JOBS.c.job_name == row.job_name).values(
                     owner=self._deps.instance, owned_until_ms=now_ms + self._config.lease_s * 1000))
         return row
+
+    def _let_go(self) -> bool:
+        """Another process took the job over while this one stood still longer than the lease: it is theirs now."""
+        self._jobs.close()
+        self._job_name = ""
+        return True
 
     def _start(self, row: Any, *, attempts_count: int) -> bool:
         if attempts_count >= self._config.attempts_max:

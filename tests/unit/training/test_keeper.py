@@ -1,19 +1,20 @@
-"""The keeper of jobs: whose death counts as a failed start."""
+"""The job keeper: what it does with a job that ended, died, or was taken over. Its port is a recorded one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from builders import training_request
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.log.sqlite import SqliteLog
-from xinstruct.spine.messages import TrainingRequested
-from xinstruct.spine.sql import METADATA, open_engine, transaction
-from xinstruct.spine.topics import TRAINING_REQUESTED
+from xinstruct.spine.sql import METADATA, open_engine
+from xinstruct.spine.topics import MODEL_TRAINED, TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import JobSpec
 from xinstruct.training.jobs import JobLook, JobPhase
@@ -21,54 +22,93 @@ from xinstruct.training.loops import JobKeeper, TrainingCommands
 from xinstruct.training.tables import JOBS
 
 
-@dataclass
-class StubbornJobs:
-    """Jobs of which none ever ends; `alive` says whether the one that was started still runs."""
+class RecordedJobs:
+    """Says of every job what it was told to say, and records what was started."""
 
-    alive: bool = True
-    started: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.says = JobLook(JobPhase.ABSENT)
+        self.started: list[str] = []
+        self.closed = 0
 
     def start(self, spec: JobSpec) -> None:
         self.started.append(spec.job_name)
+        self.says = JobLook(JobPhase.RUNNING, 1, 10, 2.5)
 
     def look(self, job_name: str) -> JobLook:
-        return JobLook(JobPhase.RUNNING if self.alive else JobPhase.ABSENT)
+        return self.says
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed += 1
 
 
 @pytest.fixture
-def deps(tmp_path: Path) -> Deps:
-    database = open_engine(f"sqlite:///{tmp_path / 'database.sqlite'}")
-    METADATA.create_all(database)
-    (tmp_path / "base").mkdir()
-    (tmp_path / "seeds.jsonl").write_text('{"instruction": "Write.", "response": "Habari.", "language": "sw"}\n')
-    made = Deps(SqliteLog(tmp_path / "log.sqlite", lambda: 1), database, Blobs(str(tmp_path / "blobs")), {},
-                lambda: 1, tmp_path)
-    command = TrainingRequested(
-        "r1", "generator-r0-0", "generator", str(tmp_path / "base"), str(tmp_path / "seeds.jsonl"), recipe="{}",
+def deps(tmp_path: Path) -> Iterator[Deps]:
+    engine = open_engine(f"sqlite:///{tmp_path / 'db.sqlite'}")
+    METADATA.create_all(engine)
+    log = SqliteLog(tmp_path / "log.sqlite", clock=lambda: 1_000_000)
+    seeds = tmp_path / "seeds.jsonl"
+    seeds.write_text(json.dumps({"instruction": "Describe it.", "response": "Ni ziwa.", "language": "sw"}) + "\n")
+    base = tmp_path / "base"
+    base.mkdir()
+    made = Deps(log, engine, Blobs(str(tmp_path / "blobs")), {}, lambda: 1_000_000, tmp_path)
+    command = training_request(
+        role="generator", round=0, evaluator_digest="", generator_digest="", base_model=str(base), languages=(),
+        seeds_location=str(seeds), recipe="{}",
     )
-    made.log.append([command.record(TRAINING_REQUESTED.name)])
+    log.append([command.record(TRAINING_REQUESTED.name)])
     TrainingCommands(made).step()
-    return made
+    yield made
+    log.close()
+    engine.dispose()
 
 
-def job(deps: Deps) -> sa.Row[tuple[object, ...]]:
-    with transaction(deps.database) as connection:
+def row(deps: Deps) -> sa.Row[tuple[object, ...]]:
+    with deps.database.connect() as connection:
         return connection.execute(sa.select(JOBS)).one()
 
 
-def test_a_job_that_dies_with_its_keeper_is_started_again_however_often(deps: Deps) -> None:
-    jobs = StubbornJobs()
-    for _ in range(9):
-        JobKeeper(TrainingSettings(attempts_max=3), deps, jobs).step()  # and is killed
-    assert (job(deps).state, job(deps).attempts_count, len(jobs.started)) == ("running", 1, 9)
+def test_a_command_read_twice_is_one_job(deps: Deps) -> None:
+    deps.log.append([next(iter(deps.log.read(TRAINING_REQUESTED, {})))])
+    commands = TrainingCommands(deps)
+    assert commands.step() and not commands.step() and not commands.pending()
+    assert row(deps).state == "queued"
 
 
-def test_a_job_that_dies_by_itself_is_given_up_after_its_attempts(deps: Deps) -> None:
-    jobs = StubbornJobs(alive=False)
-    keeper = JobKeeper(TrainingSettings(attempts_max=3), deps, jobs)
-    while job(deps).state != "failed":
+def test_progress_of_a_running_job_is_told(deps: Deps) -> None:
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(), deps, jobs)
+    keeper.step()
+    keeper.step()
+    assert (row(deps).state, row(deps).steps_done, row(deps).steps_count, row(deps).loss) == ("running", 1, 10, 2.5)
+    assert keeper.pending()
+
+
+def test_a_job_that_keeps_dying_is_given_up_and_the_topic_says_why(deps: Deps) -> None:
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(attempts_max=2), deps, jobs)
+    for _ in range(6):
         keeper.step()
-    assert len(jobs.started) == 3
-    assert "given up after 3 starts" in job(deps).failure
+        jobs.says = JobLook(JobPhase.ABSENT)
+    assert len(jobs.started) == 2
+    assert row(deps).state == "failed" and "given up after 2 starts" in row(deps).failure
+    assert len(list(deps.log.read(MODEL_TRAINED, {}))) == 1
+
+
+def test_a_job_that_had_ended_when_its_keeper_died_is_not_started_again(deps: Deps) -> None:
+    jobs = RecordedJobs()
+    jobs.says = JobLook(JobPhase.FAILED, failure="the disk is full")
+    JobKeeper(TrainingSettings(), deps, jobs).step()
+    assert jobs.started == []
+    assert (row(deps).state, row(deps).failure) == ("failed", "the disk is full")
+
+
+def test_a_keeper_that_lost_its_job_writes_nothing_about_it(deps: Deps) -> None:
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(), deps, jobs)
+    keeper.step()
+    with deps.database.begin() as connection:
+        connection.execute(sa.update(JOBS).values(owner="another", owned_until_ms=9_000_000))
+    jobs.says = JobLook(JobPhase.FAILED, failure="mine failed")
+    assert keeper.step()
+    assert (row(deps).state, row(deps).owner, jobs.closed) == ("running", "another", 1)
+    assert not keeper.step()
