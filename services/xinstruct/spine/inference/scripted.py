@@ -61,7 +61,8 @@ def scripted_answer(request: Request) -> Answer:
     """The default script: a deterministic answer of the right type that depends on the whole request."""
     number = int(request_digest(request).removeprefix("sha256:")[:8], 16)
     if isinstance(request, Generate):
-        words = f"Scripted answer {number}.".split()
+        # English and well posed, so that no guard on drafts takes offence.
+        words = f"Write an answer to the question with the number {number}.".split()
         kept = words[: request.decoding.tokens_max]
         finish: FinishReason = "stop" if kept == words else "length"
         return Generated(" ".join(kept), finish, -0.001 * (number % 1000), len(request.prompt.split()), len(kept))
