@@ -54,6 +54,17 @@ def test_reading_starts_at_the_given_offsets_and_at_the_beginning_where_none_is_
     assert sorted(values(rest)) == sorted(values([r for r in everything if r.partition != 0 or r.offset >= 3]))
 
 
+def test_one_reading_after_another_and_two_at_once_are_whole(log: Log) -> None:
+    log.append([number(i) for i in range(30)])
+    assert sorted(values(list(log.read(NUMBERS, {})))) == list(range(30))
+    one, other = log.read(NUMBERS, {}), log.read(NUMBERS, {})
+    first = [next(one), next(other)]
+    assert sorted(values([first[0], *one])) == list(range(30))
+    assert sorted(values([first[1], *other])) == list(range(30))
+    next(log.read(NUMBERS, {}))  # left unfinished
+    assert sorted(values(list(log.read(NUMBERS, {})))) == list(range(30))
+
+
 def test_reading_beyond_the_end_is_an_error_and_not_an_empty_answer(log: Log) -> None:
     log.append([number(1)])
     with pytest.raises(NotFound):

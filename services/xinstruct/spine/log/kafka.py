@@ -7,12 +7,14 @@ Kafka's transactions are used at version 1: kafka-python 3.0.12 does not speak v
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from kafka import TopicPartition
 
-from xinstruct.spine.errors import NotFound
+from xinstruct.spine.errors import NotFound, Unavailable
 from xinstruct.spine.log.kafka_clients import (
     KafkaClients,
     KafkaSettings,
@@ -28,7 +30,8 @@ from xinstruct.spine.topics import TOPICS, Topic
 
 __all__ = ["KafkaLog", "KafkaSettings"]
 
-_READ_TIMEOUT_MS = 15_000
+_FLUSH_S_MAX = 30.0
+_STANDSTILL_S_MAX = 30.0  # longer than a commit that was left open can hide records
 
 
 class KafkaLog:
@@ -42,6 +45,7 @@ class KafkaLog:
         self._clients = KafkaClients(settings, instance=instance)
         self._topics = topics
         self._producer: Any = None
+        self._readers: list[Any] = []
         self._lock = threading.Lock()
         if settings.topics == "create":
             self.ensure_topics()
@@ -60,7 +64,7 @@ class KafkaLog:
         with translated():
             producer = self._shared_producer()
             sent = send_all(producer, self._clients.settings.prefix, records, self._topics)
-            producer.flush(timeout=_READ_TIMEOUT_MS / 1000)
+            producer.flush(timeout=_FLUSH_S_MAX)
             for future in sent:
                 future.get(timeout=0)
 
@@ -109,6 +113,8 @@ class KafkaLog:
             if self._producer is not None:
                 discard(self._producer)
                 self._producer = None
+            while self._readers:
+                self._readers.pop().close(autocommit=False, timeout_ms=1_000)
         self._clients.close()
 
     def _shared_producer(self) -> Any:
@@ -120,20 +126,38 @@ class KafkaLog:
     def _read_spans(self, topic: Topic, spans: Mapping[TopicPartition, tuple[int, int]]) -> Iterator[Record]:
         if not spans:
             return
-        with translated():
-            consumer = self._clients.reader()
-        try:
+        with self._reader() as consumer:
             consumer.assign(list(spans))
+            consumer.resume(*spans)
             for place, (first, _) in spans.items():
                 consumer.seek(place, first)
-            left = dict(spans)
+            left = set(spans)
+            deadline_s = time.monotonic() + _STANDSTILL_S_MAX
             while left:
                 with translated():
                     batches = consumer.poll(timeout_ms=1_000)
                 for place, batch in batches.items():
                     yield from (received(topic, message) for message in batch if message.offset < spans[place][1])
-                for place in [place for place in left if consumer.position(place) >= spans[place][1]]:
-                    consumer.pause(place)
-                    del left[place]
-        finally:
+                done = {place for place in left if consumer.position(place) >= spans[place][1]}
+                consumer.pause(*done)
+                left -= done
+                if batches or done:
+                    deadline_s = time.monotonic() + _STANDSTILL_S_MAX
+                elif time.monotonic() > deadline_s:
+                    raise Unavailable(f"{topic.name} cannot be read to its end: nothing came for {_STANDSTILL_S_MAX} s")
+
+    @contextmanager
+    def _reader(self) -> Iterator[Any]:
+        """A consumer without a group, kept for the next read: projections read often, and a connection takes 0.1 s."""
+        with self._lock:
+            consumer = self._readers.pop() if self._readers else None
+        if consumer is None:
+            with translated():
+                consumer = self._clients.reader()
+        try:
+            yield consumer
+        except BaseException:
             consumer.close(autocommit=False, timeout_ms=1_000)
+            raise
+        with self._lock:
+            self._readers.append(consumer)
