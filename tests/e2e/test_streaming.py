@@ -173,12 +173,10 @@ def until(found: Callable[[], FoundT], wait_s_max: float) -> FoundT:
 
 @pytest.mark.slow
 def test_a_new_page_is_scored_within_a_minute_whether_a_sitemap_or_a_feed_lists_it(running: Running) -> None:
-    started_s = time.monotonic()
     pages = [running.site.live.add("sw") for _ in running.site.live.hosts]
     urls = [running.site.origin + page.path for page in pages]
     assert len({page.site for page in pages}) == len(running.site.live.hosts)
     until(lambda: all(running.rows(url) for url in urls), SCORED_S_MAX)
-    print(json.dumps({"figure": "new_page_scored_s", "value": round(time.monotonic() - started_s, 1)}))
 
 
 @pytest.mark.slow
