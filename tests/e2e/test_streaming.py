@@ -220,5 +220,5 @@ def test_a_page_that_newly_refuses_is_absent_from_the_next_release(
     until(lambda: not running.rows(url), SCORED_S_MAX)
     assert url not in running.publish("after-refusal")
     story = running.why(url, capsys)
-    assert "not fetched: opted_out" in story
     assert "suppressed by a takedown" in story
+    assert "reason=opt_out" in story
