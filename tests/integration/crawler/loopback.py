@@ -35,6 +35,12 @@ from xinstruct.spine.sql import METADATA, open_engine
 
 Answer = Callable[[web.Request], Any]
 
+TEXT = (
+    "<h1>Kylän talo</h1><p>Kylän vanhin talo on rakennettu hirsistä. Sen pihalla kasvaa koivu, jonka alla lapset "
+    "leikkivät kesäisin ja aikuiset istuvat iltaisin.</p><p>Talossa on kolme huonetta ja suuri tupa. Tuvan uuni "
+    "lämmitetään joka aamu, ja sen vieressä nukkuu kissa. Vanhin asukas on yhdeksänkymmentä vuotta vanha.</p>"
+)
+
 
 @dataclass
 class Site:
@@ -184,3 +190,28 @@ def crawling(home: Path, *sites: Site, clock: Clock | None = None, **fetch: Any)
         app.close()
         log.close()
         database.dispose()
+
+
+def sitemap(site: Site, *paths: str) -> str:
+    """A sitemap of those pages of the site."""
+    urls = "".join(f"<url><loc>{site.url(path)}</loc></url>" for path in paths)
+    return f"<urlset>{urls}</urlset>"
+
+
+def page(text: str = TEXT, head: str = "") -> str:
+    """An HTML page with a text that is fit to be admitted."""
+    return f"<html><head>{head}</head><body><main>{text}</main></body></html>"
+
+
+def response(**fields: Any) -> Answer:
+    """An answer with that page, but for `fields`."""
+    return lambda request: web.Response(**{"content_type": "text/html", "text": page(), **fields})
+
+
+def crawl_sitemap(crawl: Crawl, site: Site, answers: dict[str, Any], **fields: Any) -> dict[str, str]:
+    """Serve `answers`, list them in a sitemap, crawl once; path → failure."""
+    site.answers |= answers
+    site.answers["/sitemap.xml"] = sitemap(site, *answers)
+    crawl.add(SourceKind.SITEMAP, site.url("/sitemap.xml"), **fields)
+    crawl.fetch()
+    return {item.url.removeprefix(site.url("")): item.failure for item in crawl.pages()}

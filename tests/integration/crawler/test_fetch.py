@@ -122,7 +122,7 @@ def test_closing_tells_those_who_wait_and_those_who_come_late(site):
 
     async def never(request):
         asked.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     site.answers["/"] = never
     closing = Fetcher(FetchSettings(private_hosts_allowed=(site.host,)))

@@ -1,0 +1,123 @@
+"""Commands to a crawler that works, restarts, repeats, and a full disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from integration.crawler.loopback import Clock, crawl_sitemap, crawling, page, sitemap
+from xinstruct.spine.errors import Unavailable
+from xinstruct.spine.messages import CrawlAction, SourceKind
+from xinstruct.spine.record import FOR_GROUP_HEADER
+from xinstruct.spine.topics import PAGE_FETCHED
+
+
+def test_a_paused_source_waits_and_a_resumed_one_goes_on(crawl, site):
+    site.answers |= {"/sitemap.xml": sitemap(site, "/1"), "/1": page()}
+    location = site.url("/sitemap.xml")
+    crawl.add(SourceKind.SITEMAP, location)
+    crawl.command(CrawlAction.PAUSE, SourceKind.SITEMAP, location)
+    crawl.fetch()
+    assert site.asked == []
+    crawl.command(CrawlAction.RESUME, SourceKind.SITEMAP, location)
+    crawl.fetch()
+    assert len(crawl.pages()) == 1
+
+
+def test_a_removed_source_is_fetched_no_more(crawl, site):
+    location = site.url("/sitemap.xml")
+    crawl_sitemap(crawl, site, {"/1": page()}, poll_interval_s=60)
+    crawl.command(CrawlAction.REMOVE, SourceKind.SITEMAP, location)
+    crawl.clock.now_ms += 61_000
+    asked = len(site.asked)
+    crawl.fetch()
+    assert len(site.asked) == asked
+
+
+def test_the_same_command_twice_is_one_command(crawl, site):
+    site.answers |= {"/1": page()}
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    crawl.sent = 0
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    assert site.asked.count("/1") == 1
+
+
+def test_a_command_that_makes_no_sense_is_a_dead_letter_and_harms_nobody(crawl, site):
+    site.answers["/1"] = page()
+    crawl.add(SourceKind.URL, "ftp://example.org/")
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    assert [item.url for item in crawl.pages()] == [site.url("/1")]
+
+
+def test_a_restarted_crawler_goes_on_and_repeats_nothing(site, tmp_path):
+    clock = Clock()
+    site.answers |= {f"/{number}": page() for number in range(6)}
+    site.answers["/sitemap.xml"] = sitemap(site, *(f"/{number}" for number in range(6)))
+    with crawling(tmp_path, site, clock=clock, requests_max=1, host_requests_max=1) as crawl:
+        crawl.add(SourceKind.SITEMAP, site.url("/sitemap.xml"))
+        commands, _, fetch, _, _ = crawl.app.loops
+        while commands.pending():
+            commands.step()
+        for _ in range(6):
+            fetch.step()
+    clock.now_ms += 120_000
+    with crawling(tmp_path, site, clock=clock) as crawl:
+        crawl.run()
+        urls = [item.url for item in crawl.pages()]
+        assert sorted(urls) == [site.url(f"/{number}") for number in range(6)]
+        assert len({item.fetch_id for item in crawl.pages()}) == 6
+
+
+def test_a_record_that_was_appended_twice_is_admitted_once(crawl, site):
+    site.answers["/1"] = page()
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    records = list(crawl.deps.log.read(PAGE_FETCHED, {}))
+    crawl.deps.log.append(records)
+    crawl.run()
+    assert len(crawl.documents()) == 1
+    assert [item.reason for item in crawl.drops()] == ["repeated"]
+
+
+def test_a_replayed_dead_letter_is_no_repeat(crawl, site):
+    site.answers["/1"] = page()
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    (record,) = crawl.deps.log.read(PAGE_FETCHED, {})
+    (body,) = crawl.deps.blobs.digests()
+    content = crawl.deps.blobs.get(body)
+    crawl.deps.blobs.delete(body)
+    crawl.run()
+    assert [item.reason for item in crawl.drops()] == ["body_expired"]
+    crawl.deps.blobs.put(content)
+    crawl.deps.log.append([replace(record, headers={FOR_GROUP_HEADER: "admit"})])
+    crawl.run()
+    assert [item.url for item in crawl.documents()] == [site.url("/1")]
+
+
+def test_old_bodies_are_erased(crawl, site):
+    crawl_sitemap(crawl, site, {"/1": page()})
+    expiry = crawl.app.loops[-1]
+    assert not expiry.step()
+    crawl.clock.now_ms += 91 * 24 * 3_600_000
+    assert expiry.step()
+    assert list(crawl.deps.blobs.digests()) == []
+    crawl.run()
+    assert [item.reason for item in crawl.drops()] == ["body_expired"]
+
+
+def test_a_blob_store_that_is_full_keeps_the_page_due(site, tmp_path, monkeypatch):
+    with crawling(tmp_path, site) as crawl:
+        site.answers["/1"] = page()
+        crawl.add(SourceKind.URL, site.url("/1"))
+        blocked = tmp_path / "blobs"
+        blocked.write_text("not a folder")
+        with pytest.raises(Unavailable):
+            crawl.fetch()
+        blocked.unlink()
+        crawl.fetch()
+        assert [item.failure for item in crawl.pages()] == [""]

@@ -1,0 +1,89 @@
+"""JSONL and Parquet files as sources of texts."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from xinstruct.spine.messages import SourceKind
+
+PLAIN = (
+    "Kylän vanhin talo on rakennettu hirsistä. Sen pihalla kasvaa koivu, jonka alla lapset leikkivät kesäisin.\n\n"
+    "Talossa on kolme huonetta ja suuri tupa. Tuvan uuni lämmitetään joka aamu, ja sen vieressä nukkuu kissa."
+)
+
+
+def test_a_jsonl_file_becomes_documents(crawl, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    lines = [
+        json.dumps({"text": PLAIN, "url": "https://example.org/a"}), "broken", json.dumps({"text": PLAIN + " Lisää."}),
+        json.dumps({"text": PLAIN + " Vielä.", "url": "https://example.org/a"}),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    source = crawl.add(SourceKind.JSONL, str(path))
+    crawl.run()
+    assert {item.url: item.text for item in crawl.documents()} == {
+        "https://example.org/a": PLAIN, f"{path}#row=2": f"{PLAIN} Lisää.",
+        "https://example.org/a#row=3": f"{PLAIN} Vielä.",
+    }
+    row = crawl.row("crawler_sources", source_id=source)
+    assert (row.rows_done, row.pages_failed, row.last_error) == (4, 1, "row 1: not JSON")
+
+
+def test_a_long_jsonl_file_is_read_to_its_end(crawl, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": f"rivi {number}"}) + "\n" for number in range(501)))
+    crawl.add(SourceKind.JSONL, str(path))
+    crawl.fetch()
+    assert len({item.page_id for item in crawl.pages()}) == 501
+
+
+def test_a_parquet_without_the_named_column_is_a_reason_and_harms_nobody(crawl, tmp_path):
+    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "bad.parquet")
+    pq.write_table(pa.table({"text": [PLAIN]}), tmp_path / "good.parquet")
+    bad = crawl.add(SourceKind.PARQUET, str(tmp_path / "bad.parquet"))
+    crawl.add(SourceKind.PARQUET, str(tmp_path / "good.parquet"))
+    crawl.run()
+    assert len(crawl.documents()) == 1
+    assert crawl.row("crawler_sources", source_id=bad).last_error == "no column 'text'; there are body"
+    assert [item.reason for item in crawl.drops()] == ["malformed_listing"]
+
+
+@pytest.mark.parametrize("name, content", [
+    ("no.jsonl.gz", b"no gzip"), ("cut.jsonl.gz", gzip.compress(json.dumps({"text": PLAIN}).encode() * 9)[:-40]),
+    ("no.parquet", b"PAR1" + b"\xff" * 40 + (40).to_bytes(4, "little") + b"PAR1"), ("empty.parquet", b""),
+])
+def test_a_damaged_file_is_a_reason_and_harms_nobody(crawl, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "good.jsonl").write_text(json.dumps({"text": PLAIN}) + "\n")
+    kind = SourceKind.PARQUET if name.endswith("parquet") else SourceKind.JSONL
+    bad = crawl.add(kind, str(tmp_path / name))
+    crawl.add(SourceKind.JSONL, str(tmp_path / "good.jsonl"))
+    crawl.fetch()
+    assert crawl.row("crawler_sources", source_id=bad).last_error
+    assert sorted(item.failure for item in crawl.pages()) == ["", "malformed_listing"]
+
+
+def test_rows_that_are_no_unicode_text_are_reasons_and_harm_nobody(crawl, tmp_path):
+    rows = [{"text": "puoli \ud800 paria"}, {"text": PLAIN, "url": "https://example.org/\ud800"}]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = crawl.add(SourceKind.JSONL, str(tmp_path / "texts.jsonl"))
+    crawl.fetch()
+    assert [item.url for item in crawl.pages()] == [f"{tmp_path}/texts.jsonl#row=1"]
+    assert crawl.row("crawler_sources", source_id=source).last_error == "row 0: no Unicode text in 'text'"
+
+
+@pytest.mark.parametrize("location", [
+    "/absent.jsonl", "http://169.254.169.254/x.jsonl", "simplecache::http://169.254.169.254/x.jsonl",
+    "webhdfs://169.254.169.254/x.jsonl", "http://[", "s3x://[",
+])
+def test_a_file_that_cannot_be_read_is_a_reason(crawl, location):
+    source = crawl.add(SourceKind.JSONL, location)
+    crawl.fetch()
+    assert crawl.row("crawler_sources", source_id=source).last_error
+    assert location.startswith("/") or crawl.pages()[0].failure == "malformed_listing"
+    assert not any(loop.pending() for loop in crawl.app.loops)
