@@ -23,6 +23,10 @@ _ALIASES = {
     "iso-8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ascii": "cp1252",
     "iso-8859-9": "cp1254", "tis-620": "cp874", "iso-8859-11": "cp874", "windows-874": "cp874",
 }
+_WEB_CODEC = re.compile(
+    r"utf-8|utf-16(?:-[lb]e)?|iso8859-\d+|cp\d+|koi8-[rut]|mac-\w+|gb2312|gbk|gb18030|big5(?:hkscs)?|euc_\w+|"
+    r"shift_jis\w*|iso2022_\w+|tis-620|ascii"
+)
 _UNLIKELY = re.compile("[\ufffd\u0080-\u009f\ue000-\uf8ff\x01-\x08\x0e-\x1f]|[ÃÂØÙàâ][\u0080-\u00bf]")
 
 
@@ -91,8 +95,10 @@ def _unlikely_ratio(text: str) -> float:
 
 
 def _codec(name: str) -> str:
+    """Python's name of a charset of the web, "" of anything else: Python also knows rot13, zlib and utf-7."""
     lower = name.strip().lower()
     try:
-        return codecs.lookup(_ALIASES.get(lower, lower)).name
+        found = codecs.lookup(_ALIASES.get(lower, lower)).name
     except (LookupError, ValueError):
         return ""
+    return found if _WEB_CODEC.fullmatch(found) else ""

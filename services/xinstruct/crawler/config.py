@@ -128,7 +128,7 @@ class CrawlerSettings(Settings):
     worker_memory_mb_max: int = Field(
         default=1500, ge=256, description="Address space of a worker process, MiB at most."
     )
-    worker_deadline_s: float = Field(default=20.0, gt=0, description="Seconds for one page in a worker at most.")
+    worker_deadline_s: float = Field(default=20.0, gt=0, description="CPU seconds for one page in a worker at most.")
 
     def admission_digest(self) -> str:
         """Twelve hex digits over everything that changes which text is admitted."""

@@ -23,8 +23,12 @@ from dataclasses import dataclass, field
 from queue import PriorityQueue
 from typing import IO, Any
 
+import psutil
+
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
-START_DEADLINE_S = 180.0
+START_DEADLINE_S = 60.0
+WALL_FACTOR = 10.0
+LOOK_S = 0.25
 ATTEMPTS_MAX = 2
 _LENGTH = struct.Struct(">Q")
 # The frontier waits for the facts of one page before it goes on; admission has hundreds in flight.
@@ -121,24 +125,33 @@ class _Worker:
 
     def ask(self, task: _Task, deadline_s: float, closing: threading.Event) -> dict[str, Any]:
         """The worker's answer to one task, or a failure. The first call also waits until it has started."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
         try:
             if not self._ready:
-                _read(self._process.stdout, START_DEADLINE_S, closing)
+                self._read(START_DEADLINE_S, closing)
                 self._ready = True
             if task.name not in self._warm:
                 # Libraries take long to import, on a busy machine very long: no page is to be blamed for that.
                 _write(self._process.stdin, json.dumps({"warm": task.name}).encode())
-                _read(self._process.stdout, START_DEADLINE_S, closing)
+                self._read(START_DEADLINE_S, closing)
                 self._warm.add(task.name)
             _write(self._process.stdin, json.dumps({"name": task.name, "arguments": dict(task.arguments)}).encode())
             _write(self._process.stdin, task.body)
-            answer: dict[str, Any] = json.loads(_read(self._process.stdout, deadline_s, closing))
+            answer: dict[str, Any] = json.loads(self._read(deadline_s, closing))
             return answer
         except TimeoutError:
             return {"failure": "timeout"}
         except (OSError, EOFError, ValueError):
             return {"failure": "died"}
+
+    def _read(self, deadline_s: float, closing: threading.Event) -> bytes:
+        """The next message; TimeoutError when the worker has spent `deadline_s` of CPU time on it, or hangs."""
+        assert self._process.stdout is not None
+        deadline = _Deadline(self._process.pid, deadline_s, closing)
+        (length,) = _LENGTH.unpack(_read_bytes(self._process.stdout, _LENGTH.size, deadline))
+        if length > ANSWER_BYTES_MAX:
+            raise EOFError(f"an answer of {length} bytes")
+        return _read_bytes(self._process.stdout, length, deadline)
 
     def kill(self) -> None:
         """End the process at once."""
@@ -157,21 +170,36 @@ def _write(pipe: IO[bytes], content: bytes) -> None:
     pipe.flush()
 
 
-def _read(pipe: IO[bytes], deadline_s: float, closing: threading.Event) -> bytes:
-    deadline = time.monotonic() + deadline_s
-    (length,) = _LENGTH.unpack(_read_bytes(pipe, _LENGTH.size, deadline, closing))
-    if length > ANSWER_BYTES_MAX:
-        raise EOFError(f"an answer of {length} bytes")
-    return _read_bytes(pipe, length, deadline, closing)
+class _Deadline:
+    """When to give up on a worker: its own CPU time decides, for a busy machine must not change what is admitted.
+
+    A worker that sleeps spends none: after WALL_FACTOR times as long on the clock it hangs.
+    """
+
+    def __init__(self, pid: int, cpu_s: float, closing: threading.Event) -> None:
+        self._worker = psutil.Process(pid)
+        self._cpu_end_s = self._cpu_s() + cpu_s
+        self._wall_end_s = time.monotonic() + cpu_s * WALL_FACTOR
+        self._closing = closing
+
+    def check(self) -> None:
+        """TimeoutError when it has passed, or the pool is closing."""
+        if self._closing.is_set() or time.monotonic() > self._wall_end_s or self._cpu_s() > self._cpu_end_s:
+            raise TimeoutError
+
+    def _cpu_s(self) -> float:
+        try:
+            spent = self._worker.cpu_times()
+        except psutil.Error as error:
+            raise EOFError("the worker ended") from error
+        return float(spent.user + spent.system)
 
 
-def _read_bytes(pipe: IO[bytes], count: int, deadline: float, closing: threading.Event) -> bytes:
+def _read_bytes(pipe: IO[bytes], count: int, deadline: _Deadline) -> bytes:
     content = bytearray()
     while len(content) < count:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0 or closing.is_set():
-            raise TimeoutError
-        if select.select([pipe], [], [], min(left_s, 0.5))[0]:
+        deadline.check()
+        if select.select([pipe], [], [], LOOK_S)[0]:
             chunk = os.read(pipe.fileno(), min(count - len(content), 1 << 20))
             if not chunk:
                 raise EOFError("the worker ended")

@@ -44,9 +44,11 @@ def measure(arguments: Mapping[str, Any], body: bytes) -> Mapping[str, Any]:
 
 
 def warm(name: str) -> None:
-    """Import what the handler `name` needs."""
+    """Import what the handler `name` needs, and load the language models."""
     if name == "measure":
-        import xinstruct.crawler.measure  # noqa: F401
+        from xinstruct.crawler.measure import measure as measure_page
+
+        measure_page({"plain": True}, "Kylän vanhin talo on rakennettu hirsistä. Siellä asuu kissa.".encode() * 3)
 
 
 HANDLERS = {"facts": facts, "sitemap": sitemap, "feed": feed, "measure": measure}

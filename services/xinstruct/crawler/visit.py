@@ -85,18 +85,24 @@ def _before(page: Page, rules: HostRules, speaker: Speaker) -> Visit | None:
     said = denial(rules, page.url, speaker)
     if said is not None:
         return Visit(failure=FetchFailure.DENIED_BY_ROBOTS, opt_outs=(said,))
+    if page.kind != "page":
+        return None
     signals = host_signals(rules, page.url, speaker)
     return Visit(failure=FetchFailure.OPTED_OUT, opt_outs=signals) if refused(signals) else None
 
 
 def _seen(page: Page, rules: HostRules, answer: Answer, tools: Tools) -> Visit:
     now_ms = tools.clock()
+    # A sitemap is often served with "noindex", which means the sitemap itself: only robots.txt speaks about lists.
+    signals = () if page.kind != "page" else (
+        *host_signals(rules, page.url, tools.speaker), *header_signals(answer.headers, tools.speaker)
+    )
     return Visit(
         status=answer.status, failure=str(answer.failure), content_type=answer.header("content-type"),
         content_language=answer.header("content-language"), etag=answer.header("etag"),
         last_modified=answer.header("last-modified"), location=answer.header("location"),
         retry_after_s=answer.retry_after_s(now_ms), end_time_ms=now_ms,
-        opt_outs=(*host_signals(rules, page.url, tools.speaker), *header_signals(answer.headers, tools.speaker)),
+        opt_outs=signals,
     )
 
 

@@ -27,6 +27,11 @@ def hang(arguments, body):
     return {}
 
 
+def spin(arguments, body):
+    while True:
+        pass
+
+
 def eat(arguments, body):
     return {"bytes": len(bytearray(8 << 30))}
 
@@ -44,13 +49,15 @@ def fault(arguments, body):
     raise KeyError("a bug in a library")
 
 
-HANDLERS = {"echo": echo, "die": die, "hang": hang, "eat": eat, "nest": nest, "chatter": chatter, "fault": fault}
+HANDLERS = {
+    "echo": echo, "die": die, "hang": hang, "spin": spin, "eat": eat, "nest": nest, "chatter": chatter, "fault": fault,
+}
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[WorkerPool]:
     started = WorkerPool(
-        workers_count=2, memory_mb_max=1024, deadline_s=2.0, handlers="integration.crawler.test_worker_pool"
+        workers_count=2, memory_mb_max=1024, deadline_s=0.5, handlers="integration.crawler.test_worker_pool"
     )
     yield started
     started.close()
@@ -73,7 +80,8 @@ def test_a_worker_answers_with_what_its_handler_says(pool):
 
 @pytest.mark.parametrize(
     ("name", "failure"),
-    [("die", "died"), ("hang", "timeout"), ("eat", "memory"), ("nest", "depth"), ("fault", "died")],
+    [("die", "died"), ("hang", "timeout"), ("spin", "timeout"), ("eat", "memory"), ("nest", "depth"),
+     ("fault", "died")],
 )
 def test_a_failure_is_an_answer_and_the_pool_goes_on(pool, name, failure):
     assert ask(pool, name) == {"failure": failure}

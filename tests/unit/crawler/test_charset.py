@@ -58,3 +58,8 @@ def test_a_few_broken_bytes_do_not_turn_utf8_into_something_else():
 def test_random_bytes_never_fail():
     assert isinstance(decode(bytes(range(256)) * 20).text, str)
     assert decode(b"").text == ""
+
+
+@pytest.mark.parametrize("name", ["rot13", "hex", "zlib", "utf-7", "idna", "unicode_escape", "undefined", "base64"])
+def test_an_encoding_that_is_none_of_the_webs_is_ignored(name):
+    check(TURKISH.encode("cp1254"), decode(TURKISH.encode("cp1254")).text, f"text/html; charset={name}")
