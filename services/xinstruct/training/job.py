@@ -31,7 +31,7 @@ MODEL, PROGRESS, RESULT, CHECKPOINTS = "model", "progress.jsonl", "result.json",
 PROGRESS_STEPS = 5
 IGNORED = -100
 DRAFT_TOKENS_MAX = 96
-HELD_OUT_ROWS_MAX = 400
+HELD_OUT_ROWS_MAX = 200
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,6 +55,7 @@ def run(spec: JobSpec) -> dict[str, Any]:
     _pin(recipe)
     rows = read_rows(Path(spec.snapshot_file))
     learned, held_out = split(rows, recipe.held_out_ratio)
+    learned, held_out = sample_of(learned, _rows_used(recipe)), sample_of(held_out, HELD_OUT_ROWS_MAX)
     model, tokenizer = _load(Path(spec.base_folder))
     examples = _examples(spec, recipe, learned)
     trainer = _trainer(model, tokenizer, examples, recipe, Path(spec.work_folder))
@@ -63,8 +64,7 @@ def run(spec: JobSpec) -> dict[str, Any]:
         "rows_learned": len(learned), "rows_held_out": len(held_out), "examples": len(examples),
         "loss": round(float(state.training_loss), 5), "seconds": round(float(state.metrics["train_runtime"]), 1),
     }
-    held_out_examples = _examples(spec, recipe, held_out)[:HELD_OUT_ROWS_MAX]
-    metrics |= _held_out_figures(trainer, tokenizer, held_out_examples, recipe)
+    metrics |= _held_out_figures(trainer, tokenizer, _examples(spec, recipe, held_out), recipe)
     _save(trainer.model, tokenizer, spec, metrics)
     shutil.rmtree(Path(spec.work_folder) / CHECKPOINTS, ignore_errors=True)
     steps = int(trainer.state.global_step)
@@ -93,6 +93,11 @@ def encode(tokenizer: Any, example: Example, tokens_max: int) -> dict[str, list[
     if len(prompt) > room:
         prompt = prompt[: room // 2] + prompt[len(prompt) - (room - room // 2) :]
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+
+
+def _rows_used(recipe: Recipe) -> int:
+    """Rows that the steps can reach: preparing others would only cost time."""
+    return recipe.steps_max * recipe.rows_per_batch or sys.maxsize
 
 
 def _examples(spec: JobSpec, recipe: Recipe, rows: Sequence[PairRow]) -> list[Example]:

@@ -29,6 +29,11 @@ END, PAD = "<|end|>", "<|pad|>"
 WORDS = r" ?[\p{L}\p{M}\u200c\u200d]+| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]|\s"
 REPEATED_SHARE = 0.5
 """Texts of which some lines come twice: what teaches the model to copy names it has never seen."""
+HEADINGS_KEPT_SHARE = 0.15
+HEADING_CHARS_MAX = 32
+CONTENTS_MARK = "\n=>"
+IGNORED = -100
+SENTENCE_ENDS = ".!।۔…»”\""
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,10 @@ class Plan:
     intermediate: int = 512
     context_tokens_max: int = 1_024
     block_tokens: int = 256
-    batch_blocks: int = 8
+    batch_rows: int = 8
     steps: int = 2_000
+    contents_texts_per_language: int = 8_000
+    contents_steps: int = 2_600
     learning_rate_max: float = 0.02
     rotary_base: float = 100.0
     rotary_share: float = 0.25
@@ -70,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def pretrain(plan: Plan, out: Path) -> None:
-    """Write the base model of `plan` to the folder `out`."""
+    """Write the base model of `plan` to the folder `out`: it reads texts, then learns to list what they are about."""
     import torch
 
     torch.set_num_threads(plan.threads)
@@ -78,12 +85,16 @@ def pretrain(plan: Plan, out: Path) -> None:
     started_s = time.monotonic()
     texts = list(_texts(plan))
     tokenizer = _train_tokenizer(texts, plan)
-    blocks = _blocks(texts, tokenizer, plan)
     model = _new_model(plan, tokenizer)
-    loss = _train(model, blocks, plan)
+    first = _train(model, _text_batches(texts, tokenizer, plan), plan, steps=plan.steps)
+    last = _train(model, _contents_batches(list(_contents(plan)), tokenizer, plan), plan, steps=plan.contents_steps)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    _write_manifest(out, plan, model, loss=loss, tokens=blocks.numel(), wall_s=time.monotonic() - started_s)
+    figures = {
+        "loss_of_texts_nats": round(first, 4), "loss_of_contents_nats": round(last, 4),
+        "wall_s": round(time.monotonic() - started_s),
+    }
+    _write_manifest(out, plan, model, figures)
 
 
 def _texts(plan: Plan) -> Iterator[str]:
@@ -96,6 +107,28 @@ def _texts(plan: Plan) -> Iterator[str]:
         if draw.random() < REPEATED_SHARE:
             lines += draw.sample(lines, min(len(lines), draw.randint(1, 3)))
         yield "\n".join(lines)
+
+
+def _contents(plan: Plan) -> Iterator[tuple[str, str]]:
+    """(text, its contents): title and headings, of texts that have headings, which most of them lose in their midst.
+
+    So the model learns to say, in the text's own language, what a text and its sections are about.
+    """
+    from xinstruct.microworld.seeds import plain_texts
+
+    draw = random.Random(plan.seed + 2)
+    for text in plain_texts(plan.seed + 2, plan.languages, plan.contents_texts_per_language):
+        title, *parts = [part for part in text.split("\n") if part]
+        headings = [part for part in parts[:-1] if is_heading(part)]
+        if headings:
+            kept = parts if draw.random() < HEADINGS_KEPT_SHARE else [part for part in parts if part not in headings]
+            listed = "\n".join(f" {line}" for line in (title, *headings))
+            yield outline("\n".join((title, *kept))) + CONTENTS_MARK, listed
+
+
+def is_heading(line: str) -> bool:
+    """Whether a line below the title reads like a heading: short, no sentence, no figures."""
+    return len(line) <= HEADING_CHARS_MAX and line[-1] not in SENTENCE_ENDS and not any(c.isdigit() for c in line)
 
 
 def _train_tokenizer(texts: list[str], plan: Plan) -> Any:
@@ -122,15 +155,41 @@ def _train_tokenizer(texts: list[str], plan: Plan) -> Any:
     return fast
 
 
-def _blocks(texts: list[str], tokenizer: Any, plan: Plan) -> Any:
-    """All texts, shuffled, with their ends, cut to equal blocks: (blocks, block_tokens)."""
+def _text_batches(texts: list[str], tokenizer: Any, plan: Plan) -> list[tuple[Any, Any]]:
+    """All texts, shuffled, with their ends, cut to equal blocks: (tokens, labels) of a step, both the same."""
     import torch
 
     order = list(texts)
     random.Random(plan.seed + 1).shuffle(order)
     ids = [token for row in tokenizer(order)["input_ids"] for token in (*row, tokenizer.eos_token_id)]
-    count = len(ids) // plan.block_tokens
-    return torch.tensor(ids[: count * plan.block_tokens]).view(count, plan.block_tokens)
+    size = plan.batch_rows * plan.block_tokens
+    blocks = torch.tensor(ids[: len(ids) // size * size]).view(-1, plan.batch_rows, plan.block_tokens)
+    return [(block, block) for block in blocks]
+
+
+def _contents_batches(pairs: list[tuple[str, str]], tokenizer: Any, plan: Plan) -> list[tuple[Any, Any]]:
+    """Texts and their contents, of like length in a step; only the contents are learned."""
+    import torch
+
+    draw = random.Random(plan.seed + 3)
+    draw.shuffle(pairs)
+    prompts, answers = (tokenizer([pair[side] for pair in pairs])["input_ids"] for side in (0, 1))
+    rows = [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(prompts, answers, strict=True)]
+    batches = []
+    for start in range(0, len(rows), 64 * plan.batch_rows):
+        pool = sorted(rows[start : start + 64 * plan.batch_rows], key=lambda row: len(row[0]) + len(row[1]))
+        batches += [pool[first : first + plan.batch_rows] for first in range(0, len(pool), plan.batch_rows)]
+    draw.shuffle(batches)
+    made = []
+    for batch in batches:
+        width = max(len(prompt) + len(answer) for prompt, answer in batch)
+        ids = torch.full((len(batch), width), tokenizer.pad_token_id)
+        labels = torch.full((len(batch), width), IGNORED)
+        for row, (prompt, answer) in enumerate(batch):
+            ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+            labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
+        made.append((ids, labels))
+    return made
 
 
 def _new_model(plan: Plan, tokenizer: Any) -> Any:
@@ -186,31 +245,34 @@ def _start_copying(model: Any, plan: Plan) -> None:
             match.query_key_value.weight[key + turned : value, there.start : there.stop - turned] += matched
 
 
-def _train(model: Any, blocks: Any, plan: Plan) -> float:
-    """Warm-up and cosine; returns the mean loss of the last hundred steps, nats a token."""
+def _train(model: Any, batches: list[tuple[Any, Any]], plan: Plan, *, steps: int) -> float:
+    """Warm-up and cosine, the batches again and again; returns the mean loss of the last hundred steps, in nats."""
     import torch
 
     from xinstruct.training.muon import muon_for
 
     optimizer = muon_for(model, plan.learning_rate_max, weight_decay=0.01)
     rates = [group["lr"] for group in optimizer.param_groups]
-    order = torch.randperm(len(blocks), generator=torch.Generator().manual_seed(plan.seed))
     last: list[float] = []
+    tokens = 0
     started_s = time.monotonic()
     model.train()
-    for step in range(plan.steps):
+    for step in range(steps):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * _share(step, plan.steps)
-        rows = blocks[order[torch.arange(step * plan.batch_blocks, (step + 1) * plan.batch_blocks) % len(order)]]
-        loss = model(input_ids=rows, labels=rows, use_cache=False).loss
+            group["lr"] = rate * _share(step, steps)
+        ids, labels = batches[step % len(batches)]
+        wanted = labels[:, 1:] != IGNORED
+        hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][wanted]
+        loss = torch.nn.functional.cross_entropy(model.get_output_embeddings()(hidden), labels[:, 1:][wanted])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         last = [*last[-99:], loss.item()]
+        tokens += ids.numel()
         if step % 100 == 99:
-            rate = (step + 1) * rows.numel() / (time.monotonic() - started_s)
+            rate = tokens / (time.monotonic() - started_s)
             mean = sum(last) / len(last)
-            sys.stderr.write(f"step {step + 1} of {plan.steps}: loss {mean:.3f}, {rate:.0f} tokens/s\n")
+            sys.stderr.write(f"step {step + 1} of {steps}: loss {mean:.3f}, {rate:.0f} tokens/s\n")
     return sum(last) / len(last)
 
 
@@ -222,16 +284,14 @@ def _share(step: int, steps: int) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _write_manifest(out: Path, plan: Plan, model: Any, *, loss: float, tokens: int, wall_s: float) -> None:
+def _write_manifest(out: Path, plan: Plan, model: Any, figures: dict[str, Any]) -> None:
     manifest = {
         "what": "tiny base decoder of xinstruct, pre-trained on plain microworld text of other seeds, no instructions",
         "command": "python -m xinstruct.training.pretrain --out models/tiny-base",
         "licence": "Apache-2.0",
         "plan": asdict(plan),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "corpus_tokens": tokens,
-        "final_loss_nats": round(loss, 4),
-        "wall_s": round(wall_s),
+        **figures,
         "digest": model_digest(out),
     }
     (out / "MANIFEST.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
