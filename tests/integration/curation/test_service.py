@@ -146,6 +146,8 @@ def test_a_story_remembers_takedowns_and_edits(stocked: House, stub: Stub) -> No
     stocked.settle()
     assert told(stub, "http://nyumbani.example/sw0001") == ["curation: suppressed by a takedown, erased"]
     assert told(stub, "document-sw0001") == ["curation: suppressed by a takedown, erased"]
+    (event,) = stub.GetStory(pb.GetStoryRequest(subject="document-sw0001"), timeout=5).events
+    assert event.facts["kind"] == "url"
     assert told(stub, "document-sw0002")[-1] == "curation: superseded by a later fetch of its page"
     assert told(stub, "page-sw0002") == [
         "fetch: fetched with status 200",
