@@ -17,13 +17,17 @@ from typing import Any
 import servers
 from benchmarks.figure import ROUNDS, Figure, worst
 from benchmarks.pages import PAGE_BYTES, InProcessPort, admit_stage, folder_blobs, store
+from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.log import Log
 from xinstruct.spine.log.kafka import KafkaLog, KafkaSettings
 from xinstruct.spine.log.sqlite import SqliteLog
+from xinstruct.spine.record import Record
 from xinstruct.spine.runner import Runner, RunnerSettings
 from xinstruct.spine.stage import Stage
 
 PAGES = 120
+WINDOW = 16
+"""Pages in flight: about as many as the stage works through between two commits. The first window is not measured."""
 
 
 def figures(folder: Path) -> Iterator[Figure]:
@@ -44,9 +48,10 @@ def _kafka(bootstrap: str) -> Log:
 
 def _share(log: Log, folder: Path) -> float:
     blobs = folder_blobs(folder)
-    log.append(list(store(blobs, PAGES)))
+    _append(log, list(store(blobs, PAGES)))
     clock = _StageClock(InProcessPort(blobs))
-    runner = Runner(clock.stage(), log, blobs=blobs, clock=_now_ms, settings=RunnerSettings())
+    settings = RunnerSettings(window_records_max=WINDOW)
+    runner = Runner(clock.stage(), log, blobs=blobs, clock=_now_ms, settings=settings)
     while not runner.turn(wait_s=0.2):
         pass  # joining the group is no part of the work
     clock.spent_s = 0.0
@@ -57,6 +62,15 @@ def _share(log: Log, folder: Path) -> float:
     runner.close()
     log.close()
     return (total_s - clock.spent_s) / total_s
+
+
+def _append(log: Log, records: list[Record]) -> None:
+    while True:
+        try:
+            log.append(records)
+            return
+        except Unavailable:
+            time.sleep(1.0)  # a broker that has just made the topic does not lead it yet
 
 
 class _StageClock:
