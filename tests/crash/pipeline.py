@@ -155,9 +155,13 @@ def work(place: Place, name: str, instance: str, *, blobs: str, variant: str, ce
     """Run stage `name` until killed. Entry point of a worker process."""
     log = Tampered(place.open(instance), variant, cells=cells, chance=random.Random(seed))
     runner = Runner(stage(name), log, blobs=Blobs(blobs), clock=now_ms, settings=SETTINGS)
-    while True:
-        runner.turn(wait_s=0.05)
-        cells[IN_FLIGHT] = runner.in_flight()
+
+    def tell() -> None:
+        while not threading.Event().wait(0.005):
+            cells[IN_FLIGHT] = runner.in_flight()
+
+    threading.Thread(target=tell, daemon=True).start()
+    runner.run()
 
 
 class Tampered:

@@ -205,16 +205,56 @@ def topic_configs(topic: Topic) -> dict[str, str]:
 
 def send_all(producer: Any, prefix: str, records: Collection[Record], topics: Mapping[str, Topic]) -> list[Any]:
     """Hand `records` to the producer in the order given; the futures of their places. Invalid before any is sent."""
-    rows = []
+    return _send(producer, _messages(prefix, records, topics))
+
+
+def write_in_transaction(
+    producer: Any, prefix: str, records: Collection[Record], *, topics: Mapping[str, Topic],
+    positions: Mapping[TopicPartition, Any], member: Any,
+) -> None:
+    """Begin a transaction, write `records` and the group's `positions` in it, and return when all is written.
+
+    The caller ends it. Invalid before anything is sent; else the client's errors, a refused position before others.
+    """
+    producer.begin_transaction()
+    messages = _messages(prefix, records, topics)
+    # The client's own methods ask the coordinator once for every partition that a record is first sent to, and wait for
+    # the positions before anything else: several times as many turns as this, which asks for all at once and sends the
+    # records meanwhile.
+    manager = producer._transaction_manager
+    for place in {TopicPartition(message["topic"], message["partition"]) for message in messages}:
+        manager.maybe_add_partition_to_transaction(place)
+    stored = manager.send_offsets_to_transaction(dict(positions), member) if positions else None
+    try:
+        sent = _send(producer, messages)
+        producer._sender.wakeup()
+        producer.flush()
+        for future in sent:
+            future.get(timeout=0)
+    except kafka_errors.KafkaError:
+        if stored is not None and stored.failed:
+            raise stored.exception from None  # the cause; what failed here is its consequence
+        raise
+    if stored is not None:
+        stored.wait()
+
+
+def _messages(prefix: str, records: Collection[Record], topics: Mapping[str, Topic]) -> list[dict[str, Any]]:
+    messages = []
     for record in records:
         require(record.topic in topics, f"no topic {record.topic!r}; spine/topics.py lists them")
         written = wire(record)
+        headers = [(RECORD_ID_HEADER, written.id), *written.headers]
         partition = partition_of(record.key, topics[record.topic].partitions)
-        rows.append((prefix + record.topic, written, [(RECORD_ID_HEADER, written.id), *written.headers], partition))
-    return [
-        producer.send(name, written.value, written.key, headers=headers, partition=partition)
-        for name, written, headers, partition in rows
-    ]
+        messages.append({
+            "topic": prefix + record.topic, "value": written.value, "key": written.key, "headers": headers,
+            "partition": partition,
+        })
+    return messages
+
+
+def _send(producer: Any, messages: Collection[dict[str, Any]]) -> list[Any]:
+    return [producer.send(**message) for message in messages]
 
 
 def received(topic: Topic, message: Any) -> Record:

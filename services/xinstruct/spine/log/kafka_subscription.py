@@ -34,7 +34,7 @@ from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from xinstruct.spine.errors import Fenced, Invalid, NotFound, require
-from xinstruct.spine.log.kafka_clients import KafkaClients, discard, received, send_all, translated
+from xinstruct.spine.log.kafka_clients import KafkaClients, discard, received, translated, write_in_transaction
 from xinstruct.spine.record import Record
 from xinstruct.spine.topics import Topic
 
@@ -249,14 +249,11 @@ class KafkaSubscription:
     def _transact(self, member: Any, stored: Mapping[TopicPartition, Any], outputs: Sequence[Record]) -> None:
         if self._producer is None:
             raise kafka_errors.ProducerFencedError()  # thrown away; the next poll makes another
-        self._producer.begin_transaction()
         try:
-            sent = send_all(self._producer, self._clients.settings.prefix, outputs, self._topics)
-            if stored:
-                self._producer.send_offsets_to_transaction(stored, member)
-            self._producer.flush()
-            for future in sent:
-                future.get(timeout=0)
+            write_in_transaction(
+                self._producer, self._clients.settings.prefix, outputs,
+                topics=self._topics, positions=stored, member=member,
+            )
         except kafka_errors.KafkaError:
             with suppress(kafka_errors.KafkaError):
                 self._producer.abort_transaction()
