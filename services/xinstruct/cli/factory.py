@@ -22,7 +22,7 @@ from xinstruct.spine.errors import Unavailable
 START_S_MAX = 120.0
 STOP_S_MAX = 15.0
 POLL_S = 0.1
-SAMPLE_S = 0.5
+SAMPLE_S = 1.0
 LOG_LINES_SHOWN = 12
 
 
@@ -188,7 +188,7 @@ def free_port(preferred: int = 0) -> int:
 
 
 class MemoryMeter:
-    """The largest memory of this process and all its descendants together, sampled twice a second while it runs.
+    """The largest memory of this process and all its descendants together, sampled once a second.
 
     Proportional set size where the system tells it (memory shared by n processes counts 1/n for each), else resident.
     """

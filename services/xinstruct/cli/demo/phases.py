@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -85,7 +84,9 @@ def await_job(client: Client, factory: Factory, name: str, phase: Phase) -> Job:
         job = _job(client, name)
         if job is None:
             continue
-        phase.at(job.steps_done, job.steps_count, "" if math.isnan(job.loss) else f"loss {job.loss:.2f}")
+        phase.at(
+            job.steps_done, job.steps_count, f"loss {job.loss:.2f}" if job.steps_done else "preparing its examples"
+        )
         if job.state == "failed":
             raise Unavailable(f"training job {name} failed: {job.failure}")
         if job.state == "done":

@@ -21,6 +21,7 @@ EXAMPLES_PER_LANGUAGE = 3
 EXAMPLE_CHARS_MAX = 700
 REASONS_MAX = 24
 CLUSTERS_MAX = 30
+METRICS_MAX = 8
 
 
 @dataclass(frozen=True)
@@ -190,13 +191,14 @@ def _language(code: str) -> dict[str, str]:
 
 
 def _metric_names(gathered: Gathered) -> list[str]:
+    """Held-out figures that any job has; counts and times are no quality."""
     names = {
         name
         for item in gathered.rounds
         for name, value in item.metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if name.startswith("held_out_") and isinstance(value, int | float)
     }
-    return sorted(names)[:8]
+    return sorted(names)[:METRICS_MAX]
 
 
 def _ratio(value: float) -> str:
