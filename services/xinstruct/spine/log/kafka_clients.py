@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -78,6 +79,8 @@ class KafkaClients:
         self._admin: Any = None
         self._lock = threading.Lock()
         self._partitions: dict[str, int] = {}
+        # Below that the client tells of every connection and rebalance, in lines that are no JSON.
+        logging.getLogger("kafka").setLevel(logging.WARNING)
 
     def topic_name(self, topic: Topic) -> str:
         """The topic's name on the cluster."""
