@@ -39,6 +39,8 @@ CONFIG_FILE = "xinstruct.yaml"
 """Read from the current folder when --config is not given."""
 CONNECT_S = 5.0
 PATIENCE_REST_S = 0.3
+STAND_INS = {"scoring": ("scoring-a", "scoring-b")}
+"""Target → targets that serve the same service."""
 
 RequestT = TypeVar("RequestT", contravariant=True)
 ResponseT = TypeVar("ResponseT")
@@ -186,7 +188,8 @@ def read_settings(config: Path | None) -> XinstructSettings:
 def served_at(settings: XinstructSettings, target: str) -> str:
     """ "host:port" of the process that runs `target`."""
     host = settings.rpc.host if settings.rpc.host not in ("0.0.0.0", "::") else "127.0.0.1"
-    return settings.addresses.get(target, f"{host}:{settings.rpc.port}")
+    served = [settings.addresses[name] for name in (target, *STAND_INS.get(target, ())) if name in settings.addresses]
+    return served[0] if served else f"{host}:{settings.rpc.port}"
 
 
 @contextmanager

@@ -98,3 +98,5 @@ def test_a_target_is_asked_where_the_configuration_says() -> None:
     settings = XinstructSettings.model_validate({"addresses": {"curation": "curation:7700"}, "rpc": {"port": 7701}})
     assert served_at(settings, "curation") == "curation:7700"
     assert served_at(settings, "crawler") == "127.0.0.1:7701"
+    apart = XinstructSettings.model_validate({"addresses": {"scoring-b": "b:1"}})
+    assert served_at(apart, "scoring") == "b:1"

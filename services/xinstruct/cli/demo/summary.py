@@ -42,5 +42,5 @@ def summary_lines(plan: Plan, report: Mapping[str, Any]) -> None:
         f"{report['wall_s']:.0f} s, {report['peak_memory_mb']:,.0f} MB at the peak.\n"
         f"Dataset  {plan.home / 'releases' / str(report['release'])}\nReport   {plan.out / 'report.html'}\n"
         f"Figures  {plan.out / 'report.json'}\n"
-        f"Ask on:  xinstruct why URL --config {plan.out / 'config' / 'all.yaml'}"
+        f"Ask on:  xinstruct why URL --config {plan.out / 'config' / ('curation-0.yaml' if plan.kafka else 'all.yaml')}"
     )
