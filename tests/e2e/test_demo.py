@@ -14,8 +14,8 @@ from servers import free_port
 SEED = 90_210
 RECOMPUTE = Path(__file__).with_name("recompute.py")
 TINY_MODELS_TOO_WEAK = (
-    "after a demo's budget of training the tiny models name the entity and the intent, but not yet the aspects: far fewer "
-    "than 80 % of the drafts are right and fewer than 60 pairs are kept (docs/measurements.md, DECISIONS.md)"
+    "after a demo's budget of training the tiny models name the entity and the intent, but not yet the aspects: far "
+    "fewer than 80 % of the drafts are right and fewer than 60 pairs are kept (docs/measurements.md, DECISIONS.md)"
 )
 KEYS = ["seed", "languages", "funnel", "truth", "rounds", "seconds", "wall_s", "peak_memory_mb", "release"]
 
