@@ -75,6 +75,8 @@ def demo(
         print_json(report)
     else:
         _summarise(plan, report)
+    if report["release"] is None:
+        raise Conflict(f"no pair was good enough to be published; {plan.out / 'report.html'} shows the scores")
 
 
 def _run(plan: Plan, screen: Screen) -> dict[str, object]:
@@ -146,7 +148,11 @@ def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> Non
         phases.await_scores(client, factory, phase)
     _second_round(plan, factory, client, screen, bases=(generator.model_digest, evaluator.model_digest))
     with screen.phase("release", "Publishing the release"):
-        phases.publish(client, plan)
+        try:
+            phases.publish(client, plan)
+        except Conflict as error:
+            # Nothing was kept. The report is written all the same: it shows why.
+            screen.say(f"  {error.message}")
 
 
 def _second_round(plan: Plan, factory: Factory, client: Client, screen: Screen, *, bases: tuple[str, str]) -> None:

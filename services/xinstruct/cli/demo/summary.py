@@ -38,9 +38,10 @@ def summary_lines(plan: Plan, report: Mapping[str, Any]) -> None:
     print_line(
         f"  {truth['policy_violations']:>7}  policy violations\n  {truth['pii_leaked']:>7}  personal data leaked\n"
     )
+    dataset = plan.home / "releases" / report["release"] if report["release"] else "none: nothing was kept"
+    config = plan.out / "config" / ("curation-0.yaml" if plan.kafka else "all.yaml")
     print_line(
         f"{report['wall_s']:.0f} s, {report['peak_memory_mb']:,.0f} MB at the peak.\n"
-        f"Dataset  {plan.home / 'releases' / str(report['release'])}\nReport   {plan.out / 'report.html'}\n"
-        f"Figures  {plan.out / 'report.json'}\n"
-        f"Ask on:  xinstruct why URL --config {plan.out / 'config' / ('curation-0.yaml' if plan.kafka else 'all.yaml')}"
+        f"Dataset  {dataset}\nReport   {plan.out / 'report.html'}\nFigures  {plan.out / 'report.json'}\n"
+        f"Ask on:  xinstruct why URL --config {config}"
     )
