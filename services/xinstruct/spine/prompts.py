@@ -21,10 +21,8 @@ GENERATOR_PROMPT_VERSIONS: dict[Family, str] = {"tiny": "generator-tiny-1", "cha
 EVALUATOR_PROMPT_VERSIONS: dict[Family, str] = {"tiny": "evaluator-tiny-1", "chat": "evaluator-chat-1"}
 
 TINY_PARAGRAPHS_MAX = 12
-TINY_LEAD_CHARS_MAX = 100
-TINY_PARAGRAPH_CHARS_MAX = 56
-LINE_END = "|"
-"""Ends a line of an outline: the one place where the tiny base has learned to know what the line is about."""
+TINY_LEAD_CHARS_MAX = 120
+TINY_PARAGRAPH_CHARS_MAX = 64
 CHAT_TEXT_CHARS_MAX = 6_000
 
 _OPEN, _CLOSE = "<text>", "</text>"
@@ -65,7 +63,7 @@ def outline(text: str) -> str:
     paragraphs = [" ".join(part.split()) for part in text.split("\n")]
     shown = [part for part in paragraphs if part][:TINY_PARAGRAPHS_MAX]
     limits = [TINY_LEAD_CHARS_MAX] * 2 + [TINY_PARAGRAPH_CHARS_MAX] * TINY_PARAGRAPHS_MAX
-    return "\n".join(f" {part[:limit]}{LINE_END}" for part, limit in zip(shown, limits, strict=False))
+    return "\n".join(f" {part[:limit]}" for part, limit in zip(shown, limits, strict=False))
 
 
 def _quoted(text: str, chars_max: int) -> str:

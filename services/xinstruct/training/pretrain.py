@@ -17,11 +17,10 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from xinstruct.spine.prompts import LINE_END, TINY_PARAGRAPH_CHARS_MAX, outline
+from xinstruct.spine.prompts import outline
 from xinstruct.training.folders import model_digest
 
 LANGUAGES = ("fi", "id", "th", "tr", "vi", "bn", "hi", "sw", "ta", "ur")
@@ -30,8 +29,9 @@ END, PAD = "<|end|>", "<|pad|>"
 WORDS = r" ?[\p{L}\p{M}\u200c\u200d]+| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]|\s"
 REPEATED_SHARE = 0.5
 """Texts of which some lines come twice: what teaches the model to copy names it has never seen."""
-HEADINGS_TOLD_SHARE = 0.5
+HEADINGS_KEPT_SHARE = 0.15
 HEADING_CHARS_MAX = 32
+CONTENTS_MARK = "\n=>"
 IGNORED = -100
 SENTENCE_ENDS = ".!।۔…»”\""
 
@@ -53,8 +53,7 @@ class Plan:
     batch_rows: int = 8
     steps: int = 2_000
     contents_texts_per_language: int = 8_000
-    sections_steps: int = 2_000
-    contents_steps: int = 2_000
+    contents_steps: int = 2_600
     learning_rate_max: float = 0.02
     rotary_base: float = 100.0
     rotary_share: float = 0.25
@@ -78,8 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def pretrain(plan: Plan, out: Path) -> None:
-    """Write the base model of `plan` to the folder `out`: it reads texts, then learns to say what sections are
-    about, one by one, then what a whole text is about."""
+    """Write the base model of `plan` to the folder `out`: it reads texts, then learns to list what they are about."""
     import torch
 
     torch.set_num_threads(plan.threads)
@@ -89,13 +87,11 @@ def pretrain(plan: Plan, out: Path) -> None:
     tokenizer = _train_tokenizer(texts, plan)
     model = _new_model(plan, tokenizer)
     first = _train(model, _text_batches(texts, tokenizer, plan), plan, steps=plan.steps)
-    sections = _train(model, _section_batches(tokenizer, plan), plan, steps=plan.sections_steps)
     last = _train(model, _contents_batches(list(_contents(plan)), tokenizer, plan), plan, steps=plan.contents_steps)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     figures = {
-        "loss_of_texts_nats": round(first, 4), "loss_of_sections_nats": round(sections, 4),
-        "loss_of_contents_nats": round(last, 4),
+        "loss_of_texts_nats": round(first, 4), "loss_of_contents_nats": round(last, 4),
         "wall_s": round(time.monotonic() - started_s),
     }
     _write_manifest(out, plan, model, figures)
@@ -113,21 +109,8 @@ def _texts(plan: Plan) -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def _sections(plan: Plan) -> Iterator[tuple[str, str]]:
-    """(first line of a section, the heading that it stands under), of all texts that have headings."""
-    from xinstruct.microworld.seeds import plain_texts
-
-    for text in plain_texts(plan.seed + 2, plan.languages, plan.contents_texts_per_language):
-        _, *parts = [part for part in text.split("\n") if part]
-        headings = [part for part in parts[:-1] if is_heading(part)]
-        for before, after in pairwise(parts):
-            if before in headings and after not in headings:
-                yield f" {after[:TINY_PARAGRAPH_CHARS_MAX]}{LINE_END}", f" {before}"
-
-
-def _contents(plan: Plan) -> Iterator[list[tuple[str, bool]]]:
-    """Texts that have headings, as (piece, whether it is learned): the headings stand behind their sections, in half of
-    the texts, and all of them after the title at the end.
+def _contents(plan: Plan) -> Iterator[tuple[str, str]]:
+    """(text, its contents): title and headings, of texts that have headings, which most of them lose in their midst.
 
     So the model learns to say, in the text's own language, what a text and its sections are about.
     """
@@ -137,19 +120,10 @@ def _contents(plan: Plan) -> Iterator[list[tuple[str, bool]]]:
     for text in plain_texts(plan.seed + 2, plan.languages, plan.contents_texts_per_language):
         title, *parts = [part for part in text.split("\n") if part]
         headings = [part for part in parts[:-1] if is_heading(part)]
-        if not headings:
-            continue
-        sections = {after: before for before, after in pairwise(parts) if before in headings}
-        kept = [part for part in parts if part not in headings]
-        told = draw.random() < HEADINGS_TOLD_SHARE
-        pieces: list[tuple[str, bool]] = []
-        for part, line in zip((title, *kept), outline("\n".join((title, *kept))).split("\n"), strict=False):
-            pieces.append((line, False))
-            if told and part in sections:
-                pieces.append((f" {sections[part]}", True))
-            pieces.append(("\n", False))
-        listed = "\n".join(f" {line}" for line in (title, *headings))
-        yield [*pieces, ("=>", False), (listed, True)]
+        if headings:
+            kept = parts if draw.random() < HEADINGS_KEPT_SHARE else [part for part in parts if part not in headings]
+            listed = "\n".join(f" {line}" for line in (title, *headings))
+            yield outline("\n".join((title, *kept))) + CONTENTS_MARK, listed
 
 
 def is_heading(line: str) -> bool:
@@ -193,54 +167,29 @@ def _text_batches(texts: list[str], tokenizer: Any, plan: Plan) -> list[tuple[An
     return [(block, block) for block in blocks]
 
 
-def _section_batches(tokenizer: Any, plan: Plan) -> list[tuple[Any, Any]]:
-    """Sections and their headings, one after the other in blocks of half the length; only headings are learned."""
-    import torch
-
-    pairs = list(_sections(plan))
-    random.Random(plan.seed + 4).shuffle(pairs)
-    ids: list[int] = []
-    labels: list[int] = []
-    for section, heading in pairs:
-        row, learned = _row([(section, False), (heading, True)], tokenizer)
-        ids += row
-        labels += learned
-    length = plan.block_tokens // 2
-    size = 2 * plan.batch_rows * length
-    whole = len(ids) // size * size
-    blocks = torch.tensor([ids[:whole], labels[:whole]]).view(2, -1, 2 * plan.batch_rows, length)
-    return list(zip(blocks[0], blocks[1], strict=True))
-
-
-def _contents_batches(texts: list[list[tuple[str, bool]]], tokenizer: Any, plan: Plan) -> list[tuple[Any, Any]]:
-    """Texts and their headings, of like length in a step: (tokens, labels)."""
+def _contents_batches(pairs: list[tuple[str, str]], tokenizer: Any, plan: Plan) -> list[tuple[Any, Any]]:
+    """Texts and their contents, of like length in a step; only the contents are learned."""
     import torch
 
     draw = random.Random(plan.seed + 3)
-    draw.shuffle(texts)
-    rows = [_row(pieces, tokenizer) for pieces in texts]
+    draw.shuffle(pairs)
+    prompts, answers = (tokenizer([pair[side] for pair in pairs])["input_ids"] for side in (0, 1))
+    rows = [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(prompts, answers, strict=True)]
     batches = []
     for start in range(0, len(rows), 64 * plan.batch_rows):
-        pool = sorted(rows[start : start + 64 * plan.batch_rows], key=lambda row: len(row[0]))
+        pool = sorted(rows[start : start + 64 * plan.batch_rows], key=lambda row: len(row[0]) + len(row[1]))
         batches += [pool[first : first + plan.batch_rows] for first in range(0, len(pool), plan.batch_rows)]
     draw.shuffle(batches)
     made = []
     for batch in batches:
-        width = max(len(ids) for ids, _ in batch)
-        made.append((
-            torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in batch]),
-            torch.tensor([labels + [IGNORED] * (width - len(labels)) for _, labels in batch]),
-        ))
+        width = max(len(prompt) + len(answer) for prompt, answer in batch)
+        ids = torch.full((len(batch), width), tokenizer.pad_token_id)
+        labels = torch.full((len(batch), width), IGNORED)
+        for row, (prompt, answer) in enumerate(batch):
+            ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+            labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
+        made.append((ids, labels))
     return made
-
-
-def _row(pieces: list[tuple[str, bool]], tokenizer: Any) -> tuple[list[int], list[int]]:
-    ids: list[int] = []
-    labels: list[int] = []
-    for (_, learned), tokens in zip(pieces, tokenizer([piece for piece, _ in pieces])["input_ids"], strict=True):
-        ids += tokens
-        labels += tokens if learned else [IGNORED] * len(tokens)
-    return [*ids, tokenizer.eos_token_id], [*labels, tokenizer.eos_token_id]
 
 
 def _new_model(plan: Plan, tokenizer: Any) -> Any:

@@ -10,7 +10,7 @@ TEXT = "Mlima Kito\n\nKito ni mlima.\n\nNjia"
 
 
 def test_the_tiny_generator_prompt_is_the_outline_and_an_arrow() -> None:
-    assert generator_prompt(TEXT, "Swahili", "tiny") == " Mlima Kito|\n Kito ni mlima.|\n Njia|\n=>"
+    assert generator_prompt(TEXT, "Swahili", "tiny") == " Mlima Kito\n Kito ni mlima.\n Njia\n=>"
 
 
 def test_the_tiny_generator_answer_starts_with_a_blank() -> None:
@@ -19,7 +19,7 @@ def test_the_tiny_generator_answer_starts_with_a_blank() -> None:
 
 def test_the_tiny_evaluator_prompt_ends_where_the_label_starts() -> None:
     prompt = evaluator_prompt("Describe\nKito.", TEXT, "Swahili", "tiny")
-    assert prompt == " Mlima Kito|\n Kito ni mlima.|\n Njia|\n=> Describe Kito.\n=="
+    assert prompt == " Mlima Kito\n Kito ni mlima.\n Njia\n=> Describe Kito.\n=="
 
 
 def test_labels_differ_in_their_first_letter() -> None:
@@ -27,7 +27,7 @@ def test_labels_differ_in_their_first_letter() -> None:
 
 
 def test_an_outline_is_bounded_whatever_the_text() -> None:
-    assert len(outline("a" * 5_000 + "\n" + ("b" * 5_000 + "\n\n") * 90)) <= 100 * 2 + 56 * 10 + 12 * 3
+    assert len(outline("a" * 5_000 + "\n" + ("b" * 5_000 + "\n\n") * 90)) <= 120 * 2 + 64 * 10 + 12 * 2
 
 
 def test_an_empty_text_has_an_empty_outline() -> None:

@@ -50,7 +50,7 @@ def test_a_sample_is_bounded_and_in_order() -> None:
 
 def test_the_generator_learns_the_instruction_after_the_outline() -> None:
     assert generator_examples(rows(1), "tiny") == [
-        Example("seed-0", " Kito 0|\n Ni mlima.|\n=>", " Describe Kito 0.", ends=True)
+        Example("seed-0", " Kito 0\n Ni mlima.\n=>", " Describe Kito 0.", ends=True)
     ]
 
 
