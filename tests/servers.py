@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from kafka import KafkaAdminClient
 
 ROOT = Path(__file__).parents[1]
 KAFKA_PORT = 19092
@@ -61,6 +62,18 @@ def kafka(folder: Path) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         subprocess.run([ROOT / "tools/kafka/down.sh"], env=variables, capture_output=True, check=True)
+
+
+@contextmanager
+def kafka_prefix(bootstrap: str) -> Iterator[str]:
+    """A prefix for the names of topics that nobody else uses; what was made under it is deleted at the end."""
+    prefix = f"test{uuid.uuid4().hex[:12]}."
+    yield prefix
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    made = [name for name in admin.list_topics() if name.startswith(prefix)]
+    if made:
+        admin.delete_topics(made)
+    admin.close()
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import servers
 from crash.harness import run
 from crash.pipeline import NAMES, Place
 from xinstruct.spine.log.kafka import KafkaSettings
@@ -20,13 +21,13 @@ VARIANTS = ["at-least-once", "at-most-once", "wrong-offset"]
 
 
 @pytest.fixture
-def kafka_place(kafka_bootstrap: str) -> Place:
+def kafka_place(kafka_bootstrap: str) -> Iterator[Place]:
     """A namespace of its own on the shared broker."""
-    settings = KafkaSettings(
-        bootstrap_servers=kafka_bootstrap, prefix=f"c{uuid.uuid4().hex[:12]}.", session_timeout_ms=SESSION_MS,
-        transaction_timeout_ms=SESSION_MS,
-    )
-    return Place(kafka=settings)
+    with servers.kafka_prefix(kafka_bootstrap) as prefix:
+        yield Place(kafka=KafkaSettings(
+            bootstrap_servers=kafka_bootstrap, prefix=prefix, session_timeout_ms=SESSION_MS,
+            transaction_timeout_ms=SESSION_MS,
+        ))
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
+import servers
 from contract.log.backends import EVENTS, TOPICS, Backend, Clock
 from xinstruct.spine.log import Log
 from xinstruct.spine.log.kafka import KafkaLog, KafkaSettings
@@ -62,12 +62,12 @@ def sqlite_backend(tmp_path: Path, clock: Clock, opened: Callable[[Log], Log]) -
 
 
 @pytest.fixture
-def kafka_settings(kafka_bootstrap: str) -> KafkaSettings:
+def kafka_settings(kafka_bootstrap: str) -> Iterator[KafkaSettings]:
     """A namespace of its own on the shared broker, with short timeouts."""
-    return KafkaSettings(
-        bootstrap_servers=kafka_bootstrap, prefix=f"t{uuid.uuid4().hex[:12]}.", session_timeout_ms=3_000,
-        transaction_timeout_ms=3_000,
-    )
+    with servers.kafka_prefix(kafka_bootstrap) as prefix:
+        yield KafkaSettings(
+            bootstrap_servers=kafka_bootstrap, prefix=prefix, session_timeout_ms=3_000, transaction_timeout_ms=3_000
+        )
 
 
 @pytest.fixture

@@ -39,9 +39,9 @@ def summary_lines(plan: Plan, report: Mapping[str, Any]) -> None:
         f"  {truth['policy_violations']:>7}  policy violations\n  {truth['pii_leaked']:>7}  personal data leaked\n"
     )
     dataset = plan.home / "releases" / report["release"] if report["release"] else "none: nothing was kept"
-    config = plan.out / "config" / ("curation-0.yaml" if plan.kafka else "all.yaml")
+    # The processes of a run over Kafka are stopped: nobody would answer there.
+    ask = "" if plan.kafka else f"\nAsk on:  xinstruct why URL --config {plan.out / 'config' / 'all.yaml'}"
     print_line(
         f"{report['wall_s']:.0f} s, {report['peak_memory_mb']:,.0f} MB at the peak.\n"
-        f"Dataset  {dataset}\nReport   {plan.out / 'report.html'}\nFigures  {plan.out / 'report.json'}\n"
-        f"Ask on:  xinstruct why URL --config {config}"
+        f"Dataset  {dataset}\nReport   {plan.out / 'report.html'}\nFigures  {plan.out / 'report.json'}{ask}"
     )

@@ -191,7 +191,7 @@ def create_topics(clients: KafkaClients, topics: Collection[Topic]) -> None:
         error = kafka_errors.for_code(made["error_code"])
         if error not in (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError):
             raise Unavailable(f"cannot create topic {made['name']}: {made.get('error_message') or error.__name__}")
-    clients.admin().wait_for_topics(list(missing))
+    clients.admin().wait_for_topics(list(missing), timeout_ms=30_000)
 
 
 def topic_configs(topic: Topic) -> dict[str, str]:
