@@ -186,8 +186,9 @@ class Process:
                 work()
             except BaseException as error:  # noqa: BLE001 - the outermost entry of a thread: log once, end the process
                 self.failure = error
-                telemetry.logger().error("crashed", thread=name, exc_info=error)
+                # First: a log that cannot be written must not keep a crashed process alive.
                 self._stopping.set()
+                telemetry.logger().error("crashed", thread=name, exc_info=error)
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         thread.start()

@@ -56,7 +56,8 @@ def start(settings: TelemetrySettings, service: str) -> None:
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Looked up at every event: who replaces sys.stderr (a test, a daemon) must not leave a closed one behind.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
     structlog.contextvars.bind_contextvars(service=service)
     if settings.metrics_port:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from builders import document, pair
+from xinstruct.spine import telemetry
 from xinstruct.spine.app import App, Deps, Servicer
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Unavailable
@@ -169,7 +171,6 @@ def test_health_says_not_serving_while_the_port_does_not_answer(bench: Bench) ->
     process.stop()
 
 
-@pytest.mark.xfail(run=False, reason="hung for 300 s in the last full run of 2026-11-21, cause not found yet")
 def test_a_bug_in_a_stage_ends_the_process_and_loses_nothing(bench: Bench) -> None:
     def crash(source: AdmittedDocument, version: str) -> Sequence[Outcome]:
         raise ZeroDivisionError
@@ -184,6 +185,28 @@ def test_a_bug_in_a_stage_ends_the_process_and_loses_nothing(bench: Bench) -> No
     bench.decide = bench._pairs
     run_until_idle({"backgen": bench.app}, bench.deps, RunnerSettings())
     assert bench.pairs() == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_log_that_cannot_be_written_does_not_keep_a_crashed_process_alive(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise ValueError("I/O operation on closed file")
+
+    def crash() -> bool:
+        raise ZeroDivisionError
+
+    process = bench.process()
+    monkeypatch.setattr(bench.loop, "step", crash)
+    monkeypatch.setattr("sys.stderr", Closed())
+    telemetry.start(telemetry.TelemetrySettings(), "test")
+    process.start()
+    ended = process.wait_stopped(10)
+    monkeypatch.undo()
+    process.stop()
+    assert ended and process.failure is not None
 
 
 def test_a_drained_process_refuses_calls_and_leaves_nothing_half_done(bench: Bench) -> None:
