@@ -92,13 +92,20 @@ class Runner:
         self._subscription: Subscription = log.subscribe(stage.name, stage.source, stage.position_version)
 
     def run(self) -> None:
-        """Turn until stop(); then finish what is in flight if it ends soon, commit, leave the group."""
+        """Turn until stop(); then finish what is in flight if it ends soon, commit, leave the group.
+
+        Raises Fenced when another process took this one's place: to join again would fence that one in turn, for ever.
+        """
         try:
             while not self._stopping.is_set():
                 try:
                     self.turn(wait_s=0.2)
                 except Unavailable as error:
                     self._start_over(error)
+                except Fenced:
+                    if not self._stopping.is_set():
+                        raise
+                    return
             self.drain(deadline_ms=self._clock() + 5_000)
         finally:
             self.close()
@@ -162,11 +169,7 @@ class Runner:
         room = self._settings.window_records_max - self._records
         if self._bytes >= self._settings.window_bytes_max:
             room = 0
-        try:
-            records = self._subscription.poll(max(room, 0), wait_s)
-        except Fenced:
-            self._forget_all()
-            return 0
+        records = self._subscription.poll(max(room, 0), wait_s)
         for partition in self._subscription.lost():
             self._forget(partition)
         for record in records:

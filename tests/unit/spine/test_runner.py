@@ -13,7 +13,7 @@ import pytest
 
 from builders import document, pair
 from xinstruct.spine.blobs import Blobs
-from xinstruct.spine.errors import Invalid, Unavailable
+from xinstruct.spine.errors import Fenced, Invalid, Unavailable
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.messages import AdmittedDocument, DeadLetter, DraftedPair, DroppedRecord, Payload
 from xinstruct.spine.record import FOR_GROUP_HEADER, Record, slot_id
@@ -297,7 +297,7 @@ def test_the_byte_bound_stops_polling(world: World) -> None:
     assert runner.in_flight() <= 5
 
 
-def test_a_member_that_was_fenced_forgets_its_window_and_duplicates_nothing(world: World) -> None:
+def test_a_member_that_was_replaced_ends_and_leaves_everything_to_the_new_one(world: World) -> None:
     world.port.respond = lambda request: None
     world.put("a", "b")
     old = world.runner()
@@ -310,10 +310,8 @@ def test_a_member_that_was_fenced_forgets_its_window_and_duplicates_nothing(worl
     new.close()
     for request, future in open_before:
         future.set_result(f"late {request}")
-    for _ in range(5):
-        old.turn(wait_s=0.0)
-        world.clock.now_ms += 1000
-    world.settle(old)
+    with pytest.raises(Fenced):
+        old.run()
     assert world.instructions() == ["re a", "re b"]
 
 
