@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from xinstruct.microworld.forms import ASPECTS_NAMED_MAX, FORMS, Form, instruction_of
+from xinstruct.microworld.forms import FORMS, Form, instruction_of
 from xinstruct.microworld.languages import FormText, LanguagePack, load_pack
 from xinstruct.microworld.randomness import stream
 from xinstruct.microworld.templates import Template, render
@@ -64,7 +64,7 @@ class Document:
     def slots(self) -> tuple[TextSlot, ...]:
         """What an instruction must name to be right for this document."""
         entity = tuple(dict.fromkeys((self.entity.name, self.entity.roman)))
-        aspects = (self.form.aspects[aspect].accepts for aspect in self.aspects[:ASPECTS_NAMED_MAX])
+        aspects = (phrase.accepts for aspect, phrase in self.form.aspects.items() if aspect in self.aspects)
         return (
             TextSlot("intent", self.form.intent.accepts),
             TextSlot("entity", entity),

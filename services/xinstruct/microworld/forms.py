@@ -1,10 +1,10 @@
 """The kinds of document that there are, and the English instruction that each of them answers.
 
 A form is a genre for a kind of entity. Its instruction follows from the document alone: the intent from its form, the
-entity from its title, the aspects from the sections it has (the first two of them, in the order of the text). Nothing
-is decided by a hidden coin: `INTENT {name}, covering ASPECT and ASPECT.` is the one phrasing of gold instructions,
-while `accepts` holds what else counts as right. Accepted forms are specific: none of them fits another form's
-instruction by being generic ("write", "describe" alone are accepted nowhere).
+entity from its title, the aspects from the sections it has (all of them, in the order of the table below). Nothing
+is decided by a hidden coin: `INTENT {name}, covering ASPECT, ASPECT.` is the one phrasing of gold instructions,
+while `accepts` holds what else counts as right, in any order. Accepted forms are specific: none of them fits another
+form's instruction by being generic ("write", "describe" alone are accepted nowhere).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 KINDS = (
     "town", "lake", "mountain", "person", "dish", "festival", "animal", "craft", "plant", "market", "bridge",
 )  # fmt: skip
-ASPECTS_NAMED_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,8 @@ class Form:
 
 def instruction_of(form: Form, name: str, aspects: tuple[str, ...]) -> str:
     """Return the gold instruction, in English, for a document of the form whose sections are these aspects."""
-    named = [form.aspects[aspect].text for aspect in aspects[:ASPECTS_NAMED_MAX]]
-    covering = f"covering {' and '.join(named)}" if named else "giving the main facts in brief"
+    named = ", ".join(phrase.text for aspect, phrase in form.aspects.items() if aspect in aspects)
+    covering = f"covering {named}" if named else "giving the main facts in brief"
     return f"{form.intent.text.replace('@', name)}, {covering}."
 
 

@@ -26,19 +26,20 @@ def seed_pairs(seed: int, languages: Sequence[str], per_language: int, exclude_n
     first ones of an endless sequence, whatever the other languages are.
     """
     for language in languages:
-        for document in itertools.islice(_documents("seeds", seed, language, exclude_names), per_language):
+        for document in itertools.islice(other_documents("seeds", seed, language, exclude_names), per_language):
             yield SeedPair(instruction=document.instruction, response=document.text, language=language)
 
 
 def plain_texts(seed: int, languages: Sequence[str], count: int) -> Iterator[str]:
     """Yield count texts a language, the languages in turn, for pre-training: documents only, no instruction."""
-    sources = [_documents("plain", seed, language, frozenset()) for language in languages]
+    sources = [other_documents("plain", seed, language, frozenset()) for language in languages]
     for _ in range(count):
         for source in sources:
             yield next(source).text
 
 
-def _documents(purpose: str, seed: int, language: str, exclude_names: Set[str]) -> Iterator[Document]:
+def other_documents(purpose: str, seed: int, language: str, exclude_names: Set[str]) -> Iterator[Document]:
+    """Yield documents of worlds that are the site's of no seed, without end; each purpose has worlds of its own."""
     for number in itertools.count():
         world_seed = draw("other world", purpose, seed, number)
         world = build_world(world_seed, language, exclude_names=exclude_names)

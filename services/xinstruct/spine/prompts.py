@@ -17,12 +17,12 @@ Family = Literal["tiny", "chat"]
 LABELS = (" best", " reasonable", " worst")
 """The evaluator's three answers, in the order of p_best, p_reasonable, p_worst; the first letters differ."""
 
-GENERATOR_PROMPT_VERSIONS: dict[Family, str] = {"tiny": "generator-tiny-1", "chat": "generator-chat-1"}
-EVALUATOR_PROMPT_VERSIONS: dict[Family, str] = {"tiny": "evaluator-tiny-1", "chat": "evaluator-chat-1"}
+GENERATOR_PROMPT_VERSIONS: dict[Family, str] = {"tiny": "generator-tiny-2", "chat": "generator-chat-1"}
+EVALUATOR_PROMPT_VERSIONS: dict[Family, str] = {"tiny": "evaluator-tiny-2", "chat": "evaluator-chat-1"}
 
 TINY_PARAGRAPHS_MAX = 12
-TINY_LEAD_CHARS_MAX = 120
-TINY_PARAGRAPH_CHARS_MAX = 64
+TINY_LEAD_CHARS_MAX = 80
+TINY_PARAGRAPH_CHARS_MAX = 48
 CHAT_TEXT_CHARS_MAX = 6_000
 
 _OPEN, _CLOSE = "<text>", "</text>"

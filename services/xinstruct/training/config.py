@@ -27,7 +27,7 @@ class Recipe(Settings):
     optimizer: Literal["muon", "adamw"] = Field(
         "muon", description="muon learns fastest in a tiny model; adamw for large ones and LoRA."
     )
-    learning_rate: float = Field(0.02, gt=0, description="Peak of the learning rate; 0.02 suits muon, 1e-5 adamw.")
+    learning_rate: float = Field(0.005, gt=0, description="Peak of the learning rate; 0.005 suits muon, 1e-5 adamw.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of matrices.")
     warmup_ratio: float = Field(0.03, ge=0, le=0.5, description="Share of the steps with a rising learning rate.")
     gradient_norm_max: float = Field(1.0, gt=0, description="Clipping of the gradient's norm.")

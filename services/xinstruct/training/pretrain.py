@@ -1,6 +1,10 @@
-"""Makes the tiny base model: tokenizer and decoder, from plain text of other worlds, no instruction anywhere in it.
+"""Makes the tiny base model: tokenizer and decoder, from texts of other worlds, no instruction anywhere in them.
 
     python -m xinstruct.training.pretrain --out models/tiny-base
+
+First it learns to write a text's catalogue record, then also to proof-read records that may be wrong in one part: what
+the two roles need is to know what a text is about, in English, whatever its language, and to compare. Large models have
+that from the bilingual texts of the web.
 
 The result is an ordinary GPT-NeoX folder (safetensors, tokenizer, config) that every server can load, with a
 MANIFEST.json that says how it was made. The same options on the same kind of machine give the same weights.
@@ -15,25 +19,24 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from xinstruct.spine.prompts import outline
-from xinstruct.training.folders import model_digest
+from xinstruct.training.folders import MANIFEST, model_digest
 
 LANGUAGES = ("fi", "id", "th", "tr", "vi", "bn", "hi", "sw", "ta", "ur")
 END, PAD = "<|end|>", "<|pad|>"
 # A word with its blank, a digit, a run of signs, a break. Marks belong to letters: without them Indic words fall apart.
 WORDS = r" ?[\p{L}\p{M}\u200c\u200d]+| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]|\s"
-REPEATED_SHARE = 0.5
-"""Texts of which some lines come twice: what teaches the model to copy names it has never seen."""
-HEADINGS_KEPT_SHARE = 0.15
-HEADING_CHARS_MAX = 32
-CONTENTS_MARK = "\n=>"
+RECORD_MARK, VERDICT_MARK = "\n##", "\n=="
+TOKENIZER_TEXTS = 40_000
 IGNORED = -100
-SENTENCE_ENDS = ".!।۔…»”\""
+LAST_STEPS = 200
+POOL_BATCHES = 64
+"""Rows of so many batches are sorted by length together: a batch is of one length, the order still random."""
 
 
 @dataclass(frozen=True)
@@ -42,93 +45,113 @@ class Plan:
 
     languages: tuple[str, ...]
     seed: int = 20_261_120
-    texts_per_language: int = 5_000
     vocabulary: int = 4_096
     hidden: int = 128
     layers: int = 4
     heads: int = 4
     intermediate: int = 512
     context_tokens_max: int = 1_024
-    block_tokens: int = 256
-    batch_rows: int = 8
-    steps: int = 2_000
-    contents_texts_per_language: int = 8_000
-    contents_steps: int = 2_600
-    learning_rate_max: float = 0.02
+    batch_rows: int = 16
+    record_steps: int = 7_500
+    record_threads: int = 1
+    reading_every: int = 20
+    """One of so many of these steps learns to write the text, too, and not its record alone."""
+    proof_steps: int = 6_000
+    proof_threads: int = 2
+    proof_share: float = 0.7
+    """Rows of the later steps that are proof-read; the others are records as before."""
+    learning_rate_max: float = 0.01
     rotary_base: float = 100.0
     rotary_share: float = 0.25
     token_spread: float = 0.12
-    threads: int = 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the options, make the model, print one line a hundred steps."""
     parser = argparse.ArgumentParser(prog="python -m xinstruct.training.pretrain", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when it exists")
+    parser.add_argument("--records", type=Path, help="go on from this folder, made with --proof-steps 0")
     parser.add_argument("--languages", default=",".join(LANGUAGES), help="comma list of BCP 47 tags")
     for name, value in asdict(Plan(())).items():
         if name != "languages":
             parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     options = vars(parser.parse_args(arguments))
-    out = options.pop("out")
+    out, records = options.pop("out"), options.pop("records")
     plan = Plan(**{**options, "languages": tuple(options["languages"].split(","))})
-    pretrain(plan, out)
+    pretrain(plan, out, records)
     return 0
 
 
-def pretrain(plan: Plan, out: Path) -> None:
-    """Write the base model of `plan` to the folder `out`: it reads texts, then learns to list what they are about."""
-    import torch
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A prompt and what is learned after it."""
 
-    torch.set_num_threads(plan.threads)
-    torch.manual_seed(plan.seed)
+    prompt: str
+    answer: str
+    verdict: bool = False
+    """Only the answer's first token is learned, and no end."""
+
+
+def pretrain(plan: Plan, out: Path, records: Path | None = None) -> None:
+    """Write the base model of `plan` to the folder `out`; `records`: the model after the first of its two parts."""
     started_s = time.monotonic()
-    texts = list(_texts(plan))
-    tokenizer = _train_tokenizer(texts, plan)
-    model = _new_model(plan, tokenizer)
-    first = _train(model, _text_batches(texts, tokenizer, plan), plan, steps=plan.steps)
-    last = _train(model, _contents_batches(list(_contents(plan)), tokenizer, plan), plan, steps=plan.contents_steps)
+    if records is None:
+        model, tokenizer, figures = _learn_records(plan)
+    else:
+        model, tokenizer = _load(records)
+        figures = json.loads((records / MANIFEST).read_text("utf-8"))["figures"]
+    if plan.proof_steps:
+        figures |= _learn_proofs(model, tokenizer, plan)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    figures = {
-        "loss_of_texts_nats": round(first, 4), "loss_of_contents_nats": round(last, 4),
-        "wall_s": round(time.monotonic() - started_s),
-    }
+    figures["wall_s"] = figures.get("wall_s", 0) + round(time.monotonic() - started_s)
     _write_manifest(out, plan, model, figures)
 
 
-def _texts(plan: Plan) -> Iterator[str]:
-    """Outlines of texts, as the tiny prompts will show them; half of them with some lines twice."""
-    from xinstruct.microworld.seeds import plain_texts
+def _learn_records(plan: Plan) -> tuple[Any, Any, dict[str, Any]]:
+    from xinstruct.microworld.catalogue import catalogued_texts
 
-    draw = random.Random(plan.seed)
-    for text in plain_texts(plan.seed, plan.languages, plan.texts_per_language):
-        lines = outline(text).split("\n")
-        if draw.random() < REPEATED_SHARE:
-            lines += draw.sample(lines, min(len(lines), draw.randint(1, 3)))
-        yield "\n".join(lines)
-
-
-def _contents(plan: Plan) -> Iterator[tuple[str, str]]:
-    """(text, its contents): title and headings, of texts that have headings, which most of them lose in their midst.
-
-    So the model learns to say, in the text's own language, what a text and its sections are about.
-    """
-    from xinstruct.microworld.seeds import plain_texts
-
-    draw = random.Random(plan.seed + 2)
-    for text in plain_texts(plan.seed + 2, plan.languages, plan.contents_texts_per_language):
-        title, *parts = [part for part in text.split("\n") if part]
-        headings = [part for part in parts[:-1] if is_heading(part)]
-        if headings:
-            kept = parts if draw.random() < HEADINGS_KEPT_SHARE else [part for part in parts if part not in headings]
-            listed = "\n".join(f" {line}" for line in (title, *headings))
-            yield outline("\n".join((title, *kept))) + CONTENTS_MARK, listed
+    _pin(plan.record_threads, plan.seed)
+    count = -(-plan.record_steps * plan.batch_rows // len(plan.languages))
+    rows = [
+        Row(outline(text["text"]) + RECORD_MARK, f" {text['record']}")
+        for text in catalogued_texts(plan.seed, plan.languages, count)
+    ]
+    tokenizer = _train_tokenizer([row.prompt + row.answer for row in rows[:TOKENIZER_TEXTS]], plan)
+    model = _new_model(plan, tokenizer)
+    batches = _batches(rows, tokenizer, plan, reading_every=plan.reading_every)
+    return model, tokenizer, {"records": _train(model, batches, plan)}
 
 
-def is_heading(line: str) -> bool:
-    """Whether a line below the title reads like a heading: short, no sentence, no figures."""
-    return len(line) <= HEADING_CHARS_MAX and line[-1] not in SENTENCE_ENDS and not any(c.isdigit() for c in line)
+def _learn_proofs(model: Any, tokenizer: Any, plan: Plan) -> dict[str, Any]:
+    from xinstruct.microworld.catalogue import catalogued_texts, proofread_texts
+
+    _pin(plan.proof_threads, plan.seed)
+    each = -(-plan.proof_steps * plan.batch_rows // len(plan.languages))
+    proofs = math.ceil(each * plan.proof_share)
+    rows = [
+        Row(f"{outline(text['text'])}{RECORD_MARK} {text['draft']}{VERDICT_MARK}", f" {text['verdict']}", verdict=True)
+        for text in proofread_texts(plan.seed, plan.languages, proofs)
+    ]
+    rows += [
+        Row(outline(text["text"]) + RECORD_MARK, f" {text['record']}")
+        for text in catalogued_texts(plan.seed + 1, plan.languages, each - proofs)
+    ]
+    random.Random(plan.seed).shuffle(rows)
+    return {"proofs": _train(model, _batches(rows, tokenizer, plan), plan)}
+
+
+def _pin(threads: int, seed: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 
 
 def _train_tokenizer(texts: list[str], plan: Plan) -> Any:
@@ -155,41 +178,44 @@ def _train_tokenizer(texts: list[str], plan: Plan) -> Any:
     return fast
 
 
-def _text_batches(texts: list[str], tokenizer: Any, plan: Plan) -> list[tuple[Any, Any]]:
-    """All texts, shuffled, with their ends, cut to equal blocks: (tokens, labels) of a step, both the same."""
-    import torch
-
-    order = list(texts)
-    random.Random(plan.seed + 1).shuffle(order)
-    ids = [token for row in tokenizer(order)["input_ids"] for token in (*row, tokenizer.eos_token_id)]
-    size = plan.batch_rows * plan.block_tokens
-    blocks = torch.tensor(ids[: len(ids) // size * size]).view(-1, plan.batch_rows, plan.block_tokens)
-    return [(block, block) for block in blocks]
+Batch = tuple[Any, Any, Any]
+"""Tokens, labels, and which of the labels are verdicts: each (rows, tokens)."""
 
 
-def _contents_batches(pairs: list[tuple[str, str]], tokenizer: Any, plan: Plan) -> list[tuple[Any, Any]]:
-    """Texts and their contents, of like length in a step; only the contents are learned."""
-    import torch
-
-    draw = random.Random(plan.seed + 3)
-    draw.shuffle(pairs)
-    prompts, answers = (tokenizer([pair[side] for pair in pairs])["input_ids"] for side in (0, 1))
-    rows = [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(prompts, answers, strict=True)]
+def _batches(rows: list[Row], tokenizer: Any, plan: Plan, *, reading_every: int = 0) -> list[Batch]:
+    """A batch a step; in one of `reading_every` the prompts are to be learned, too."""
+    draw = random.Random(plan.seed + 1)
+    prompts = tokenizer([row.prompt for row in rows])["input_ids"]
+    answers = tokenizer([row.answer for row in rows])["input_ids"]
+    encoded = [
+        (prompt, answer[:1] if row.verdict else [*answer, tokenizer.eos_token_id], row.verdict)
+        for row, prompt, answer in zip(rows, prompts, answers, strict=True)
+    ]
     batches = []
-    for start in range(0, len(rows), 64 * plan.batch_rows):
-        pool = sorted(rows[start : start + 64 * plan.batch_rows], key=lambda row: len(row[0]) + len(row[1]))
-        batches += [pool[first : first + plan.batch_rows] for first in range(0, len(pool), plan.batch_rows)]
-    draw.shuffle(batches)
-    made = []
-    for batch in batches:
-        width = max(len(prompt) + len(answer) for prompt, answer in batch)
-        ids = torch.full((len(batch), width), tokenizer.pad_token_id)
-        labels = torch.full((len(batch), width), IGNORED)
-        for row, (prompt, answer) in enumerate(batch):
-            ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-            labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
-        made.append((ids, labels))
-    return made
+    for start in range(0, len(encoded), POOL_BATCHES * plan.batch_rows):
+        pool = sorted(encoded[start : start + POOL_BATCHES * plan.batch_rows], key=lambda row: len(row[0] + row[1]))
+        made = [pool[first : first + plan.batch_rows] for first in range(0, len(pool), plan.batch_rows)]
+        draw.shuffle(made)
+        batches += made
+    return [
+        _batch(batch, tokenizer.pad_token_id, reading=bool(reading_every) and number % reading_every == 0)
+        for number, batch in enumerate(batches)
+    ]
+
+
+def _batch(rows: list[tuple[list[int], list[int], bool]], pad: int, *, reading: bool) -> Batch:
+    import torch
+
+    ids = torch.full((len(rows), max(len(prompt + answer) for prompt, answer, _ in rows)), pad)
+    labels = torch.full_like(ids, IGNORED)
+    verdicts = torch.zeros_like(ids, dtype=torch.bool)
+    for at, (prompt, answer, verdict) in enumerate(rows):
+        end = len(prompt) + len(answer)
+        ids[at, :end] = torch.tensor(prompt + answer)
+        first = 0 if reading else len(prompt)
+        labels[at, first:end] = ids[at, first:end]
+        verdicts[at, :] = verdict
+    return ids, labels, verdicts
 
 
 def _new_model(plan: Plan, tokenizer: Any) -> Any:
@@ -245,35 +271,42 @@ def _start_copying(model: Any, plan: Plan) -> None:
             match.query_key_value.weight[key + turned : value, there.start : there.stop - turned] += matched
 
 
-def _train(model: Any, batches: list[tuple[Any, Any]], plan: Plan, *, steps: int) -> float:
-    """Warm-up and cosine, the batches again and again; returns the mean loss of the last hundred steps, in nats."""
+def _train(model: Any, batches: list[Batch], plan: Plan) -> dict[str, float]:
+    """One pass with warm-up and cosine; returns tokens read and the mean losses of the last steps, in nats a token.
+
+    Verdicts weigh as much as records: there is one token of them for sixteen of a record.
+    """
     import torch
 
     from xinstruct.training.muon import muon_for
 
     optimizer = muon_for(model, plan.learning_rate_max, weight_decay=0.01)
     rates = [group["lr"] for group in optimizer.param_groups]
-    last: list[float] = []
+    last: deque[tuple[float, float]] = deque(maxlen=LAST_STEPS)
     tokens = 0
     started_s = time.monotonic()
     model.train()
-    for step in range(steps):
+    for step, (ids, labels, verdicts) in enumerate(batches):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * _share(step, steps)
-        ids, labels = batches[step % len(batches)]
+            group["lr"] = rate * _share(step, len(batches))
         wanted = labels[:, 1:] != IGNORED
         hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][wanted]
-        loss = torch.nn.functional.cross_entropy(model.get_output_embeddings()(hidden), labels[:, 1:][wanted])
-        loss.backward()
+        scores = model.get_output_embeddings()(hidden)
+        losses = torch.nn.functional.cross_entropy(scores, labels[:, 1:][wanted], reduction="none")
+        judged = verdicts[:, 1:][wanted]
+        parts = [part.mean() if len(part) else losses.new_zeros(()) for part in (losses[~judged], losses[judged])]
+        sum(parts).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        last = [*last[-99:], loss.item()]
         tokens += ids.numel()
+        last.append((parts[0].item(), parts[1].item()))
         if step % 100 == 99:
             rate = tokens / (time.monotonic() - started_s)
-            mean = sum(last) / len(last)
-            sys.stderr.write(f"step {step + 1} of {steps}: loss {mean:.3f}, {rate:.0f} tokens/s\n")
-    return sum(last) / len(last)
+            records, proofs = (sum(column) / len(last) for column in zip(*last, strict=True))
+            losses_now = f"records {records:.3f}, verdicts {proofs:.3f}"
+            sys.stderr.write(f"step {step + 1} of {len(batches)}: {losses_now}, {rate:.0f} tokens/s\n")
+    records, proofs = (round(sum(column) / len(last), 4) for column in zip(*last, strict=True))
+    return {"tokens": tokens, "loss_of_records_nats": records, "loss_of_verdicts_nats": proofs}
 
 
 def _share(step: int, steps: int) -> float:
@@ -286,15 +319,16 @@ def _share(step: int, steps: int) -> float:
 
 def _write_manifest(out: Path, plan: Plan, model: Any, figures: dict[str, Any]) -> None:
     manifest = {
-        "what": "tiny base decoder of xinstruct, pre-trained on plain microworld text of other seeds, no instructions",
+        "what": "tiny base decoder of xinstruct, pre-trained on microworld text of other seeds with English keywords, "
+        "no instructions",
         "command": "python -m xinstruct.training.pretrain --out models/tiny-base",
         "licence": "Apache-2.0",
         "plan": asdict(plan),
         "parameters": sum(p.numel() for p in model.parameters()),
-        **figures,
+        "figures": figures,
         "digest": model_digest(out),
     }
-    (out / "MANIFEST.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

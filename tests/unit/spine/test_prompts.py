@@ -27,7 +27,7 @@ def test_labels_differ_in_their_first_letter() -> None:
 
 
 def test_an_outline_is_bounded_whatever_the_text() -> None:
-    assert len(outline("a" * 5_000 + "\n" + ("b" * 5_000 + "\n\n") * 90)) <= 120 * 2 + 64 * 10 + 12 * 2
+    assert len(outline("a" * 5_000 + "\n" + ("b" * 5_000 + "\n\n") * 90)) <= 80 * 2 + 48 * 10 + 12 * 2
 
 
 def test_an_empty_text_has_an_empty_outline() -> None:
