@@ -103,9 +103,9 @@ class Runner:
                 except Unavailable as error:
                     self._start_over(error)
                 except Fenced:
-                    if not self._stopping.is_set():
-                        raise
-                    return
+                    if self._stopping.is_set():
+                        return
+                    raise
             self.drain(deadline_ms=self._clock() + 5_000)
         finally:
             self.close()
@@ -251,10 +251,7 @@ class Runner:
         telemetry.RETRIES.labels(self.stage.name).inc()
 
     def _finish(self, flight: _Flight, outcomes: Sequence[Outcome]) -> None:
-        outputs: list[Record] = []
-        for ordinal, outcome in enumerate(outcomes):
-            outputs.append(self._output(flight, outcome, ordinal))
-        flight.outputs = outputs
+        flight.outputs = [self._output(flight, outcome, ordinal) for ordinal, outcome in enumerate(outcomes)]
 
     def _output(self, flight: _Flight, outcome: Outcome, ordinal: int) -> Record:
         headers = telemetry.carry(flight.record.headers)
