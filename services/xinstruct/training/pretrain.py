@@ -2,9 +2,8 @@
 
     python -m xinstruct.training.pretrain --out models/tiny-base
 
-First it learns to write a text's catalogue record, then also to proof-read records that may be wrong in one part: what
-the two roles need is to know what a text is about, in English, whatever its language, and to compare. Large models have
-that from the bilingual texts of the web.
+It learns to write a text's catalogue record, in English, whatever the text's language: large models have that from the
+bilingual texts of the web. With --proof-share it also learns to proof-read records that are wrong in one part.
 
 The result is an ordinary GPT-NeoX folder (safetensors, tokenizer, config) that every server can load, with a
 MANIFEST.json that says how it was made. The same options on the same kind of machine give the same weights.
@@ -56,10 +55,11 @@ class Plan:
     record_threads: int = 1
     reading_every: int = 20
     """One of so many of these steps learns to write the text, too, and not its record alone."""
-    proof_steps: int = 6_000
-    proof_threads: int = 2
-    proof_share: float = 0.7
-    """Rows of the later steps that are proof-read; the others are records as before."""
+    later_steps: int = 5_000
+    """Steps of the second part, on other texts and with a learning rate that starts high again."""
+    later_threads: int = 2
+    proof_share: float = 0.0
+    """Rows of the second part that are proof-read; the others are records as before. 0: DECISIONS.md says why."""
     learning_rate_max: float = 0.01
     rotary_base: float = 100.0
     rotary_share: float = 0.25
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the options, make the model, print one line a hundred steps."""
     parser = argparse.ArgumentParser(prog="python -m xinstruct.training.pretrain", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when it exists")
-    parser.add_argument("--records", type=Path, help="go on from this folder, made with --proof-steps 0")
+    parser.add_argument("--records", type=Path, help="go on from this folder, made with --later-steps 0")
     parser.add_argument("--languages", default=",".join(LANGUAGES), help="comma list of BCP 47 tags")
     for name, value in asdict(Plan(())).items():
         if name != "languages":
@@ -100,8 +100,8 @@ def pretrain(plan: Plan, out: Path, records: Path | None = None) -> None:
     else:
         model, tokenizer = _load(records)
         figures = json.loads((records / MANIFEST).read_text("utf-8"))["figures"]
-    if plan.proof_steps:
-        figures |= _learn_proofs(model, tokenizer, plan)
+    if plan.later_steps:
+        figures |= _learn_later(model, tokenizer, plan)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     figures["wall_s"] = figures.get("wall_s", 0) + round(time.monotonic() - started_s)
@@ -123,11 +123,11 @@ def _learn_records(plan: Plan) -> tuple[Any, Any, dict[str, Any]]:
     return model, tokenizer, {"records": _train(model, batches, plan)}
 
 
-def _learn_proofs(model: Any, tokenizer: Any, plan: Plan) -> dict[str, Any]:
+def _learn_later(model: Any, tokenizer: Any, plan: Plan) -> dict[str, Any]:
     from xinstruct.microworld.catalogue import catalogued_texts, proofread_texts
 
-    _pin(plan.proof_threads, plan.seed)
-    each = -(-plan.proof_steps * plan.batch_rows // len(plan.languages))
+    _pin(plan.later_threads, plan.seed)
+    each = -(-plan.later_steps * plan.batch_rows // len(plan.languages))
     proofs = math.ceil(each * plan.proof_share)
     rows = [
         Row(f"{outline(text['text'])}{RECORD_MARK} {text['draft']}{VERDICT_MARK}", f" {text['verdict']}", verdict=True)
@@ -138,7 +138,7 @@ def _learn_proofs(model: Any, tokenizer: Any, plan: Plan) -> dict[str, Any]:
         for text in catalogued_texts(plan.seed + 1, plan.languages, each - proofs)
     ]
     random.Random(plan.seed).shuffle(rows)
-    return {"proofs": _train(model, _batches(rows, tokenizer, plan), plan)}
+    return {"later": _train(model, _batches(rows, tokenizer, plan), plan)}
 
 
 def _pin(threads: int, seed: int) -> None:
