@@ -1,8 +1,8 @@
 """Muon for the matrices, AdamW for embeddings and norms: what lets a tiny model learn within a minute of one core.
 
 Muon steps along the nearest orthogonal matrix of the momentum (Jordan et al., 2024). At this size it needs far fewer
-tokens than AdamW for the same loss (2.14 nats after 0.4 M tokens against 2.22 after 2.3 M, Swahili, one run each). torch
-has one of its own, but it works in bfloat16, which is about three times slower on a CPU without such instructions.
+tokens than AdamW for the same loss (2.14 nats after 0.4 M tokens against 2.22 after 2.3 M, Swahili, one run each);
+torch has one of its own, but it works in bfloat16, about three times slower on a CPU without such instructions.
 """
 
 from __future__ import annotations

@@ -13,14 +13,16 @@ from xinstruct.spine.errors import Invalid, require
 from xinstruct.spine.languages import language, languages
 
 SITE_PORT = 8780
-SEED_PAIRS_PER_LANGUAGE = 1_600
+SEED_PAIRS_PER_LANGUAGE = 2_400
 PAGES_MAX = 20_000
 KAFKA_PORT = 19_092
 
 # Optimizer steps by number of languages: a language alone needs fewer, ten need more, and time is 3 and 15 minutes.
-STEPS_BASE, STEPS_PER_LANGUAGE = 200, 80
+STEPS_BASE, STEPS_PER_LANGUAGE = 320, 80
 THREADS = 2
 """Of a training job: fixed, because another count gives other weights."""
+DRAFTS_MAX = 300
+"""Rows for which the generator's own mistakes are sampled, for the evaluator to learn from."""
 ROUND_TWO_SHARE = 0.4
 
 SERVICES = ("crawler", "backgen", "scoring-a", "scoring-b", "training", "curation")
@@ -77,7 +79,9 @@ class Plan:
         """Changes to the training recipe of `role` in a round."""
         steps = STEPS_BASE + STEPS_PER_LANGUAGE * len(self.languages)
         share = ROUND_TWO_SHARE if round_number else 1.0
-        return {"steps_max": round(steps * share), "epochs": 100.0, "threads_count": THREADS}
+        return {
+            "steps_max": round(steps * share), "epochs": 100.0, "threads_count": THREADS, "drafts_max": DRAFTS_MAX
+        }
 
 
 def base_model(chosen: Path | None) -> Path:
