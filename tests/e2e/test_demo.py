@@ -14,8 +14,8 @@ from servers import free_port
 SEED = 90_210
 RECOMPUTE = Path(__file__).with_name("recompute.py")
 TINY_MODELS_TOO_WEAK = (
-    "after a demo's budget of training about 72 % of the drafts are right where 80 % are wanted, and the evaluator does "
-    "not tell the wrong ones (docs/measurements.md, DECISIONS.md)"
+    "after a demo's budget of training about 72 % of the drafts are right where 80 % are wanted, and the evaluator "
+    "does not tell the wrong ones (docs/measurements.md, DECISIONS.md)"
 )
 KEYS = ["seed", "languages", "funnel", "truth", "rounds", "seconds", "wall_s", "peak_memory_mb", "release"]
 
