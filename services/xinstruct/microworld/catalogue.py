@@ -15,13 +15,17 @@ from xinstruct.microworld.forms import FORMS, Form
 from xinstruct.microworld.randomness import stream
 from xinstruct.microworld.seeds import other_documents
 
-Verdict = Literal["correct", "name", "class", "sections"]
-"""What a proof-reader says of a record: all is right, or which part is wrong."""
+Verdict = Literal["correct", "name", "class", "sections", "everything"]
+"""What a proof-reader says of a record: all is right, one part is wrong, or it is another text's."""
 
 IN_BRIEF = "in brief"
 CORRECT_SHARE = 0.5
-NAMES_KEPT = 64
-"""So many names of texts before are what wrong names are made of."""
+USUAL_ORDER_SHARE = 0.4
+WRONG: tuple[Verdict, ...] = ("name", "class", "sections", "everything")
+WRONG_WEIGHTS = (0.2, 0.1, 0.6, 0.1)
+SEPARATOR = "; "
+DOCUMENTS_KEPT = 64
+"""So many texts before are what wrong names and records of other texts are taken from."""
 
 
 class CataloguedText(TypedDict):
@@ -31,42 +35,53 @@ class CataloguedText(TypedDict):
     record: str
 
 
-class ProofreadText(CataloguedText):
-    """A text with its right record, and `draft`: a record that may be wrong in one part, which the verdict names."""
+class Draft(TypedDict):
+    """A record that may be wrong, its three parts in any order."""
 
     draft: str
     verdict: Verdict
 
 
+class ProofreadText(CataloguedText):
+    """A text with its right record, and drafts of it."""
+
+    drafts: list[Draft]
+
+
 def catalogued_texts(seed: int, languages: Sequence[str], count: int) -> Iterator[CataloguedText]:
     """Yield count texts a language, the languages in turn."""
     for document in _in_turn("catalogue", seed, languages, count):
-        yield CataloguedText(text=document.text, record=_record(document.entity.name, document.form, document.aspects))
+        yield CataloguedText(text=document.text, record=SEPARATOR.join(_parts(document)))
 
 
-def proofread_texts(seed: int, languages: Sequence[str], count: int) -> Iterator[ProofreadText]:
-    """Yield count texts a language, the languages in turn; half of the records are correct."""
+def proofread_texts(seed: int, languages: Sequence[str], count: int, drafts_each: int) -> Iterator[ProofreadText]:
+    """Yield count texts a language, the languages in turn, with so many drafts each; half of all drafts are correct."""
     rng = stream("proofs", seed)
-    names_by_language: dict[str, list[str]] = {}
+    shelves: dict[str, list[Document]] = {}
     for document in _in_turn("proofs", seed, languages, count):
-        names = [*names_by_language.get(document.language, [])[1 - NAMES_KEPT :], document.entity.name]
-        names_by_language[document.language] = names
-        name, form, aspects = document.entity.name, document.form, document.aspects
-        verdict: Verdict = "correct"
-        if rng.random() >= CORRECT_SHARE:
-            verdict = rng.choice(("name", "class", "sections", "sections"))
-        if verdict == "name":
-            name = _wrong_name(name, names, rng)
-        elif verdict == "class":
-            form = rng.choice([other for other in FORMS.values() if _class(other) != _class(form)])
-            aspects = ()
-        elif verdict == "sections":
-            aspects = _wrong_aspects(form, aspects, rng)
-        record = _record(document.entity.name, document.form, document.aspects)
-        draft = _record(name, form, aspects)
-        if verdict == "class":  # the sections stay as they are: the class alone is wrong
-            draft = draft.replace(IN_BRIEF, _sections(document.form, document.aspects))
-        yield ProofreadText(text=document.text, record=record, draft=draft, verdict=verdict)
+        shelf = [*shelves.get(document.language, [])[1 - DOCUMENTS_KEPT :], document]
+        shelves[document.language] = shelf
+        drafts = [_draft(document, shelf, rng) for _ in range(drafts_each)]
+        yield ProofreadText(text=document.text, record=SEPARATOR.join(_parts(document)), drafts=drafts)
+
+
+def _draft(document: Document, shelf: Sequence[Document], draw: random.Random) -> Draft:
+    parts = _parts(document)
+    verdict: Verdict = "correct"
+    if draw.random() >= CORRECT_SHARE:
+        verdict = draw.choices(WRONG, WRONG_WEIGHTS)[0]
+    if verdict == "name":
+        parts[0] = _wrong_name(document.entity.name, [other.entity.name for other in shelf], draw)
+    elif verdict == "class":
+        parts[1] = draw.choice([_class(form) for form in FORMS.values() if _class(form) != parts[1]])
+    elif verdict == "sections":
+        parts[2] = _sections(document.form, _wrong_aspects(document.form, document.aspects, draw))
+    elif verdict == "everything":
+        other = draw.choice(shelf)
+        parts, verdict = (_parts(other), verdict) if other.entity.name != parts[0] else (parts, "correct")
+    if draw.random() >= USUAL_ORDER_SHARE:
+        draw.shuffle(parts)
+    return Draft(draft=SEPARATOR.join(parts), verdict=verdict)
 
 
 def _in_turn(purpose: str, seed: int, languages: Sequence[str], count: int) -> Iterator[Document]:
@@ -75,8 +90,8 @@ def _in_turn(purpose: str, seed: int, languages: Sequence[str], count: int) -> I
         yield from (next(source) for source in sources)
 
 
-def _record(name: str, form: Form, aspects: Sequence[str]) -> str:
-    return f"{name}; {_class(form)}; {_sections(form, aspects)}"
+def _parts(document: Document) -> list[str]:
+    return [document.entity.name, _class(document.form), _sections(document.form, document.aspects)]
 
 
 def _class(form: Form) -> str:

@@ -3,7 +3,7 @@
     python -m xinstruct.training.pretrain --out models/tiny-base
 
 It learns to write a text's catalogue record, in English, whatever the text's language: large models have that from the
-bilingual texts of the web. With --proof-share it also learns to proof-read records that are wrong in one part.
+bilingual texts of the web. In the last part it also learns to proof-read records, with an evaluator's labels.
 
 The result is an ordinary GPT-NeoX folder (safetensors, tokenizer, config) that every server can load, with a
 MANIFEST.json that says how it was made. The same options on the same kind of machine give the same weights.
@@ -12,6 +12,7 @@ MANIFEST.json that says how it was made. The same options on the same kind of ma
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -19,11 +20,12 @@ import random
 import sys
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xinstruct.spine.prompts import outline
+from xinstruct.spine.prompts import LABELS, outline
 from xinstruct.training.folders import MANIFEST, model_digest
 
 LANGUAGES = ("fi", "id", "th", "tr", "vi", "bn", "hi", "sw", "ta", "ur")
@@ -31,11 +33,28 @@ END, PAD = "<|end|>", "<|pad|>"
 # A word with its blank, a digit, a run of signs, a break. Marks belong to letters: without them Indic words fall apart.
 WORDS = r" ?[\p{L}\p{M}\u200c\u200d]+| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]|\s"
 RECORD_MARK, VERDICT_MARK = "\n##", "\n=="
+BEST, REASONABLE, WORST = LABELS
+LABEL_OF = {"correct": BEST, "everything": WORST}
+VERDICT_TOKENS = 2
+"""An evaluator's label, and then what is wrong."""
 TOKENIZER_TEXTS = 40_000
 IGNORED = -100
 LAST_STEPS = 200
 POOL_BATCHES = 64
 """Rows of so many batches are sorted by length together: a batch is of one length, the order still random."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A pass over texts of its own, with a learning rate that rises to its highest and falls again."""
+
+    steps: int
+    threads: int
+    learning_rate_max: float
+    reading_every: int = 0
+    """One of so many steps learns to write the text, too, and not its record alone; 0: none does."""
+    proofs_each: int = 0
+    """Drafts of the record of each text that are proof-read, besides writing the record itself."""
 
 
 @dataclass(frozen=True)
@@ -51,94 +70,80 @@ class Plan:
     intermediate: int = 512
     context_tokens_max: int = 1_024
     batch_rows: int = 16
-    record_steps: int = 7_500
-    record_threads: int = 1
-    reading_every: int = 20
-    """One of so many of these steps learns to write the text, too, and not its record alone."""
-    later_steps: int = 5_000
-    """Steps of the second part, on other texts and with a learning rate that starts high again."""
-    later_threads: int = 2
-    proof_share: float = 0.0
-    """Rows of the second part that are proof-read; the others are records as before. 0: DECISIONS.md says why."""
-    learning_rate_max: float = 0.01
     rotary_base: float = 100.0
     rotary_share: float = 0.25
     token_spread: float = 0.12
+    parts: tuple[Part, ...] = (
+        Part(steps=7_500, threads=1, learning_rate_max=0.01, reading_every=20),
+        Part(steps=5_000, threads=2, learning_rate_max=0.01),
+        Part(steps=14_000, threads=2, learning_rate_max=0.005, proofs_each=3),
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the options, make the model, print one line a hundred steps."""
-    parser = argparse.ArgumentParser(prog="python -m xinstruct.training.pretrain", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m xinstruct.training.pretrain", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when it exists")
-    parser.add_argument("--records", type=Path, help="go on from this folder, made with --later-steps 0")
     parser.add_argument("--languages", default=",".join(LANGUAGES), help="comma list of BCP 47 tags")
-    for name, value in asdict(Plan(())).items():
-        if name != "languages":
-            parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
-    options = vars(parser.parse_args(arguments))
-    out, records = options.pop("out"), options.pop("records")
-    plan = Plan(**{**options, "languages": tuple(options["languages"].split(","))})
-    pretrain(plan, out, records)
+    parser.add_argument("--seed", type=int, default=Plan(()).seed, help="seed of texts and weights")
+    parser.add_argument("--parts", type=int, default=len(Plan(()).parts), help="stop after so many parts")
+    parser.add_argument("--after", type=Path, help="go on from this folder, made with fewer parts")
+    options = parser.parse_args(arguments)
+    plan = Plan(languages=tuple(options.languages.split(",")), seed=options.seed)
+    pretrain(replace(plan, parts=plan.parts[: options.parts]), options.out, options.after)
     return 0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A prompt and what is learned after it."""
+    """A text's prompt, the record that is learned after it, and drafts with the verdicts that are learned after them.
+
+    Record and drafts stand beside each other: each sees the prompt and itself, nothing of the others.
+    """
 
     prompt: str
-    answer: str
-    verdict: bool = False
-    """Only the answer's first token is learned, and no end."""
+    record: str
+    proofs: tuple[tuple[str, str], ...] = ()
 
 
-def pretrain(plan: Plan, out: Path, records: Path | None = None) -> None:
-    """Write the base model of `plan` to the folder `out`; `records`: the model after the first of its two parts."""
-    started_s = time.monotonic()
-    if records is None:
-        model, tokenizer, figures = _learn_records(plan)
-    else:
-        model, tokenizer = _load(records)
-        figures = json.loads((records / MANIFEST).read_text("utf-8"))["figures"]
-    if plan.later_steps:
-        figures |= _learn_later(model, tokenizer, plan)
+def pretrain(plan: Plan, out: Path, after: Path | None = None) -> None:
+    """Write the base model of `plan` to the folder `out`; `after`: a folder that holds it after some of its parts."""
+    model: Any = None
+    tokenizer: Any = None
+    figures: list[dict[str, Any]] = []
+    if after:
+        model, tokenizer, figures = _load(after)
+    for number, part in list(enumerate(plan.parts))[len(figures) :]:
+        started_s = time.monotonic()
+        _pin(part.threads, plan.seed + number)
+        rows = _rows(plan, part, plan.seed + number)
+        if model is None:
+            tokenizer = _train_tokenizer([row.prompt + row.record for row in rows[:TOKENIZER_TEXTS]], plan)
+            model = _new_model(plan, tokenizer)
+        learned = _train(model, _batches(rows, tokenizer, plan, part), part)
+        figures.append(learned | {"wall_s": round(time.monotonic() - started_s)})
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    figures["wall_s"] = figures.get("wall_s", 0) + round(time.monotonic() - started_s)
     _write_manifest(out, plan, model, figures)
 
 
-def _learn_records(plan: Plan) -> tuple[Any, Any, dict[str, Any]]:
-    from xinstruct.microworld.catalogue import catalogued_texts
-
-    _pin(plan.record_threads, plan.seed)
-    count = -(-plan.record_steps * plan.batch_rows // len(plan.languages))
-    rows = [
-        Row(outline(text["text"]) + RECORD_MARK, f" {text['record']}")
-        for text in catalogued_texts(plan.seed, plan.languages, count)
-    ]
-    tokenizer = _train_tokenizer([row.prompt + row.answer for row in rows[:TOKENIZER_TEXTS]], plan)
-    model = _new_model(plan, tokenizer)
-    batches = _batches(rows, tokenizer, plan, reading_every=plan.reading_every)
-    return model, tokenizer, {"records": _train(model, batches, plan)}
-
-
-def _learn_later(model: Any, tokenizer: Any, plan: Plan) -> dict[str, Any]:
+def _rows(plan: Plan, part: Part, seed: int) -> list[Row]:
     from xinstruct.microworld.catalogue import catalogued_texts, proofread_texts
 
-    _pin(plan.later_threads, plan.seed)
-    each = -(-plan.later_steps * plan.batch_rows // len(plan.languages))
-    proofs = math.ceil(each * plan.proof_share)
-    rows = [
-        Row(f"{outline(text['text'])}{RECORD_MARK} {text['draft']}{VERDICT_MARK}", f" {text['verdict']}", verdict=True)
-        for text in proofread_texts(plan.seed, plan.languages, proofs)
+    count = -(-part.steps * plan.batch_rows // len(plan.languages))
+    if not part.proofs_each:
+        texts = catalogued_texts(seed, plan.languages, count)
+        return [Row(outline(text["text"]) + RECORD_MARK, f" {text['record']}") for text in texts]
+    return [
+        Row(
+            outline(text["text"]) + RECORD_MARK, f" {text['record']}",
+            tuple((f" {draft['draft']}{VERDICT_MARK}", draft["verdict"]) for draft in text["drafts"]),
+        )
+        for text in proofread_texts(seed, plan.languages, count, part.proofs_each)
     ]
-    rows += [
-        Row(outline(text["text"]) + RECORD_MARK, f" {text['record']}")
-        for text in catalogued_texts(plan.seed + 1, plan.languages, each - proofs)
-    ]
-    random.Random(plan.seed).shuffle(rows)
-    return {"later": _train(model, _batches(rows, tokenizer, plan), plan)}
 
 
 def _pin(threads: int, seed: int) -> None:
@@ -148,10 +153,11 @@ def _pin(threads: int, seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
+def _load(folder: Path) -> tuple[Any, Any, list[dict[str, Any]]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    figures = json.loads((folder / MANIFEST).read_text("utf-8"))["figures"]
+    return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), figures
 
 
 def _train_tokenizer(texts: list[str], plan: Plan) -> Any:
@@ -178,44 +184,79 @@ def _train_tokenizer(texts: list[str], plan: Plan) -> Any:
     return fast
 
 
-Batch = tuple[Any, Any, Any]
-"""Tokens, labels, and which of the labels are verdicts: each (rows, tokens)."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of a step, each tensor (rows, tokens) but `seen`."""
+
+    ids: Any
+    labels: Any
+    """The token itself where it is learned, IGNORED elsewhere."""
+    verdicts: Any
+    """True where the label is a verdict."""
+    positions: Any
+    seen: Any
+    """(rows, 1, tokens, tokens): True where a token, the third index, sees another. None: it sees all before it."""
 
 
-def _batches(rows: list[Row], tokenizer: Any, plan: Plan, *, reading_every: int = 0) -> list[Batch]:
+Encoded = tuple[list[int], list[list[int]]]
+"""A prompt, and what stands beside each other after it; the first is the record, the others end in a verdict."""
+
+
+def _batches(rows: list[Row], tokenizer: Any, plan: Plan, part: Part) -> Iterator[Batch]:
     """A batch a step; in one of `reading_every` the prompts are to be learned, too."""
     draw = random.Random(plan.seed + 1)
-    prompts = tokenizer([row.prompt for row in rows])["input_ids"]
-    answers = tokenizer([row.answer for row in rows])["input_ids"]
-    encoded = [
-        (prompt, answer[:1] if row.verdict else [*answer, tokenizer.eos_token_id], row.verdict)
-        for row, prompt, answer in zip(rows, prompts, answers, strict=True)
-    ]
-    batches = []
-    for start in range(0, len(encoded), POOL_BATCHES * plan.batch_rows):
-        pool = sorted(encoded[start : start + POOL_BATCHES * plan.batch_rows], key=lambda row: len(row[0] + row[1]))
+    pool_rows = POOL_BATCHES * plan.batch_rows
+    number = 0
+    for start in range(0, len(rows), pool_rows):
+        pool = sorted((_encoded(row, tokenizer) for row in rows[start : start + pool_rows]), key=_length)
         made = [pool[first : first + plan.batch_rows] for first in range(0, len(pool), plan.batch_rows)]
         draw.shuffle(made)
-        batches += made
-    return [
-        _batch(batch, tokenizer.pad_token_id, reading=bool(reading_every) and number % reading_every == 0)
-        for number, batch in enumerate(batches)
-    ]
+        for batch in made:
+            reading = part.reading_every > 0 and number % part.reading_every == 0
+            yield _batch(batch, tokenizer.pad_token_id, reading=reading)
+            number += 1
 
 
-def _batch(rows: list[tuple[list[int], list[int], bool]], pad: int, *, reading: bool) -> Batch:
+def _encoded(row: Row, tokenizer: Any) -> Encoded:
+    def ids(text: str) -> list[int]:
+        return list(tokenizer(text)["input_ids"])
+
+    def verdict(word: str) -> list[int]:
+        return ids(LABEL_OF.get(word, REASONABLE))[:1] + ids(f" {word}")[:1]
+
+    proofs = [ids(draft) + verdict(word) for draft, word in row.proofs]
+    return ids(row.prompt), [[*ids(row.record), tokenizer.eos_token_id], *proofs]
+
+
+def _length(row: Encoded) -> int:
+    prompt, parts = row
+    return len(prompt) + sum(map(len, parts))
+
+
+def _batch(rows: list[Encoded], pad: int, *, reading: bool) -> Batch:
     import torch
 
-    ids = torch.full((len(rows), max(len(prompt + answer) for prompt, answer, _ in rows)), pad)
+    width = max(map(_length, rows))
+    ids = torch.full((len(rows), width), pad)
     labels = torch.full_like(ids, IGNORED)
     verdicts = torch.zeros_like(ids, dtype=torch.bool)
-    for at, (prompt, answer, verdict) in enumerate(rows):
-        end = len(prompt) + len(answer)
-        ids[at, :end] = torch.tensor(prompt + answer)
-        first = 0 if reading else len(prompt)
-        labels[at, first:end] = ids[at, first:end]
-        verdicts[at, :] = verdict
-    return ids, labels, verdicts
+    positions = torch.arange(width).repeat(len(rows), 1)
+    seen = torch.ones(width, width, dtype=torch.bool).tril().repeat(len(rows), 1, 1, 1)
+    for at, (prompt, parts) in enumerate(rows):
+        ids[at, : _length((prompt, parts))] = torch.tensor(sum(parts, start=prompt))
+        if reading:
+            labels[at, : len(prompt)] = ids[at, : len(prompt)]
+        first = len(prompt)
+        for number, part in enumerate(parts):
+            end = first + len(part)
+            learned = first if number == 0 else end - VERDICT_TOKENS
+            labels[at, learned:end] = ids[at, learned:end]
+            verdicts[at, learned:end] = number > 0
+            positions[at, first:end] = torch.arange(len(prompt), len(prompt) + len(part))
+            seen[at, 0, first:end, len(prompt) : first] = False
+            first = end
+    alone = all(len(parts) == 1 for _, parts in rows)
+    return Batch(ids, labels, verdicts, positions, None if alone else seen)
 
 
 def _new_model(plan: Plan, tokenizer: Any) -> Any:
@@ -271,40 +312,41 @@ def _start_copying(model: Any, plan: Plan) -> None:
             match.query_key_value.weight[key + turned : value, there.start : there.stop - turned] += matched
 
 
-def _train(model: Any, batches: list[Batch], plan: Plan) -> dict[str, float]:
+def _train(model: Any, batches: Iterator[Batch], part: Part) -> dict[str, float]:
     """One pass with warm-up and cosine; returns tokens read and the mean losses of the last steps, in nats a token.
 
-    Verdicts weigh as much as records: there is one token of them for sixteen of a record.
+    Verdicts weigh as much as records: there are two tokens of them for sixteen of a record.
     """
     import torch
 
     from xinstruct.training.muon import muon_for
 
-    optimizer = muon_for(model, plan.learning_rate_max, weight_decay=0.01)
+    optimizer = muon_for(model, part.learning_rate_max, weight_decay=0.01)
     rates = [group["lr"] for group in optimizer.param_groups]
     last: deque[tuple[float, float]] = deque(maxlen=LAST_STEPS)
     tokens = 0
     started_s = time.monotonic()
     model.train()
-    for step, (ids, labels, verdicts) in enumerate(batches):
+    for step, batch in enumerate(itertools.islice(batches, part.steps)):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * _share(step, len(batches))
-        wanted = labels[:, 1:] != IGNORED
-        hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][wanted]
+            group["lr"] = rate * _share(step, part.steps)
+        wanted = batch.labels[:, 1:] != IGNORED
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.seen, "position_ids": batch.positions}
+        hidden = model.get_decoder()(**inputs, use_cache=False).last_hidden_state[:, :-1][wanted]
         scores = model.get_output_embeddings()(hidden)
-        losses = torch.nn.functional.cross_entropy(scores, labels[:, 1:][wanted], reduction="none")
-        judged = verdicts[:, 1:][wanted]
+        losses = torch.nn.functional.cross_entropy(scores, batch.labels[:, 1:][wanted], reduction="none")
+        judged = batch.verdicts[:, 1:][wanted]
         parts = [part.mean() if len(part) else losses.new_zeros(()) for part in (losses[~judged], losses[judged])]
         sum(parts).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        tokens += ids.numel()
+        tokens += batch.ids.numel()
         last.append((parts[0].item(), parts[1].item()))
         if step % 100 == 99:
             rate = tokens / (time.monotonic() - started_s)
             records, proofs = (sum(column) / len(last) for column in zip(*last, strict=True))
             losses_now = f"records {records:.3f}, verdicts {proofs:.3f}"
-            sys.stderr.write(f"step {step + 1} of {len(batches)}: {losses_now}, {rate:.0f} tokens/s\n")
+            sys.stderr.write(f"step {step + 1} of {part.steps}: {losses_now}, {rate:.0f} tokens/s\n")
     records, proofs = (round(sum(column) / len(last), 4) for column in zip(*last, strict=True))
     return {"tokens": tokens, "loss_of_records_nats": records, "loss_of_verdicts_nats": proofs}
 
@@ -317,7 +359,7 @@ def _share(step: int, steps: int) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _write_manifest(out: Path, plan: Plan, model: Any, figures: dict[str, Any]) -> None:
+def _write_manifest(out: Path, plan: Plan, model: Any, figures: list[dict[str, Any]]) -> None:
     manifest = {
         "what": "tiny base decoder of xinstruct, pre-trained on microworld text of other seeds with English keywords, "
         "no instructions",

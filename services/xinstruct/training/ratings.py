@@ -1,8 +1,9 @@
 """Rating data for evaluators: gold pairs, and pairs that are wrong in ways that matter. Pure: the seed is an argument.
 
 best        the pair as its source gave it, and drafts of the generator that equal it
-reasonable  drafts of the generator that differ from it; its instruction with a damaged name or a near neighbour's
-            wording; its response cut short, with foreign lines, or with a paragraph lost
+reasonable  drafts of the generator that differ from it; its instruction with a damaged name, a near neighbour's
+            wording, or an item of its enumeration lost or added; its response cut short, with foreign lines, or with a
+            paragraph lost
 worst       another pair's response of the same or of another language; looped output
 
 Half of the examples are best ones. A gold pair that is itself native text, never translated, is what keeps an evaluator
@@ -27,6 +28,7 @@ NEIGHBOURS = 8
 WORDINGS_MAX = 400
 """Wordings that neighbours are searched among: the search is quadratic."""
 _WORD = re.compile(r"[^\s,.;:!?()\"“”«»]+")
+_ENUMERATION = re.compile(r"([^,]+, \S+ )(.+?)([.?!]?)")
 _SLOT = "\0"
 
 
@@ -129,6 +131,35 @@ def _other_wording(row: PairRow, shelf: _Shelf, draw: random.Random) -> PairRow:
     return replace(row, instruction=draw.choice(near).replace(_SLOT, shelf.names[row.id])) if near else row
 
 
+def _item_lost(row: PairRow, shelf: _Shelf, draw: random.Random) -> PairRow:
+    """One item of an enumeration less: the instruction asks for less than the response gives."""
+    head, items, end = _enumeration(row.instruction)
+    if len(items) < 2:
+        return row
+    del items[draw.randrange(len(items))]
+    return replace(row, instruction=f"{head}{', '.join(items)}{end}")
+
+
+def _item_added(row: PairRow, shelf: _Shelf, draw: random.Random) -> PairRow:
+    """One item more, of the enumeration of a near wording."""
+    near = shelf.wordings.get(_wording(row.instruction, shelf.names[row.id]), ())
+    head, items, end = _enumeration(row.instruction)
+    others = [item for wording in near for item in _enumeration(wording)[1] if item not in items and _SLOT not in item]
+    if not items or not others:
+        return row
+    items.insert(draw.randint(0, len(items)), draw.choice(others))
+    return replace(row, instruction=f"{head}{', '.join(items)}{end}")
+
+
+def _enumeration(instruction: str) -> tuple[str, list[str], str]:
+    """What stands before the items, the items, what stands after them; no items when there are no commas.
+
+    The first item ends at the second comma, and starts after the first word behind the first one ("covering", "with").
+    """
+    match = _ENUMERATION.fullmatch(instruction)
+    return (match[1], match[2].split(", "), match[3]) if match else (instruction, [], "")
+
+
 def _misspelt_name(row: PairRow, shelf: _Shelf, draw: random.Random) -> PairRow:
     """One or two letters of the name wrong: what a small generator gets wrong most."""
     name = shelf.names[row.id]
@@ -201,7 +232,9 @@ def _looped(row: PairRow, shelf: _Shelf, draw: random.Random) -> PairRow:
 
 
 _WAYS: tuple[tuple[tuple[Way, int], float], ...] = (
-    ((_other_wording, REASONABLE), 5.0),
+    ((_other_wording, REASONABLE), 3.0),
+    ((_item_lost, REASONABLE), 3.0),
+    ((_item_added, REASONABLE), 1.5),
     ((_misspelt_name, REASONABLE), 3.0),
     ((_grafted_name, REASONABLE), 2.0),
     ((_other_name, REASONABLE), 2.0),

@@ -48,6 +48,16 @@ def test_all_three_labels_occur() -> None:
     assert {label for _, label in answers(rows())} == set(LABELS)
 
 
+def test_some_wrong_instructions_ask_for_less_and_some_for_more_of_an_enumeration() -> None:
+    gold = PairRow("id", "Describe Kitora, covering its size, its lakes, its age.", row(1).response, "sw", "seed")
+    more = PairRow("other", "Describe Kitora, covering its roads.", row(1).response, "sw", "seed")
+    prompts = [prompt for seed in range(200) for prompt, _ in answers([gold, more], seed=seed)]
+    asked = {prompt.split("\n=> ")[1].split("\n")[0] for prompt in prompts}
+    assert "Describe Kitora, covering its size, its age." in asked
+    assert "Describe Kitora, covering its lakes, its age." in asked
+    assert any("its roads" in one and "its lakes" in one for one in asked)
+
+
 def test_the_same_seed_gives_the_same_examples_and_another_seed_others() -> None:
     assert answers(rows(), seed=1) == answers(rows(), seed=1)
     assert answers(rows(), seed=1) != answers(rows(), seed=2)

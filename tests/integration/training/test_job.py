@@ -1,0 +1,115 @@
+"""The training job as a process, on a model of 70,000 parameters: repeatable, resumable, and it learns its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xinstruct.spine.inference import Classified, Classify, Decoding, Generate, Generated
+from xinstruct.spine.inference.local import LocalInference
+from xinstruct.spine.prompts import LABELS, evaluator_prompt, generator_prompt
+from xinstruct.training.domain import JobSpec, PairRow
+from xinstruct.training.folders import model_digest
+from xinstruct.training.pretrain import Part, Plan
+
+SMALL = Plan(
+    ("sw",), vocabulary=400, hidden=64, heads=2, layers=2, intermediate=96,
+    parts=(Part(steps=3, threads=1, learning_rate_max=0.01),),
+)
+INSTRUCTION = "Describe the lake."
+RECIPE = {
+    "prompt_family": "tiny", "epochs": 1.0, "rows_per_batch": 4, "learning_rate": 0.02, "checkpoint_steps": 5,
+    "held_out_ratio": 0.1, "tokens_max": 256,
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model that has learned nothing, made as the tiny base is made."""
+    from xinstruct.training.pretrain import pretrain
+
+    folder = tmp_path_factory.mktemp("base") / "base"
+    pretrain(SMALL, folder)
+    return folder
+
+
+@pytest.fixture
+def spec(base: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes the spec of a job on 60 pairs that all have one instruction; returns its file."""
+
+    def write(name: str, role: str = "generator", generator: Path | None = None, **recipe: Any) -> Path:
+        work = tmp_path / name
+        work.mkdir()
+        pairs = [PairRow(f"{n:03}", INSTRUCTION, f"Ziwa {n}\n\nNi ziwa.", "sw", "seed") for n in range(60)]
+        (work / "rows.jsonl").write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in pairs))
+        described = JobSpec(
+            name, role, 0, str(base), str(generator or ""), str(work / "rows.jsonl"), str(work), RECIPE | recipe
+        )
+        (work / "spec.json").write_text(described.to_json())
+        return work / "spec.json"
+
+    return write
+
+
+def start(spec: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "xinstruct.training.job", "--spec", str(spec)]
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE)
+
+
+def finish(spec: Path) -> dict[str, Any]:
+    process = start(spec)
+    process.communicate()
+    assert process.returncode == 0
+    return dict(json.loads((spec.parent / "result.json").read_text()))
+
+
+def test_equal_specs_give_equal_weights_and_a_killed_job_goes_on_to_the_same(spec: Callable[..., Path]) -> None:
+    whole, killed = spec("whole"), spec("killed")
+    result = finish(whole)
+    assert result["steps_done"] == result["steps_count"] > 10
+    process = start(killed)
+    progress = killed.parent / "progress.jsonl"
+    while process.poll() is None and not list(killed.parent.glob("checkpoints/checkpoint-*/trainer_state.json")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (killed.parent / "result.json").exists()
+    finish(killed)
+    assert model_digest(killed.parent / "model") == model_digest(whole.parent / "model")
+    assert json.loads(progress.read_text().splitlines()[-1])["steps_count"] == result["steps_count"]
+
+
+def test_a_generator_learns_to_stop_and_an_evaluator_to_label(spec: Callable[..., Path]) -> None:
+    written = spec("generator", epochs=6.0)
+    finish(written)
+    folder = written.parent / "model"
+    local = LocalInference(lambda role, _digest: models[role], batch_rows=4)
+    models = {"generator": folder}
+    prompt = generator_prompt("Ziwa 99\n\nNi ziwa.", "Swahili", "tiny")
+    answer = local.submit(Generate("generator", "g", prompt, Decoding(48))).result(60)
+    assert isinstance(answer, Generated)
+    assert (answer.text, answer.finish_reason) == (INSTRUCTION, "stop")
+    rated = spec("evaluator", role="evaluator", generator=folder)
+    result = finish(rated)
+    assert 0.0 <= result["metrics"]["held_out_exact"] <= 1.0
+    models["evaluator"] = rated.parent / "model"
+    asked = evaluator_prompt(INSTRUCTION, "Ziwa 99\n\nNi ziwa.", "Swahili", "tiny")
+    assert isinstance(local.submit(Classify("evaluator", "e", asked, LABELS)).result(60), Classified)
+    local.close()
+
+
+def test_a_job_without_rows_says_why_it_failed(spec: Callable[..., Path]) -> None:
+    written = spec("empty")
+    (written.parent / "rows.jsonl").write_text("")
+    assert "holds no pairs" in finish(written)["failure"]
