@@ -6,6 +6,7 @@ to the log at least once afterwards. Two processes never fetch one host at a tim
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -100,13 +101,16 @@ def write(connection: sa.Connection, before: Page, settlement: Settlement, talli
 
     A page that another process settled in the meantime is left as it is.
     """
-    changed = connection.execute(
-        PAGES.update()
-        .where(PAGES.c.url == before.url, PAGES.c.fetch_number == before.fetch_number)
-        .values(**asdict(settlement.page))
-    )
-    if changed.rowcount != 1:
+    values = asdict(settlement.page)
+    del values["depth"]  # a shorter way to the page may have been found while it was visited
+    depth = connection.execute(
+        PAGES.update().where(PAGES.c.url == before.url, PAGES.c.fetch_number == before.fetch_number).values(values)
+        .returning(PAGES.c.depth)
+    ).scalar_one_or_none()
+    if depth is None:
         return
+    if depth < before.depth and settlement.counted:
+        bring_nearer(connection, [before.url], depth, now_ms=settlement.page.fetch_time_ms)
     append_later(connection, settlement)
     if settlement.counted:
         tally = tallies.setdefault(before.source_id, Tally())
@@ -149,9 +153,13 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
     if not found:
         return 0
     known = known_urls(connection, [item.url for item in found])
+    source_id, now_ms = settlement.page.source_id, settlement.page.fetch_time_ms
     source = connection.execute(
-        sa.select(SOURCES.c.pages_known, SOURCES.c.pages_max).where(SOURCES.c.source_id == settlement.page.source_id)
+        sa.select(SOURCES.c.pages_known, SOURCES.c.pages_max).where(SOURCES.c.source_id == source_id)
     ).one()
+    for depth, items in itertools.groupby(sorted(found, key=lambda item: item.depth), key=lambda item: item.depth):
+        urls = [item.url for item in items if item.kind == "page" and item.url in known]
+        bring_nearer(connection, urls, depth, source_id=source_id, now_ms=now_ms)
     room, added, rows = source.pages_max - source.pages_known - already, 0, []
     for item in found:
         if item.url in known or (item.kind == "page" and added >= room):
@@ -159,12 +167,33 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
         known.add(item.url)
         added += item.kind == "page"
         rows.append(asdict(Page(
-            url=item.url, host=host_of(item.url), source_id=settlement.page.source_id, kind=item.kind, depth=item.depth,
-            hops=item.hops, due_time_ms=settlement.page.fetch_time_ms,
+            url=item.url, host=host_of(item.url), source_id=source_id, kind=item.kind, depth=item.depth,
+            hops=item.hops, due_time_ms=now_ms,
         )))
     # Never over a row: another process may have found the URL, and visited it, since it was looked for.
     insert_new(connection, PAGES, rows, key=("url",))
     return added
+
+
+def bring_nearer(
+    connection: sa.Connection, urls: Sequence[str], depth: int, *, now_ms: int, source_id: str | None = None
+) -> None:
+    """A way of `depth` links leads to the pages too; those that were visited by a longer one are visited again.
+
+    So what a crawl reaches does not depend on the order of its visits: further links may be within the source's depth
+    now. Only pages of `source_id` that were farther, if it is given; else the pages are known to have been.
+    """
+    for start in range(0, len(urls), VALUES_MAX):
+        pages: sa.ColumnElement[bool] = PAGES.c.url.in_(urls[start:start + VALUES_MAX])
+        if source_id is not None:
+            pages = sa.and_(pages, PAGES.c.source_id == source_id, PAGES.c.depth > depth)
+        depth_max = sa.select(SOURCES.c.depth_max).where(SOURCES.c.source_id == PAGES.c.source_id).scalar_subquery()
+        # Without a validator the page is sent whole, with its links.
+        connection.execute(
+            PAGES.update().where(pages, PAGES.c.fetch_number > 0, depth_max > depth)
+            .values(due_time_ms=now_ms, etag="", last_modified="")
+        )
+        connection.execute(PAGES.update().where(pages).values(depth=depth))
 
 
 def known_urls(connection: sa.Connection, urls: Sequence[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 
 import pytest
@@ -30,6 +31,33 @@ def test_a_page_leads_to_its_links_down_to_the_depth(crawl, site):
     crawl.add(SourceKind.URL, site.url("/"), depth_max=2)
     crawl.fetch()
     assert set(crawl.outcomes()) == {site.url(path).partition("/")[2].partition("/")[2] for path in ("/", "/1", "/2")}
+
+
+@pytest.mark.parametrize("short_way_waits_for", ["/near", "/far", "/far answered"])
+def test_a_crawl_reaches_the_same_pages_whatever_answers_first(crawl, site, short_way_waits_for):
+    done = []
+
+    def leading(*paths):
+        return page("".join(f'<a href="{path}">x</a>' for path in paths))
+
+    async def short(_):
+        while short_way_waits_for not in [*site.asked, *done]:
+            await asyncio.sleep(0.01)
+        return web.Response(text=leading("/far"), content_type="text/html")
+
+    async def far(_):
+        if short_way_waits_for == "/far":  # a shorter way is found while the page is visited
+            await asyncio.sleep(0.5)
+        done.append("/far answered")
+        return web.Response(text=leading("/beyond"), content_type="text/html")
+
+    site.answers |= {
+        "/": leading("/near", "/short"), "/near": leading("/middle"), "/middle": leading("/far"), "/short": short,
+        "/far": far, "/beyond": leading("/too-far"),
+    }
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=3)
+    crawl.fetch()
+    assert {item.url for item in crawl.pages()} == {site.url(path) for path in site.answers}
 
 
 def test_a_feed_leads_to_its_entries_and_is_polled(crawl, site):
