@@ -56,8 +56,9 @@ def run(spec: JobSpec) -> dict[str, Any]:
     rows = read_rows(Path(spec.snapshot_file))
     learned, held_out = split(rows, recipe.held_out_ratio)
     learned, held_out = sample_of(learned, _rows_used(recipe)), sample_of(held_out, HELD_OUT_ROWS_MAX)
-    model, tokenizer = _load(Path(spec.base_folder))
     examples = _examples(spec, recipe, learned)
+    _pin(recipe)  # the drafts among the examples were made on one thread
+    model, tokenizer = _load(Path(spec.base_folder))
     trainer = _trainer(model, tokenizer, examples, recipe, Path(spec.work_folder))
     state = trainer.train(resume_from_checkpoint=_last_checkpoint(Path(spec.work_folder)))
     metrics = {
@@ -117,9 +118,8 @@ def _drafts(spec: JobSpec, recipe: Recipe, rows: Sequence[PairRow]) -> dict[str,
         return {}
     chosen = sample_of(rows, recipe.drafts_max)
     decoding = Decoding(DRAFT_TOKENS_MAX, temperature=recipe.draft_temperature, seed=recipe.seed, stop=("\n",))
-    generator = LocalInference(
-        lambda _role, _digest: Path(spec.generator_folder), batch_rows=32, threads_count=recipe.threads_count
-    )
+    # One thread: with more, a row's last bits, and so what is sampled, depend on its place in the batch.
+    generator = LocalInference(lambda _role, _digest: Path(spec.generator_folder), batch_rows=32, threads_count=1)
     prompts = [generator_prompt(row.response, name_of(row.language), recipe.prompt_family) for row in chosen]
     futures = [generator.submit(Generate("generator", spec.generator_folder, prompt, decoding)) for prompt in prompts]
     answers = [future.result() for future in futures]

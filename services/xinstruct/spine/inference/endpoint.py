@@ -49,7 +49,9 @@ class InferenceSettings(Settings):
     evaluator: RoleSettings = Field(RoleSettings(), description="Labels pairs.")
     encoder: RoleSettings = Field(RoleSettings(kind="ngram"), description="Embeds instructions for diversification.")
     local_batch_rows: int = Field(16, ge=1, le=512, description="local: rows a batch; changes a score's last bits.")
-    local_threads_count: int = Field(1, ge=1, le=256, description="local: threads; changes a score's last bits.")
+    local_threads_count: int = Field(
+        1, ge=1, le=256, description="local: threads. Above 1, a score's last bits depend on what else is in its batch."
+    )
     local_models_max: int = Field(3, ge=1, le=32, description="local: models loaded at once.")
 
 

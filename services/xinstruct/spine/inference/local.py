@@ -1,7 +1,8 @@
 """Models in this process: transformers on one worker thread, batched, and batch-invariant.
 
 Every batch has a fixed shape: rows filled up to `batch_rows`, lengths padded up to a step. So an answer depends on its
-request alone, bit for bit, whatever company it had. Not covered: another machine, thread count or library version.
+request alone, bit for bit, whatever company it had. Not covered: another machine or library version, and more than one
+thread, where the last bits of a score depend on the row's place (measured with the tiny models and two threads).
 Weights are safetensors only; code that comes with a model is never run.
 """
 
