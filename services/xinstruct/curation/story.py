@@ -190,7 +190,8 @@ def _erased(connection: Connection, subjects: _Subjects, subject: str) -> Iterab
         if (row["kind"], row["target"]) in keys:
             requests.add(row["request_id"])
     for row in _rows(connection, TAKEDOWNS, "request_id", requests):
-        facts = {"kind": TakedownKind(row["kind"]).name.lower()} | _facts(row, ("request_id", "reason", "state"))
+        names = ("request_id", "reason", "state", "releases_affected")
+        facts = {"kind": TakedownKind(row["kind"]).name.lower()} | _facts(row, names)
         yield Event("curation", subject, f"suppressed by a takedown, {row['state']}", facts, row["request_time_ms"])
     for row in _rows(connection, ERASURES, "subject_id", subjects.ids):
         if not row["request_id"]:

@@ -1,4 +1,4 @@
-"""Builds the training service: the command reader, the job keeper and the servicer."""
+"""Builds the training service: the command reader, the job keepers and the servicer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from xinstruct.v1 import training_service_pb2, training_service_pb2_grpc
 
 def build(config: TrainingSettings, deps: Deps) -> App:
     """The service, ready to run."""
-    keeper = JobKeeper(config, deps, LocalJobs(deps.home / "jobs"))
+    folder = deps.home / "jobs"
+    keepers = [JobKeeper(config, deps, LocalJobs(folder), number=number) for number in range(config.jobs_max)]
     servicer = Servicer(
         training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name,
         training_service_pb2_grpc.add_TrainingServiceServicer_to_server,
         TrainingServicer(config, deps),
     )
-    return App(loops=[TrainingCommands(deps), keeper], servicers=[servicer])
+    return App(loops=[TrainingCommands(deps), *keepers], servicers=[servicer])

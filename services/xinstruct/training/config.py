@@ -48,6 +48,7 @@ class TrainingSettings(Settings):
     generator: Recipe = Field(Recipe(), description="Recipe of generators.")
     evaluator: Recipe = Field(Recipe(), description="Recipe of evaluators.")
     models_folder: str = Field("", description="Folder of finished models; empty: models/ under home.")
+    jobs_max: int = Field(1, ge=1, le=16, description="Jobs that one process runs at once.")
     attempts_max: int = Field(3, ge=1, description="Starts of a job that dies before it is given up.")
     lease_s: int = Field(60, ge=5, description="Seconds after which another process may take over a job.")
 

@@ -83,11 +83,12 @@ class TrainingCommands:
 
 
 class JobKeeper:
-    """Runs one job at a time in this process, tells its progress, and promotes what is done."""
+    """Runs one job at a time, tells its progress, and promotes what is done. A process has one or more, by number."""
 
-    name = "training-jobs"
-
-    def __init__(self, config: TrainingSettings, deps: Deps, jobs: Jobs) -> None:
+    def __init__(self, config: TrainingSettings, deps: Deps, jobs: Jobs, *, number: int = 0) -> None:
+        suffix = f"-{number}" if number else ""
+        self.name = f"training-jobs{suffix}"
+        self._owner = f"{deps.instance}{suffix}"
         self._config = config
         self._deps = deps
         self._jobs = jobs
@@ -99,7 +100,7 @@ class JobKeeper:
             return True
         if self._job_name:
             row = self._row(self._job_name)
-            return self._look(row) if row.owner == self._deps.instance else self._let_go()
+            return self._look(row) if row.owner == self._owner else self._let_go()
         claimed = self._claim()
         if claimed is None:
             return False
@@ -133,7 +134,7 @@ class JobKeeper:
         """The next open job that nobody else works on, claimed for a lease; None when there is none."""
         now_ms = self._deps.clock()
         free = sa.and_(JOBS.c.state.in_(_OPEN_STATES), sa.or_(
-            JOBS.c.owner == "", JOBS.c.owner == self._deps.instance, JOBS.c.owned_until_ms < now_ms))
+            JOBS.c.owner == "", JOBS.c.owner == self._owner, JOBS.c.owned_until_ms < now_ms))
         with transaction(self._deps.database) as connection:
             row = connection.execute(
                 sa.select(JOBS).where(free).order_by(JOBS.c.round, JOBS.c.role.desc(), JOBS.c.job_name)
@@ -141,7 +142,7 @@ class JobKeeper:
             ).first()
             if row is not None:
                 connection.execute(sa.update(JOBS).where(JOBS.c.job_name == row.job_name).values(
-                    owner=self._deps.instance, owned_until_ms=now_ms + self._config.lease_s * 1000))
+                    owner=self._owner, owned_until_ms=now_ms + self._config.lease_s * 1000))
         return row
 
     def _let_go(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from builders import training_request
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.log.sqlite import SqliteLog
+from xinstruct.spine.messages import TrainingRequested
 from xinstruct.spine.sql import METADATA, open_engine
 from xinstruct.spine.topics import MODEL_TRAINED, TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
@@ -112,3 +114,18 @@ def test_a_keeper_that_lost_its_job_writes_nothing_about_it(deps: Deps) -> None:
     assert keeper.step()
     assert (row(deps).state, row(deps).owner, jobs.closed) == ("running", "another", 1)
     assert not keeper.step()
+
+
+def test_keepers_of_one_process_run_different_jobs_at_once(deps: Deps) -> None:
+    deps = replace(deps, instance="training-0")
+    first, second = RecordedJobs(), RecordedJobs()
+    keepers = [JobKeeper(TrainingSettings(), deps, jobs, number=n) for n, jobs in enumerate((first, second))]
+    assert keepers[0].step() and not keepers[1].step()
+    command = next(iter(deps.log.read(TRAINING_REQUESTED, {}))).value
+    another = replace(TrainingRequested.decode(command or b""), job_name="generator-1")
+    deps.log.append([another.record(TRAINING_REQUESTED.name)])
+    TrainingCommands(deps).step()
+    assert keepers[1].step()
+    assert len(first.started) == len(second.started) == 1 and first.started != second.started
+    keepers[1].close()
+    assert (first.closed, second.closed) == (0, 1)

@@ -20,7 +20,8 @@ KAFKA_PORT = 19_092
 # Optimizer steps by number of languages: a language alone needs fewer, ten need more, and time is 3 and 15 minutes.
 STEPS_BASE, STEPS_PER_LANGUAGE = 320, 80
 THREADS = 2
-"""Of a training job: fixed, because another count gives other weights."""
+"""Of a training job: fixed, because another count gives other weights. In the second round, two jobs share them."""
+JOBS_MAX = 2
 DRAFTS_MAX = 300
 """Rows for which the generator's own mistakes are sampled, for the evaluator to learn from."""
 ROUND_TWO_SHARE = 0.4
@@ -79,8 +80,9 @@ class Plan:
         """Changes to the training recipe of `role` in a round."""
         steps = STEPS_BASE + STEPS_PER_LANGUAGE * len(self.languages)
         share = ROUND_TWO_SHARE if round_number else 1.0
+        threads = THREADS // JOBS_MAX if round_number else THREADS
         return {
-            "steps_max": round(steps * share), "epochs": 100.0, "threads_count": THREADS, "drafts_max": DRAFTS_MAX
+            "steps_max": round(steps * share), "epochs": 100.0, "threads_count": threads, "drafts_max": DRAFTS_MAX
         }
 
 
@@ -125,6 +127,7 @@ def settings(
         "training": {
             "base_model": str(plan.base),
             "seeds_location": str(plan.seeds_file.absolute()),
+            "jobs_max": JOBS_MAX,
             "generator": {"prompt_family": "tiny"},
             "evaluator": {"prompt_family": "tiny"},
         },
