@@ -53,7 +53,9 @@ def _scoring_b(settings: XinstructSettings, deps: Deps) -> App:
 def _training(settings: XinstructSettings, deps: Deps) -> App:
     from xinstruct.training.app import build
 
-    return build(settings.training, deps)
+    roles = {"generator": settings.inference.generator, "evaluator": settings.inference.evaluator}
+    at_endpoints = {name: role.model or "default" for name, role in roles.items() if role.kind == "openai"}
+    return build(settings.training, deps, endpoint_models=at_endpoints)
 
 
 def _curation(settings: XinstructSettings, deps: Deps) -> App:

@@ -12,6 +12,11 @@ from xinstruct.spine.app import App, Deps, Servicer
 from xinstruct.spine.stage import Stage
 from xinstruct.v1 import backgen_service_pb2, backgen_service_pb2_grpc
 
+NO_GENERATOR = (
+    "no generator is promoted yet: `xinstruct train generator --promote` trains one, `xinstruct models register` and"
+    " `xinstruct models promote` put another to use"
+)
+
 
 def build(config: BackgenSettings, deps: Deps) -> App:
     """The service, ready to run."""
@@ -26,7 +31,7 @@ def build(config: BackgenSettings, deps: Deps) -> App:
         return [stage(config, generator_digest=digest, port=inference)] if digest else []
 
     def ready() -> str:
-        return "" if generator() else "no generator is promoted yet: train one, or register an endpoint's model"
+        return "" if generator() else NO_GENERATOR
 
     servicer = Servicer(
         backgen_service_pb2.DESCRIPTOR.services_by_name["BackgenService"].full_name,

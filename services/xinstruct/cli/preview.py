@@ -67,7 +67,6 @@ def preview(
             factory.spawn_all()
             factory.await_all()
             with connect_to(load_settings(member.config)) as client:
-                _put_models_to_use(client, settings["inference"]["generator"])
                 rows = _collect(client, factory, urls, pairs_max=n, depth=depth, wait_s=wait_s)
         finally:
             factory.stop()
@@ -98,16 +97,6 @@ def _settings(config: Path | None, urls: Sequence[str], *, endpoint: str, model:
         "scoring": own["scoring"] | {"prompt_family": "chat"},
         "curation": own["curation"],
     }
-
-
-def _put_models_to_use(client: Client, role: dict[str, Any]) -> None:
-    """Register and promote the endpoint's model in both roles."""
-    from xinstruct.v1.training_service_pb2 import PromoteModelRequest, RegisterModelRequest
-
-    location = f"endpoint:{role.get('model') or 'default'}"
-    for name in ("generator", "evaluator"):
-        made = client.ask(client.training.RegisterModel, RegisterModelRequest(role=name, location=location))
-        client.ask(client.training.PromoteModel, PromoteModelRequest(role=name, model_digest=made.model_digest))
 
 
 def _collect(

@@ -157,15 +157,21 @@ def _refusal(url: str, settings: FetchSettings) -> str:
 
 async def _read(url: str, response: aiohttp.ClientResponse, bytes_max: int) -> Answer:
     headers = {
-        name: tuple(value[:HEADER_CHARS_MAX] for value in response.headers.getall(name))
+        name: tuple(_clean(value)[:HEADER_CHARS_MAX] for value in response.headers.getall(name))
         for name in HEADERS_KEPT if name in response.headers
     }
     body = _Body(response.headers.get("Content-Encoding", ""), bytes_max)
     async for chunk in response.content.iter_chunked(CHUNK_BYTES):
         failure = body.take(chunk)
         if failure:
-            return Answer(url, response.status, failure, headers)
+            start = bytes(body.content) if failure == FetchFailure.TOO_LARGE else b""
+            return Answer(url, response.status, failure, headers, start)
     return Answer(url, response.status, body.end(), headers, bytes(body.content))
+
+
+def _clean(header: str) -> str:
+    """Bytes that are no UTF-8 arrive as lone surrogates, which neither SQL nor a message can hold."""
+    return header.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "")
 
 
 class _Body:

@@ -15,7 +15,7 @@ from protego import Protego
 from xinstruct.crawler.domain import Signal, opt_out
 from xinstruct.spine.messages import OptOut
 
-ROBOTS_BYTES_MAX = 500_000
+ROBOTS_BYTES_MAX = 512_000
 """RFC 9309 asks for at least 500 KiB; the rest is ignored."""
 CRAWL_DELAY_S_MAX = 60.0
 """A longer Crawl-delay is taken as this."""

@@ -52,30 +52,38 @@ def visit(page: Page, rules: HostRules, tools: Tools) -> Visit:
 
 
 def read_rules(root: str, tools: Tools) -> HostRules:
-    """robots.txt and tdmrep.json of the host at `root` ("https://host/"), with redirects of robots.txt followed."""
-    url = urljoin(root, "/robots.txt")
+    """robots.txt and tdmrep.json of the host at `root` ("https://host/"), with their redirects followed."""
+    answer = _well_known(root, "/robots.txt", tools)
+    # Too large is no failure here: RFC 9309 reads the beginning.
+    if answer.failure not in ("", FetchFailure.TOO_LARGE):
+        return HostRules(0, "")
+    found = 200 <= answer.status < 300
+    rules = HostRules(404 if answer.status in _REDIRECTS else answer.status, _text(answer) if found else "")
+    if not rules.reachable:
+        return rules
+    tdmrep = _well_known(root, "/.well-known/tdmrep.json", tools)
+    if tdmrep.failure in (FetchFailure.TIMEOUT, FetchFailure.CONNECTION_FAILED) or tdmrep.status >= 500:
+        return HostRules(0, "")  # a reservation that cannot be read now is none that was not made: as for robots.txt
+    return replace(rules, tdmrep_text=_text(tdmrep) if tdmrep.status == 200 and not tdmrep.failure else "")
+
+
+def _well_known(root: str, path: str, tools: Tools) -> Answer:
+    """The answer to a file of the host, after its redirects."""
+    url = urljoin(root, path)
     answer = tools.fetcher.get(Request(url))
     for _ in range(ROBOTS_REDIRECTS_MAX):
         if answer.status not in _REDIRECTS or not answer.header("location"):
             break
         try:
             url = canonical_url(answer.header("location"), url)
-        except Invalid:  # leads nowhere on the web: there is no robots.txt
+        except Invalid:  # leads nowhere on the web: there is no such file
             break
         answer = tools.fetcher.get(Request(url))
-    # Too large is no failure here: RFC 9309 reads the beginning.
-    status = 404 if answer.status in _REDIRECTS else answer.status
-    unread = answer.failure not in ("", FetchFailure.TOO_LARGE)
-    text = answer.body[:ROBOTS_BYTES_MAX].decode("utf-8", "replace")
-    if unread or not 200 <= status < 300:
-        return HostRules(0 if unread else status, "")
-    return HostRules(status, text.removeprefix("\ufeff"), _tdmrep_text(root, tools))
+    return answer
 
 
-def _tdmrep_text(root: str, tools: Tools) -> str:
-    answer = tools.fetcher.get(Request(urljoin(root, "/.well-known/tdmrep.json")))
-    good = not answer.failure and answer.status == 200
-    return answer.body[:ROBOTS_BYTES_MAX].decode("utf-8", "replace") if good else ""
+def _text(answer: Answer) -> str:
+    return answer.body[:ROBOTS_BYTES_MAX].decode("utf-8", "replace").removeprefix("\ufeff")
 
 
 def _before(page: Page, rules: HostRules, speaker: Speaker) -> Visit | None:

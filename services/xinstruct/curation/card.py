@@ -11,6 +11,15 @@ from xinstruct.curation.domain import ReleaseOutcome
 from xinstruct.spine.languages import known_language
 
 HOSTS_SHOWN_MAX = 200
+_HUB_LICENCES = frozenset({
+    "apache-2.0", "mit", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0",
+    "cc-by-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-3.0",
+    "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "gfdl", "odc-by", "odbl", "pddl",
+    "etalab-2.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0",
+})
+"""Names of licences for texts and data that the hub knows."""
+_CREATIVE_COMMONS = re.compile(r"https?://creativecommons\.org/licenses/([a-z-]+)/([0-9.]+)(?:/.*)?")
+_PUBLIC_DOMAIN = re.compile(r"https?://creativecommons\.org/publicdomain/zero/1\.0(?:/.*)?")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -21,9 +30,17 @@ def render(manifest: Mapping[str, Any]) -> str:
 
 
 def licence_of(licences: Mapping[str, int]) -> str:
-    """The one licence of all rows as the hub names it (lower case), else "other". `licences`: licence → rows."""
-    only = next(iter(licences)) if len(licences) == 1 else ""
-    return only.lower() if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]{1,40}", only) else "other"
+    """The one licence of all rows as the hub names it (lower case), else "other". `licences`: licence → rows.
+
+    Only names that the hub knows: a page may call anything its licence.
+    """
+    only = next(iter(licences)).lower() if len(licences) == 1 else ""
+    named = _CREATIVE_COMMONS.fullmatch(only)
+    if named:
+        only = f"cc-{named[1]}-{named[2]}"
+    elif _PUBLIC_DOMAIN.fullmatch(only):
+        only = "cc0-1.0"
+    return only if only in _HUB_LICENCES else "other"
 
 
 def _front_matter(manifest: Mapping[str, Any]) -> str:
@@ -122,7 +139,8 @@ def _sources(manifest: Mapping[str, Any]) -> str:
     if len(hosts) > HOSTS_SHOWN_MAX:
         lines.append(f"- and {len(hosts) - HOSTS_SHOWN_MAX} more, listed in `manifest.json`")
     lines += ["", "Licences that the pages name (rows):", ""]
-    lines += [f"- {licence or 'none named'} ({count})" for licence, count in sorted(manifest["licences"].items())]
+    for licence, count in sorted(manifest["licences"].items()):
+        lines.append(f"- {_code(licence) if licence else 'none named'} ({count})")
     return "\n".join(lines)
 
 
@@ -134,6 +152,11 @@ def _removal(manifest: Mapping[str, Any]) -> str:
         f"{whom} with the page, the host or the row's id: it is erased from the catalog and absent from what is"
         " published next."
     )
+
+
+def _code(text: str) -> str:
+    """Text of the web as a code span on one line: no Markdown and no HTML in it is read as such."""
+    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
 
 
 def _quoted(text: str) -> str:

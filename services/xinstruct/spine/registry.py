@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, require
 from xinstruct.spine.sql import METADATA, transaction, upsert
 
+ENDPOINT = "endpoint:"
+"""What the location, and the digest, of a model behind an endpoint starts with; its name there follows."""
 MODELS = sa.Table(
     "models", METADATA,
     sa.Column("model_digest", sa.Text, primary_key=True),
@@ -54,7 +56,7 @@ class Model:
 
 def register(engine: sa.Engine, model: Model) -> None:
     """Add `model`; the same digest and role again changes nothing but its location."""
-    named = model.model_digest.startswith("sha256:") or model.location.startswith("endpoint:")
+    named = model.model_digest.startswith("sha256:") or model.location.startswith(ENDPOINT)
     require(named, "a model needs a digest, or a location that starts with endpoint:")
     with transaction(engine) as connection:
         upsert(connection, MODELS, [asdict(model)], key=("model_digest", "role"))
@@ -62,7 +64,7 @@ def register(engine: sa.Engine, model: Model) -> None:
 
 def get(engine: sa.Engine, role: str, digest: str) -> Model:
     """The model of `role` whose digest is or starts with `digest` (≥ 8 hex digits); NotFound, Invalid if ambiguous."""
-    prefix = digest if digest.startswith(("sha256:", "endpoint:")) else f"sha256:{digest}"
+    prefix = digest if digest.startswith(("sha256:", ENDPOINT)) else f"sha256:{digest}"
     matches = [model for model in models(engine, role) if model.model_digest.startswith(prefix)]
     if not matches:
         raise NotFound(f"no {role} model {digest!r}; `xinstruct models list` shows what there is")

@@ -28,7 +28,6 @@ from xinstruct.v1 import training_service_pb2_grpc
 PAGE_SIZE_MAX = 1000
 PAGE_SIZE = 100
 WATCH_POLL_S = 0.2
-ENDPOINT = "endpoint:"
 
 
 class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
@@ -87,8 +86,8 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
         """See training_service.proto."""
         require(message.role in ("generator", "evaluator", "encoder"), f"no role {message.role!r}")
         location, now_ms = message.location, self._deps.clock()
-        if location.startswith(ENDPOINT):
-            require(len(location) > len(ENDPOINT), "endpoint: wants the model's name behind it")
+        if location.startswith(registry.ENDPOINT):
+            require(len(location) > len(registry.ENDPOINT), "endpoint: wants the model's name behind it")
             model = registry.Model(location, message.role, location, create_time_ms=now_ms)
         else:
             folder = Path(location).absolute()

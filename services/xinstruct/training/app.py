@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from xinstruct.spine.app import App, Deps, Servicer
+from collections.abc import Mapping
+
+from xinstruct.spine.app import App, Deps, Loop, Servicer
 from xinstruct.training.api import TrainingServicer
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.local_jobs import LocalJobs
 from xinstruct.training.loops import JobKeeper, TrainingCommands
+from xinstruct.training.promotion import EndpointModels
 from xinstruct.v1 import training_service_pb2, training_service_pb2_grpc
 
 
-def build(config: TrainingSettings, deps: Deps) -> App:
-    """The service, ready to run."""
+def build(config: TrainingSettings, deps: Deps, *, endpoint_models: Mapping[str, str] | None = None) -> App:
+    """The service, ready to run. `endpoint_models`: role → model of its endpoint, used while the role has no other."""
     folder = deps.home / "jobs"
     keepers = [JobKeeper(config, deps, LocalJobs(folder), number=number) for number in range(config.jobs_max)]
     servicer = Servicer(
@@ -19,4 +22,5 @@ def build(config: TrainingSettings, deps: Deps) -> App:
         training_service_pb2_grpc.add_TrainingServiceServicer_to_server,
         TrainingServicer(config, deps),
     )
-    return App(loops=[TrainingCommands(deps), *keepers], servicers=[servicer])
+    loops: list[Loop] = [TrainingCommands(deps), EndpointModels(deps, endpoint_models or {}), *keepers]
+    return App(loops=loops, servicers=[servicer])

@@ -76,7 +76,7 @@ class Plan:
     parts: tuple[Part, ...] = (
         Part(steps=7_500, threads=1, learning_rate_max=0.01, reading_every=20),
         Part(steps=5_000, threads=2, learning_rate_max=0.01),
-        Part(steps=14_000, threads=2, learning_rate_max=0.005, proofs_each=3),
+        Part(steps=9_500, threads=2, learning_rate_max=0.005, proofs_each=3),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
@@ -58,3 +59,33 @@ def _caught_up(deps: Deps, digest: str, slot: str, family: Family) -> bool:
     version = scoring_position_version(digest, EVALUATOR_PROMPT_VERSIONS[family])
     committed = deps.log.committed(f"scoring-{slot}", PAIR_DRAFTED, version)
     return all(committed.get(partition, 0) >= offset for partition, offset in target.items())
+
+
+class EndpointModels:
+    """Registers and promotes the model of a configured endpoint in each role that has none yet, once."""
+
+    name = "training-endpoints"
+
+    def __init__(self, deps: Deps, models: Mapping[str, str]) -> None:
+        self._deps = deps
+        self._open = dict(models)
+        """Role → name of the model at the endpoint."""
+
+    def step(self) -> bool:
+        """Put one model to use."""
+        for role, model in self._open.items():
+            if registry.promoted(self._deps.database, role) is None:
+                location = f"{registry.ENDPOINT}{model}"
+                known = registry.Model(location, role, location, create_time_ms=self._deps.clock())
+                registry.register(self._deps.database, known)
+                promote(self._deps, role, location, "chat")
+            del self._open[role]
+            return True
+        return False
+
+    def pending(self) -> bool:
+        """Whether a role waits."""
+        return bool(self._open)
+
+    def close(self) -> None:
+        """Nothing is open."""

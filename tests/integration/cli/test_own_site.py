@@ -58,9 +58,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         try:
             factory.spawn_all()
             factory.await_all()
-            for role in ("generator", "evaluator"):
-                shop.run("models", "register", role, "endpoint:stub")
-                shop.run("models", "promote", role, "endpoint:stub")
             shop.run("crawl", "add", f"{site.origin}/sitemap.xml", "--licence", "CC0-1.0")
             with connect_to(load_settings(config)) as client:
                 await_scores(client, factory, Phase("scoring", None, None))

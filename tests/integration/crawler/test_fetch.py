@@ -206,3 +206,21 @@ def test_without_a_contact_no_public_host_is_asked():
 )
 def test_retry_after_is_seconds_or_a_date(value, seconds):
     assert Answer("u", headers={"retry-after": (value,)}).retry_after_s(now_ms=10_000) == seconds
+
+
+def test_header_bytes_that_are_no_text_become_text():
+    """A lone surrogate could be written to no table and no message."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = f"127.0.0.1:{listener.getsockname()[1]}"
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nETag: \"\xe9\"\r\nContent-Length: 2\r\n\r\nok")
+
+        threading.Thread(target=answer, daemon=True).start()
+        started = Fetcher(FetchSettings(private_hosts_allowed=(host,)))
+        found = started.get(Request(f"http://{host}/"))
+        started.close()
+    assert (found.header("etag"), found.body) == ('"\ufffd"', b"ok")

@@ -188,6 +188,38 @@ def test_a_robots_txt_with_a_server_error_disallows_everything(crawl, site, stat
     assert "/1" not in site.asked
 
 
+def test_the_beginning_of_an_over_long_robots_txt_counts(site, tmp_path):
+    site.answers |= {"/robots.txt": "User-agent: *\nDisallow: /\n" + "# more\n" * 5_000, "/1": page()}
+    with crawling(tmp_path, site, body_bytes_max=10_000) as crawl:
+        crawl.add(SourceKind.URL, site.url("/1"))
+        crawl.fetch()
+        assert [item.failure for item in crawl.pages()] == ["denied_by_robots"]
+
+
+@pytest.mark.parametrize("robots", [None, "User-agent: *\nAllow: /"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_reservation_for_the_host_holds_with_and_without_a_robots_txt_and_where_it_moved(crawl, site, robots, moved):
+    reserved = '[{"location": "/", "tdm-reservation": 1}]'
+    to_new = response(status=301, headers={"Location": "/tdm.json"})
+    site.answers |= {"/1": page(), "/tdm.json": reserved, "/.well-known/tdmrep.json": to_new if moved else reserved}
+    if robots is not None:
+        site.answers["/robots.txt"] = robots
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    assert [item.failure for item in crawl.pages()] == ["opted_out"]
+    assert "/1" not in site.asked
+
+
+def test_a_reservation_that_cannot_be_read_now_closes_the_host_until_it_can(crawl, site):
+    site.answers |= {"/.well-known/tdmrep.json": response(status=503), "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    del site.answers["/.well-known/tdmrep.json"]
+    crawl.clock.now_ms += 601_000
+    crawl.fetch()
+    assert [item.failure for item in crawl.pages()] == ["robots_unreachable", ""]
+
+
 def test_a_robots_txt_that_recovers_opens_the_site_again(crawl, site):
     site.answers |= {"/robots.txt": response(status=500), "/1": page()}
     crawl.add(SourceKind.URL, site.url("/1"))

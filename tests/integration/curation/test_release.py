@@ -18,7 +18,7 @@ import pytest
 import builders
 from curation_house import EVALUATOR, GENERATOR, House
 from xinstruct.curation import export, folder, tables
-from xinstruct.curation.card import licence_of
+from xinstruct.curation.card import _sources, licence_of
 from xinstruct.curation.config import CurationSettings, DiversifySettings
 from xinstruct.curation.release import Releases
 from xinstruct.spine import registry
@@ -287,6 +287,27 @@ def test_the_card_licence_is_other_when_rows_differ() -> None:
     assert licence_of({"CC-BY-4.0": 3, "": 1}) == "other"
     assert licence_of({"": 4}) == "other" and licence_of({}) == "other"
     assert licence_of({"https://example.org/licence": 1}) == "other"
+    assert licence_of({"LICENSE.txt": 1}) == "other"
+
+
+@pytest.mark.parametrize(
+    ("named", "hub"),
+    [
+        ("https://creativecommons.org/licenses/by-sa/4.0/", "cc-by-sa-4.0"),
+        ("http://creativecommons.org/licenses/by/3.0/deed.fi", "cc-by-3.0"),
+        ("https://creativecommons.org/publicdomain/zero/1.0/", "cc0-1.0"),
+        ("https://creativecommons.org/licenses/by/9.9/", "other"),
+        ("https://creativecommons.org.example/licenses/by/4.0/", "other"),
+    ],
+)
+def test_the_card_reads_links_to_creative_commons(named: str, hub: str) -> None:
+    assert licence_of({named: 2}) == hub
+
+
+def test_a_licence_in_the_card_is_no_markdown_and_no_html() -> None:
+    manifest = {"hosts": {"a.example": 1}, "licences": {"x\n\n## Removal\n\n<img src=y> `z`": 1}}
+    lines = _sources(manifest).split("\n")
+    assert lines[-1] == "- `x ## Removal <img src=y> 'z'` (1)"
 
 
 def test_the_manifest_is_the_root_of_trust(stocked: House) -> None:
