@@ -17,14 +17,16 @@ SEED_PAIRS_PER_LANGUAGE = 2_400
 PAGES_MAX = 20_000
 KAFKA_PORT = 19_092
 
-# Optimizer steps by number of languages: a language alone needs fewer, ten need more, and time is 3 and 15 minutes.
-STEPS_BASE, STEPS_PER_LANGUAGE = 320, 80
+# Optimizer steps of the first round, and those more for each language: time is 3 and 15 minutes. A generator learns new
+# words, an evaluator's labels are known to the tiny base: it needs less, and forgets how to compare at a higher rate.
+STEPS = {"generator": (320, 80), "evaluator": (200, 50)}
+LEARNING_RATES = {"generator": 0.01, "evaluator": 0.002}
 THREADS = 2
 """Of a training job: fixed, because another count gives other weights. In the second round, two jobs share them."""
 JOBS_MAX = 2
-DRAFTS_MAX = 300
+DRAFTS_MAX = 150
 """Rows for which the generator's own mistakes are sampled, for the evaluator to learn from."""
-ROUND_TWO_SHARE = 0.4
+ROUND_TWO_SHARE = 0.25
 
 SERVICES = ("crawler", "backgen", "scoring-a", "scoring-b", "training", "curation")
 """Targets that run as processes of their own with --kafka."""
@@ -78,11 +80,13 @@ class Plan:
 
     def recipe(self, role: str, round_number: int) -> dict[str, Any]:
         """Changes to the training recipe of `role` in a round."""
-        steps = STEPS_BASE + STEPS_PER_LANGUAGE * len(self.languages)
+        always, each = STEPS[role]
+        steps = always + each * len(self.languages)
         share = ROUND_TWO_SHARE if round_number else 1.0
         threads = THREADS // JOBS_MAX if round_number else THREADS
         return {
-            "steps_max": round(steps * share), "epochs": 100.0, "threads_count": threads, "drafts_max": DRAFTS_MAX
+            "steps_max": round(steps * share), "epochs": 100.0, "threads_count": threads, "drafts_max": DRAFTS_MAX,
+            "learning_rate": LEARNING_RATES[role],
         }
 
 
