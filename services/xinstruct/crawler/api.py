@@ -8,7 +8,7 @@ from typing import Any
 
 from xinstruct.crawler.commands import TEXT_KINDS, hosts_of
 from xinstruct.crawler.config import FetchSettings
-from xinstruct.crawler.domain import canonical_url, host_and_port, source_id_of
+from xinstruct.crawler.domain import host_and_port, source_id_of
 from xinstruct.crawler.frontier import ACTIVE
 from xinstruct.crawler.source_rows import source_id_of_names, source_row, sources_after, sources_changed
 from xinstruct.spine.app import Clock
@@ -18,6 +18,7 @@ from xinstruct.spine.log import Log
 from xinstruct.spine.messages import CrawlAction, CrawlRequested, SourceKind
 from xinstruct.spine.sql import Engine
 from xinstruct.spine.topics import CRAWL_REQUESTED
+from xinstruct.spine.urls import canonical_url
 from xinstruct.v1 import crawler_service_pb2 as pb
 from xinstruct.v1 import crawler_service_pb2_grpc
 

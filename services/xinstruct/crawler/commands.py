@@ -9,7 +9,6 @@ from dataclasses import asdict
 import sqlalchemy as sa
 
 from xinstruct.crawler.config import FetchSettings
-from xinstruct.crawler.domain import canonical_url, host_of, normal_host
 from xinstruct.crawler.frontier import ACTIVE, PAUSED, REMOVED, touch
 from xinstruct.crawler.settle import Page
 from xinstruct.crawler.tables import NEVER_MS, PAGES, POSITIONS, REQUESTS, SOURCES
@@ -21,6 +20,7 @@ from xinstruct.spine.messages import CrawlAction, CrawlRequested, DeadLetter, So
 from xinstruct.spine.record import Record, slot_id
 from xinstruct.spine.sql import transaction, upsert
 from xinstruct.spine.topics import CRAWL_REQUESTED, DEAD_LETTERS
+from xinstruct.spine.urls import canonical_url, host_of, normal_host
 
 COMMANDS_MAX = 200
 TEXT_KINDS = (SourceKind.JSONL, SourceKind.PARQUET)

@@ -1,22 +1,17 @@
-"""The crawler's names and pure rules: ids, URLs, reasons, and what a page's own signals mean."""
+"""The crawler's names and pure rules: ids, reasons, and what a page's own signals mean."""
 
 from __future__ import annotations
 
-import posixpath
-import re
 from collections.abc import Sequence
 from enum import StrEnum
-from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from xinstruct.spine.errors import Invalid, require
 from xinstruct.spine.messages import OptOut, SourceKind
 from xinstruct.spine.record import slot_id
 
 POLICY_VERSION = "1"
 """Version of the rules of `denies`; stored with every fetched page."""
-URL_CHARS_MAX = 2_000
 DIRECTIVE_CHARS_MAX = 200
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class FetchFailure(StrEnum):
@@ -130,43 +125,10 @@ def fetch_id_of(url: str, fetch_number: int) -> str:
     return slot_id("fetch", "1", url, fetch_number)
 
 
-def canonical_url(url: str, base: str = "") -> str:
-    """`url`, resolved against `base`, in the one form that names its page: lower-case scheme and host, no default port,
-    no fragment, no dot segments, percent signs in upper case. Invalid when it is no absolute http(s) URL within bounds.
-    """
-    try:
-        parts = urlsplit(urljoin(base, url.strip()) if base else url.strip())
-        port, host = parts.port, parts.hostname or ""
-    except ValueError as error:
-        raise Invalid(f"not a URL: {error}") from error
-    require(parts.scheme in _DEFAULT_PORTS, f"a page's URL begins with http:// or https://, not {parts.scheme[:20]!r}")
-    require(bool(host) and parts.username is None, "a page's URL names a host and no user")
-    netloc = _ascii_host(host)
-    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
-        netloc = f"{netloc}:{port}"
-    try:
-        path, query = _normal_path(parts.path), quote(parts.query, safe="%/?:@!$&'()*+,;=-._~[]")
-    except UnicodeError as error:  # a lone surrogate, which JSON can spell
-        raise Invalid("not a URL: it is no Unicode text") from error
-    found = urlunsplit((parts.scheme, netloc, path, query, ""))
-    require(len(found) <= URL_CHARS_MAX, f"a URL of {len(found)} characters, {URL_CHARS_MAX} at most")
-    return found
-
-
-def host_of(url: str) -> str:
-    """Host of an absolute URL, with its port where that is not the scheme's own; "" for URLs without one."""
-    return urlsplit(url).netloc
-
-
 def host_and_port(url: str) -> tuple[str, int]:
-    """Host and port that a connection for a canonical URL goes to."""
+    """Host and port that a connection for a canonical URL goes to; port 0 for other URLs without one."""
     parts = urlsplit(url)
-    return parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
-
-
-def normal_host(host: str) -> str:
-    """A listed "host" or "host:port" in the form of host_of; Invalid when it is neither."""
-    return host_of(canonical_url(host if "://" in host else f"http://{host}/"))
+    return parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
 
 
 def denies(signal: str, directive: str) -> bool:
@@ -195,22 +157,3 @@ def opt_out(signal: Signal, directive: str, evidence: str) -> OptOut:
 def refused(opt_outs: Sequence[OptOut]) -> bool:
     """Whether one of the signals refuses."""
     return any(item.denies for item in opt_outs)
-
-
-def _ascii_host(host: str) -> str:
-    try:
-        name = (host if host.isascii() else host.encode("idna").decode("ascii")).rstrip(".").lower()
-    except UnicodeError as error:
-        raise Invalid("the host of the URL is no domain name") from error
-    require(bool(re.fullmatch(r"[a-z0-9._\-:\[\]%]+", name)), "the host of the URL is no domain name")
-    return f"[{name}]" if ":" in name else name
-
-
-def _normal_path(path: str) -> str:
-    quoted = quote(path or "/", safe="%/:@!$&'()*+,;=-._~")
-    quoted = re.sub(r"%[0-9a-fA-F]{2}", lambda match: match.group().upper(), quoted)
-    if "/." not in quoted and "//" not in quoted:
-        return quoted
-    # normpath also removes the last slash, which names another resource.
-    normal = posixpath.normpath(re.sub(r"/{2,}", "/", quoted))
-    return normal + ("/" if quoted.endswith(("/", "/.", "/..")) and normal != "/" else "")

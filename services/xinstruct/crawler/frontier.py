@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from xinstruct.crawler.domain import host_of, page_id_of
+from xinstruct.crawler.domain import page_id_of
 from xinstruct.crawler.robots import HostRules
 from xinstruct.crawler.settle import Page, Settlement, Source
 from xinstruct.crawler.tables import (
@@ -32,6 +32,7 @@ from xinstruct.spine import topics
 from xinstruct.spine.messages import FetchedPage, Payload
 from xinstruct.spine.record import Record
 from xinstruct.spine.sql import insert_new, upsert
+from xinstruct.spine.urls import ROW_MARK, host_of
 
 ACTIVE, PAUSED, REMOVED = "active", "paused", "removed"
 REDIRECT_CHAIN_MAX = 20
@@ -336,7 +337,8 @@ def suppressed(connection: sa.Connection, urls: Sequence[str]) -> set[str]:
     keys: dict[tuple[str, str], set[str]] = {}
     for url in urls:
         host = host_of(url)
-        for key in (("url", url), ("host", host), ("host", host.partition(":")[0]), ("document", page_id_of(url))):
+        names = [("url", url), ("url", url.partition(ROW_MARK)[0]), ("document", page_id_of(url))]
+        for key in (*names, ("host", host), ("host", host.partition(":")[0])):
             keys.setdefault(key, set()).add(url)
     rows = connection.execute(
         sa.select(SUPPRESSIONS.c.kind, SUPPRESSIONS.c.target)

@@ -7,20 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from xinstruct.crawler.config import FetchSettings
-from xinstruct.crawler.domain import (
-    POLICY_VERSION,
-    RETRIED,
-    FetchFailure,
-    canonical_url,
-    fetch_id_of,
-    host_of,
-    page_id_of,
-    refused,
-)
+from xinstruct.crawler.domain import POLICY_VERSION, RETRIED, FetchFailure, fetch_id_of, page_id_of, refused
 from xinstruct.crawler.tables import NEVER_MS
 from xinstruct.spine.errors import Invalid
 from xinstruct.spine.messages import FetchedPage, OptOut, TakedownKind, TakedownRequested
 from xinstruct.spine.record import slot_id
+from xinstruct.spine.urls import canonical_url, host_of
 
 RETRIED_STATUSES = (429, 503)
 _LATE = (FetchFailure.REDIRECTED, FetchFailure.REDIRECT_LOOP, FetchFailure.TOO_MANY_REDIRECTS, FetchFailure.GONE,

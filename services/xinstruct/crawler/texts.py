@@ -9,15 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from xinstruct.crawler import frontier
-from xinstruct.crawler.domain import (
-    POLICY_VERSION,
-    FetchFailure,
-    canonical_url,
-    fetch_id_of,
-    host_and_port,
-    host_of,
-    page_id_of,
-)
+from xinstruct.crawler.domain import POLICY_VERSION, FetchFailure, fetch_id_of, host_and_port, page_id_of
 from xinstruct.crawler.settle import Page
 from xinstruct.crawler.sources import TextRow, TextRows, read_jsonl, read_parquet
 from xinstruct.crawler.tables import NEVER_MS, PAGES, SOURCES
@@ -26,6 +18,7 @@ from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Invalid, NotFound, Unavailable, require
 from xinstruct.spine.messages import FetchedPage, SourceKind
 from xinstruct.spine.sql import transaction, upsert
+from xinstruct.spine.urls import ROW_MARK, canonical_url, host_of
 
 ROWS_MAX = 200
 _STORES = frozenset(("file", "local", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"))
@@ -151,7 +144,7 @@ def _page_rows(
     taken = frontier.known_urls(connection, urls)
     for (row, digest), url in zip(rows, urls, strict=True):
         # Several rows may come from one page: each is a page of its own here, or their ids would collide.
-        own = f"{url}#row={row.number}" if url in taken else url
+        own = f"{url}{ROW_MARK}{row.number}" if url in taken else url
         taken.add(own)
         yield _page_row(source, row, own, digest, now_ms=now_ms)
 
@@ -172,7 +165,7 @@ def _url_of(source: Any, row: TextRow) -> str:
     try:
         return canonical_url(row.url)
     except Invalid:
-        return f"{source.location}#row={row.number}"
+        return f"{source.location}{ROW_MARK}{row.number}"
 
 
 def _next_ms(source: Any, now_ms: int) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urljoin
 
-from xinstruct.crawler.domain import FetchFailure, canonical_url, refused
+from xinstruct.crawler.domain import FetchFailure, refused
 from xinstruct.crawler.extract_worker import WorkerPool
 from xinstruct.crawler.fetch import Answer, Fetcher, Request
 from xinstruct.crawler.optouts import header_signals, meta_signals
@@ -19,6 +19,7 @@ from xinstruct.crawler.settle import Page, Visit, canonical_target
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Invalid
+from xinstruct.spine.urls import canonical_url
 
 ROBOTS_REDIRECTS_MAX = 5
 _TEXT_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "")

@@ -6,9 +6,10 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
+from xinstruct.spine.errors import Invalid
 from xinstruct.spine.messages import TakedownKind
+from xinstruct.spine.urls import ROW_MARK, canonical_url, normal_host
 
 SAME_INSTRUCTION_ROWS_MAX = 2
 """Not one: two texts may well answer one instruction, and a text should not vanish because another drew its question.
@@ -134,20 +135,26 @@ def _gone(candidate: Candidate, outcome: ReleaseOutcome, detail: str) -> Decisio
 
 
 def normal_target(kind: TakedownKind, target: str) -> str:
-    """The form in which a takedown's target is compared: URL without fragment, scheme and host lower case; host lower
-    case; id as it is."""
+    """The form in which a takedown's target is compared: URL and host as the crawler writes them; id as it is.
+
+    A fragment is left out, but for the number of a text file's row. What is no URL or host of the web stays as it is.
+    """
     target = target.strip()
-    if kind is TakedownKind.HOST:
-        return target.lower().rstrip("/").rpartition("//")[2]
-    if kind is TakedownKind.URL:
-        parts = urlsplit(target)
-        return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path or "/", parts.query, ""))
+    try:
+        if kind is TakedownKind.HOST:
+            return normal_host(target)
+        if kind is TakedownKind.URL:
+            page, mark, row = target.partition(ROW_MARK)
+            return canonical_url(page) + mark + row
+    except Invalid:
+        pass
     return target
 
 
 def suppression_keys(url: str, host: str, ids: Iterable[str]) -> list[tuple[str, str]]:
     """Every (kind, target) of the suppression list that would cover a record from `url` on `host` with `ids`."""
-    keys = [("url", normal_target(TakedownKind.URL, url))] if url else []
+    urls = {url, url.partition(ROW_MARK)[0]} - {""}
+    keys = [("url", normal_target(TakedownKind.URL, one)) for one in sorted(urls)]
     if host:
         keys += [("host", name) for name in sorted({host.lower(), host.lower().partition(":")[0]})]
     return keys + [("document", subject) for subject in ids if subject]

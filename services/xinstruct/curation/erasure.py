@@ -35,6 +35,7 @@ from xinstruct.spine import topics
 from xinstruct.spine.messages import TakedownKind, TakedownRequested
 from xinstruct.spine.sql import insert_new, upsert
 from xinstruct.spine.topics import Topic
+from xinstruct.spine.urls import ROW_MARK
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -182,9 +183,12 @@ def _root_ids(connection: Connection, kind: TakedownKind, target: str) -> tuple[
 
 
 def _ids_under(connection: Connection, table: Any, kind: TakedownKind, target: str) -> set[str]:
-    """Page ids in `table` whose URL is the target, or whose host is (with any port, when the target names none)."""
+    """Page ids in `table` whose URL is the target, or whose host is (with any port, when the target names none).
+
+    Rows of a text file that name the same URL have a fragment behind it (crawler/texts.py).
+    """
     if kind is TakedownKind.URL:
-        where = table.c.url == target
+        where = (table.c.url == target) | table.c.url.startswith(f"{target}{ROW_MARK}", autoescape=True)
     else:
         where = (table.c.host == target) | table.c.host.like(f"{target}:%")
     rows = connection.execute(table.select().with_only_columns(table.c.page_id, table.c.host).where(where).distinct())

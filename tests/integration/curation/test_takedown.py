@@ -92,6 +92,16 @@ def test_no_byte_of_a_taken_down_page_is_left(stocked: House) -> None:
         assert not [row for row in stocked.rows(table) if "sw0007" in json.dumps(row, default=str)]
 
 
+@pytest.mark.parametrize("typed", ["http://{}/käytä", "HTTP://{}:80/k%c3%a4yt%C3%A4#top", "http://{}/x/../käytä"])
+def test_a_page_and_the_rows_that_name_it_are_found_however_the_url_is_typed(house: House, typed: str) -> None:
+    url = f"http://{builders.HOST}/k%C3%A4yt%C3%A4"
+    for number, own in enumerate((url, f"{url}#row=2", f"{url}x")):
+        house.write(PAGE_FETCHED, builders.page(fetch_id=f"fetch-{number}", page_id=f"page-{number}", url=own))
+    house.settle()
+    take_down(house, TakedownKind.URL, typed.format(builders.HOST))
+    assert [row["page_id"] for row in house.rows(tables.PAGES)] == ["page-2"]
+
+
 def test_the_neighbours_of_a_taken_down_page_stay(stocked: House) -> None:
     neighbours = texts_of(stocked, "sw0008")
     take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007")

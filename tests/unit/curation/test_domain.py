@@ -107,11 +107,23 @@ def test_a_release_names_the_promoted_generator_once_it_has_drafted() -> None:
         (TakedownKind.URL, " HTTP://Example.ORG/Path?q=1#part ", "http://example.org/Path?q=1"),
         (TakedownKind.URL, "http://example.org", "http://example.org/"),
         (TakedownKind.HOST, "https://Example.org:8080/", "example.org:8080"),
+        (TakedownKind.URL, "https://x.example/käytä", "https://x.example/k%C3%A4yt%C3%A4"),
+        (TakedownKind.URL, "https://x.example:443/%e0%a6%95//a/../b", "https://x.example/%E0%A6%95/b"),
+        (TakedownKind.URL, "https://bücher.example/", "https://xn--bcher-kva.example/"),
+        (TakedownKind.URL, "HTTP://x.example/p#row=3", "http://x.example/p#row=3"),
+        (TakedownKind.URL, "s3://bucket/rows.jsonl#row=3", "s3://bucket/rows.jsonl#row=3"),
+        (TakedownKind.HOST, "Bücher.example", "xn--bcher-kva.example"),
         (TakedownKind.DOCUMENT, "AbC", "AbC"),
     ],
 )
 def test_targets_are_compared_in_one_form(kind: TakedownKind, target: str, expected: str) -> None:
     assert normal_target(kind, target) == expected
+
+
+def test_a_url_covers_the_rows_that_name_it_and_a_row_only_itself() -> None:
+    keys = suppression_keys("http://a.example/x#row=3", "a.example", [])
+    assert {("url", "http://a.example/x"), ("url", "http://a.example/x#row=3")} <= set(keys)
+    assert ("url", "http://a.example/x#row=3") not in suppression_keys("http://a.example/x", "a.example", [])
 
 
 def test_a_host_without_port_covers_every_port() -> None:
