@@ -9,12 +9,12 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from xinstruct.home import Home
 from xinstruct.settings import XinstructSettings, refuse_impossible
 from xinstruct.spine import registry
 from xinstruct.spine.app import App, Deps
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.home import Home
 from xinstruct.spine.log import Log
 from xinstruct.spine.process import Process
 from xinstruct.spine.sql import create_schema, open_engine

@@ -25,6 +25,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "google.rpc": ("spine.rpc",),
     # Log and database.
     "kafka": ("spine.log.kafka", "spine.log.kafka_*"),
+    "tenacity": ("spine.log.kafka_clients",),
     "psycopg": ("spine.sql",),
     "sqlite3": ("spine.log.sqlite", "spine.log.sqlite_*"),
     # The registry, the journal and the migrations are SQL of the spine's own; in a service, tables.py and the files

@@ -29,11 +29,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "microworld": ("microworld",),
     # One model of the whole configuration: config models of every service, and nothing else of them (test below).
     "settings": (*SERVICES, *BASE),
+    # The lock on the data folder of one process, whose parts share it.
+    "home": BASE,
     # The one module that knows every service.
-    "targets": (*SERVICES, "settings", *BASE),
+    "targets": (*SERVICES, "settings", "home", *BASE),
     "__main__": ("targets", "settings", *BASE),
     # Talks gRPC, also to the process that it embeds; mounts the microworld's own commands.
-    "cli": ("cli", "__main__", "targets", "settings", "microworld", *BASE),
+    "cli": ("cli", "__main__", "targets", "settings", "home", "microworld", *BASE),
 }
 
 MAINTAINERS_COMMANDS = {

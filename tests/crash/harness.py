@@ -19,6 +19,7 @@ from crash.pipeline import (
     CELLS,
     COMMITS,
     DIE_IN_COMMIT,
+    EXPOSED,
     IN_FLIGHT,
     NAMES,
     OUTPUTS,
@@ -111,17 +112,18 @@ class Crew:
         """Workers that have committed since their start and have records in flight."""
         return [w for w in self.workers if w.process is not None and w.cells[COMMITS] and w.cells[IN_FLIGHT]]
 
-    def kill_now(self, worker: Worker) -> None:
-        """SIGKILL, whatever it does at the moment."""
+    def kill_now(self, worker: Worker) -> bool:
+        """SIGKILL, whatever it does at the moment; whether at a moment that shows the planted bug."""
         worker.process.kill()
         worker.process.join()
         worker.process = None
+        return bool(worker.cells[EXPOSED])
 
-    def kill_in_commit(self, worker: Worker) -> None:
+    def kill_in_commit(self, worker: Worker) -> bool:
         """Have it die around its next commit; one that does not commit again is killed as it is."""
         worker.cells[DIE_IN_COMMIT] = 1
         worker.process.join(5.0)
-        self.kill_now(worker)
+        return self.kill_now(worker)
 
     def end(self) -> None:
         """Kill everybody."""
@@ -132,18 +134,22 @@ class Crew:
 
 
 def run(
-    place: Place, *, folder: Path, instances: Sequence[str], kills: int, seed: int, variant: str = "", away_s: float = 0
+    place: Place, *, folder: Path, instances: Sequence[str], kills: int, seed: int, variant: str = "",
+    away_s: float = 0, kills_max: int = 0,
 ) -> tuple[Ledger, Counter[str]]:
     """Kill `kills` busy workers, every other one inside a commit, then let the pipeline drain.
 
-    With `away_s`, every sixth victim stays dead that long, so that its group rebalances. Returns the ledger and the
-    number of kills by stage.
+    With `away_s`, every sixth victim stays dead that long, so that its group rebalances. With `kills_max`, go on until
+    a kill has fallen at a moment that shows the bug of `variant`, which no number of kills at random moments is
+    certain to do, or until that many. Returns the ledger and the number of kills by stage.
     """
     deadline_s = time.monotonic() + PATIENCE_S
     log = place.open("harness")
     crew = Crew(place, instances=instances, folder=folder, variant=variant, seed=seed)
     try:
-        killed, fed = _kill_while_feeding(log, crew, kills=kills, seed=seed, away_s=away_s, deadline_s=deadline_s)
+        killed, fed = _kill_while_feeding(
+            log, crew, kills=range(kills, max(kills, kills_max)), seed=seed, away_s=away_s, deadline_s=deadline_s
+        )
         _wait(lambda: _drained(log), crew, deadline_s)
     finally:
         crew.end()
@@ -153,13 +159,13 @@ def run(
 
 
 def _kill_while_feeding(
-    log: Log, crew: Crew, *, kills: int, seed: int, away_s: float, deadline_s: float
+    log: Log, crew: Crew, *, kills: range, seed: int, away_s: float, deadline_s: float
 ) -> tuple[Counter[str], int]:
     """Kills by stage, and how many inputs there were."""
     chance = random.Random(seed)
     killed: Counter[str] = Counter()
-    fed = 0
-    while killed.total() < kills:
+    fed = shown = 0
+    while killed.total() < kills.start or (killed.total() < kills.stop and not shown):
         crew.start_those_due(time.monotonic())
         fed += _feed(log, fed)
         _wait(lambda: bool(crew.busy()), crew, deadline_s)
@@ -168,7 +174,7 @@ def _kill_while_feeding(
         if busy:
             victim = chance.choice(busy)
             kill = crew.kill_in_commit if killed.total() % 2 == 0 else crew.kill_now
-            kill(victim)
+            shown += kill(victim)
             victim.back_at_s = time.monotonic() + (away_s if killed.total() % 6 == 5 else 0.0)
             killed[victim.name] += 1
     return killed, fed

@@ -147,8 +147,9 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-IN_FLIGHT, COMMITS, DIE_IN_COMMIT, CELLS = 0, 1, 2, 3
-"""What a worker and the harness tell each other, as cells of one shared array a worker."""
+IN_FLIGHT, COMMITS, DIE_IN_COMMIT, EXPOSED, CELLS = 0, 1, 2, 3, 4
+"""What a worker and the harness tell each other, as cells of one shared array a worker. EXPOSED is set while a
+death would show the planted bug."""
 
 
 def work(place: Place, name: str, instance: str, *, blobs: str, variant: str, cells: Any, seed: int) -> None:
@@ -227,15 +228,21 @@ class TamperedSubscription:
 
     def _outputs_first(self, next_offsets: Mapping[int, int], outputs: Sequence[Record]) -> None:
         self._log.append(outputs)
+        self._cells[EXPOSED] = bool(outputs)
         self._member.commit(next_offsets, [])
+        self._cells[EXPOSED] = False
 
     def _position_first(self, next_offsets: Mapping[int, int], outputs: Sequence[Record]) -> None:
         self._member.commit(next_offsets, [])
+        self._cells[EXPOSED] = bool(outputs)
         self._log.append(outputs)
+        self._cells[EXPOSED] = False
 
     def _one_too_far(self, next_offsets: Mapping[int, int], outputs: Sequence[Record]) -> None:
         positions = self._member.positions()
-        self._member.commit({p: min(offset + 1, positions[p]) for p, offset in next_offsets.items()}, outputs)
+        too_far = {p: min(offset + 1, positions[p]) for p, offset in next_offsets.items()}
+        self._member.commit(too_far, outputs)
+        self._cells[EXPOSED] = too_far != dict(next_offsets)
 
     def poll(self, records_max: int, wait_s: float) -> list[Record]:
         return self._member.poll(records_max, wait_s)

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.crash
 
 KILLS = 40
 KILLS_OF_PLANTED_BUGS = 16
+"""As many as a planted bug gets at least; KILLS_MAX is what it takes for the harness to have missed it."""
+KILLS_MAX = 96
 SESSION_MS = 3_000
 VARIANTS = ["at-least-once", "at-most-once", "wrong-offset"]
 
@@ -52,7 +54,8 @@ def test_forty_kills_with_rebalances_on_kafka_lose_and_repeat_nothing(kafka_plac
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_harness_finds_a_planted_bug_on_the_sqlite_log(sqlite_place: Place, tmp_path: Path, variant: str) -> None:
     ledger, _ = run(
-        sqlite_place, folder=tmp_path, instances=["0"], kills=KILLS_OF_PLANTED_BUGS, seed=2, variant=variant
+        sqlite_place, folder=tmp_path, instances=["0"], kills=KILLS_OF_PLANTED_BUGS, kills_max=KILLS_MAX,
+        seed=2, variant=variant,
     )
     assert (ledger.lost > 0, ledger.duplicated > 0) == (variant != "at-least-once", variant == "at-least-once"), ledger
 
@@ -61,6 +64,7 @@ def test_the_harness_finds_a_planted_bug_on_the_sqlite_log(sqlite_place: Place, 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_harness_finds_a_planted_bug_on_kafka(kafka_place: Place, tmp_path: Path, variant: str) -> None:
     ledger, _ = run(
-        kafka_place, folder=tmp_path, instances=["0", "1"], kills=KILLS_OF_PLANTED_BUGS, seed=2, variant=variant
+        kafka_place, folder=tmp_path, instances=["0", "1"], kills=KILLS_OF_PLANTED_BUGS, kills_max=KILLS_MAX,
+        seed=2, variant=variant,
     )
     assert (ledger.lost > 0, ledger.duplicated > 0) == (variant != "at-least-once", variant == "at-least-once"), ledger

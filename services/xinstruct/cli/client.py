@@ -18,9 +18,9 @@ from xinstruct.spine.errors import Conflict, Unavailable
 if TYPE_CHECKING:
     import grpc
 
+    from xinstruct.home import Home
     from xinstruct.settings import XinstructSettings
     from xinstruct.spine.app import Deps
-    from xinstruct.spine.home import Home
     from xinstruct.spine.process import Process
     from xinstruct.v1 import (
         backgen_service_pb2_grpc,
@@ -162,7 +162,7 @@ def connect(config: Path | None, work: Work = Work.READ) -> Iterator[Client]:
     if settings.log.kind == "kafka":
         yield from _remote(settings)
         return
-    from xinstruct.spine.home import Home
+    from xinstruct.home import Home
 
     try:
         home = Home(settings.home_path())

@@ -90,6 +90,7 @@ class Runner:
         self.waiting_for = ""
         """Why the port does not answer now, a sentence; empty when it does. Read by health and status."""
         self._subscription: Subscription = log.subscribe(stage.name, stage.source, stage.position_version)
+        telemetry.watch(stage.name, in_flight=self.in_flight, lag=lambda: self._subscription.lag())
 
     def run(self) -> None:
         """Turn until stop(); then finish what is in flight if it ends soon, commit, leave the group.
@@ -116,6 +117,7 @@ class Runner:
 
     def close(self) -> None:
         """Leave the group without committing."""
+        telemetry.unwatch(self.stage.name)
         self._subscription.close()
 
     def turn(self, wait_s: float) -> bool:
@@ -366,9 +368,8 @@ class Runner:
             )
 
     def _count(self, flights: Sequence[_Flight]) -> None:
-        for flight in flights:
-            for outcome, reason in flight.counts:
-                telemetry.OUTCOMES.labels(self.stage.name, outcome, reason).inc()
+        for outcome, reason in (count for flight in flights for count in flight.counts):
+            telemetry.OUTCOMES.labels(self.stage.name, outcome, reason).inc()
         telemetry.COMMITTED.labels(self.stage.name).inc(len(flights))
 
     # ── forgetting ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,25 +7,24 @@ Logs hold stage, record id and outcome, never text of the web. Metric labels com
 from __future__ import annotations
 
 import logging
+import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, start_http_server
 
 from xinstruct.spine.config import Settings
+from xinstruct.spine.errors import Unavailable
 
 OUTCOMES = Counter("xinstruct_outcomes", "Outcomes of records.", ["stage", "outcome", "reason"])
 COMMITTED = Counter("xinstruct_committed_records", "Input records committed.", ["stage"])
 RETRIES = Counter("xinstruct_retries", "Records asked again because the port did not answer.", ["stage"])
 IN_FLIGHT = Gauge("xinstruct_in_flight_records", "Records between poll and commit.", ["stage"])
 LAG = Gauge("xinstruct_lag_records", "Offsets between the committed position and the end.", ["stage"])
-MODEL_CALLS = Counter("xinstruct_model_calls", "Requests that reached an endpoint.", ["role", "outcome"])
-MODEL_SECONDS = Histogram("xinstruct_model_seconds", "Time from sending a request to its answer.", ["role"])
-FETCHES = Counter("xinstruct_fetches", "Fetches that ended, by status class or failure.", ["outcome"])
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _TRACER = trace.get_tracer("xinstruct")
@@ -69,6 +68,25 @@ def start(settings: TelemetrySettings, service: str) -> None:
 def logger() -> structlog.typing.FilteringBoundLogger:
     """The process's event logger: logger().info("event_name", stage=…, record_id=…)."""
     return structlog.get_logger()  # type: ignore[no-any-return]
+
+
+def watch(stage: str, *, in_flight: Callable[[], int], lag: Callable[[], int]) -> None:
+    """Have every scrape ask these two; a lag that cannot be told because the log does not answer is NaN."""
+
+    def lag_or_nan() -> float:
+        try:
+            return lag()
+        except Unavailable:
+            return math.nan
+
+    IN_FLIGHT.labels(stage).set_function(in_flight)
+    LAG.labels(stage).set_function(lag_or_nan)
+
+
+def unwatch(stage: str) -> None:
+    """Show no gauge of a stage that has ended."""
+    IN_FLIGHT.remove(stage)
+    LAG.remove(stage)
 
 
 def carry(headers: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from builders import document, pair
 from xinstruct.spine.blobs import Blobs
@@ -141,6 +142,18 @@ def test_a_second_runner_finds_nothing_to_do(world: World) -> None:
     first.close()
     world.settle(world.runner())
     assert len(world.port.asked) == 2
+
+
+def test_a_scrape_shows_what_is_in_flight_and_what_waits_and_nothing_once_the_runner_is_gone(world: World) -> None:
+    world.port.respond = lambda request: None
+    world.put("a", "b", "c")
+    runner = world.runner()
+    runner.turn(wait_s=0.0)
+    labels = {"stage": "backgen"}
+    assert REGISTRY.get_sample_value("xinstruct_in_flight_records", labels) == 3
+    assert REGISTRY.get_sample_value("xinstruct_lag_records", labels) == 3
+    runner.close()
+    assert REGISTRY.get_sample_value("xinstruct_lag_records", labels) is None
 
 
 def test_a_runner_that_dies_before_its_commit_leaves_the_record_to_the_next(world: World) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import tenacity
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import OffsetSpec
@@ -30,6 +31,15 @@ COMPACTION_LAG_MS_MAX = DAY_MS
 
 FETCH_BYTES_MAX = 8 * 1024 * 1024
 _REQUEST_TIMEOUT_MS = 15_000
+
+_settled = tenacity.retry(
+    # A new broker, topic or group: who leads is being found out, and the administrative client does not wait for it.
+    retry=tenacity.retry_if_exception_type((
+        kafka_errors.InvalidMetadataError, kafka_errors.NotCoordinatorError,
+        kafka_errors.CoordinatorNotAvailableError, kafka_errors.CoordinatorLoadInProgressError,
+    )),
+    wait=tenacity.wait_fixed(0.2), stop=tenacity.stop_after_delay(15), reraise=True,
+)
 
 
 class KafkaSettings(Settings):
@@ -142,6 +152,7 @@ class KafkaClients:
             raise
         return producer
 
+    @_settled
     def committed(self, group_id: str, partitions: Collection[TopicPartition], *, version: str) -> dict[int, int]:
         """Partition → next offset that the group committed at `version`."""
         found = self.admin().list_group_offsets({group_id: list(partitions)})[group_id]
@@ -166,6 +177,7 @@ class KafkaClients:
                 self._admin.close()
                 self._admin = None
 
+    @_settled
     def _offsets(self, partitions: Collection[TopicPartition], spec: Any) -> dict[int, int]:
         specs = dict.fromkeys(partitions, spec)
         found = self.admin().list_partition_offsets(specs, isolation_level=IsolationLevel.READ_UNCOMMITTED)

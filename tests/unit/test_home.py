@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from xinstruct.home import Home
 from xinstruct.spine.errors import Conflict, Invalid
-from xinstruct.spine.home import Home
 
 
 def test_a_second_writer_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
