@@ -49,7 +49,7 @@ class ProofreadText(CataloguedText):
 
 
 def catalogued_texts(seed: int, languages: Sequence[str], count: int) -> Iterator[CataloguedText]:
-    """Yield count texts a language, the languages in turn."""
+    """Yield count texts a language, the languages in turn; one that is listed twice has twice the texts."""
     for document in _in_turn("catalogue", seed, languages, count):
         yield CataloguedText(text=document.text, record=SEPARATOR.join(_parts(document)))
 
@@ -85,9 +85,9 @@ def _draft(document: Document, shelf: Sequence[Document], draw: random.Random) -
 
 
 def _in_turn(purpose: str, seed: int, languages: Sequence[str], count: int) -> Iterator[Document]:
-    sources = [other_documents(purpose, seed, language, frozenset()) for language in languages]
+    sources = {language: other_documents(purpose, seed, language, frozenset()) for language in languages}
     for _ in range(count):
-        yield from (next(source) for source in sources)
+        yield from (next(sources[language]) for language in languages)
 
 
 def _parts(document: Document) -> list[str]:

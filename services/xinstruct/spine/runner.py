@@ -290,7 +290,7 @@ class Runner:
         if pending:
             wait(pending, timeout=min(wait_s, 0.05), return_when="FIRST_COMPLETED")
         else:
-            self._stopping.wait(min(wait_s, 0.02))
+            threading.Event().wait(min(wait_s, 0.02))  # not the event of stop(): drain() would spin on it
 
     # ── commit ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -37,6 +37,11 @@ class Recipe(Settings):
     checkpoint_steps: int = Field(100, ge=1, description="Steps between checkpoints, from which a killed job resumes.")
     drafts_max: int = Field(1_000, ge=0, description="Evaluator: rows for which the generator's mistakes are sampled.")
     draft_temperature: float = Field(1.0, gt=0, le=2, description="Evaluator: temperature of those drafts.")
+    wrong_each: int = Field(
+        1, ge=1, le=8,
+        description="Evaluator: wrong versions of each pair. More than one stand in one sequence with the right one, "
+        "their common start read once; for models that take a mask of two dimensions a sequence.",
+    )
     held_out_ratio: float = Field(0.05, ge=0, le=0.5, description="Share of the seed pairs kept for held-out figures.")
 
 

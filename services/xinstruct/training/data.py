@@ -20,6 +20,8 @@ class Example:
     answer: str
     ends: bool
     """Whether the end token follows the answer; labels are read from one token and need none."""
+    weight: float = 1.0
+    """How much its loss counts beside that of the others about the same text."""
 
 
 def split(rows: Sequence[PairRow], held_out_ratio: float) -> tuple[list[PairRow], list[PairRow]]:

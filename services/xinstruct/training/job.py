@@ -9,6 +9,7 @@ The same spec on the same kind of machine gives the same weights: seeds and thre
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -25,13 +26,15 @@ from xinstruct.training.config import Recipe
 from xinstruct.training.data import Example, generator_examples, name_of, sample_of, split
 from xinstruct.training.domain import JobSpec, PairRow
 from xinstruct.training.folders import MANIFEST, licence_of, model_digest
+from xinstruct.training.job_branches import IGNORED, collator, joined
 from xinstruct.training.ratings import evaluator_examples
 
 MODEL, PROGRESS, RESULT, CHECKPOINTS = "model", "progress.jsonl", "result.json", "checkpoints"
 PROGRESS_STEPS = 5
-IGNORED = -100
 DRAFT_TOKENS_MAX = 96
 HELD_OUT_ROWS_MAX = 200
+HELD_OUT_DRAFTS_SHARE = 4
+"""Of held-out rows, one so many times fewer is drafted than of those that are learned from: drafting takes longest."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,7 +68,8 @@ def run(spec: JobSpec) -> dict[str, Any]:
         "rows_learned": len(learned), "rows_held_out": len(held_out), "examples": len(examples),
         "loss": round(float(state.training_loss), 5), "seconds": round(float(state.metrics["train_runtime"]), 1),
     }
-    metrics |= _held_out_figures(trainer, tokenizer, _examples(spec, recipe, held_out), recipe)
+    looked_at = recipe.model_copy(update={"wrong_each": 1, "drafts_max": recipe.drafts_max // HELD_OUT_DRAFTS_SHARE})
+    metrics |= _held_out_figures(trainer, tokenizer, _examples(spec, looked_at, held_out), recipe)
     _save(trainer.model, tokenizer, spec, metrics)
     shutil.rmtree(Path(spec.work_folder) / CHECKPOINTS, ignore_errors=True)
     steps = int(trainer.state.global_step)
@@ -105,7 +109,7 @@ def _examples(spec: JobSpec, recipe: Recipe, rows: Sequence[PairRow]) -> list[Ex
     if spec.role == "generator":
         return generator_examples(rows, recipe.prompt_family)
     drafts = _drafts(spec, recipe, rows)
-    return evaluator_examples(rows, drafts, recipe.prompt_family, recipe.seed)
+    return evaluator_examples(rows, drafts, recipe.prompt_family, recipe.seed, recipe.wrong_each)
 
 
 def _drafts(spec: JobSpec, recipe: Recipe, rows: Sequence[PairRow]) -> dict[str, list[str]]:
@@ -157,8 +161,10 @@ def _trainer(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Re
 
     from xinstruct.training.muon import muon_for
 
+    branching = recipe.wrong_each > 1
     encoded = [encode(tokenizer, example, recipe.tokens_max) for example in examples]
-    dataset = Dataset.from_list([row | {"length": len(row["input_ids"])} for row in encoded])
+    alone = [row | {"length": len(row["input_ids"])} for row in encoded]
+    rows = _branching(examples, encoded) if branching else alone
     arguments = SFTConfig(
         output_dir=str(work / CHECKPOINTS), seed=recipe.seed, data_seed=recipe.seed,
         per_device_train_batch_size=recipe.rows_per_batch, num_train_epochs=recipe.epochs,
@@ -168,13 +174,24 @@ def _trainer(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Re
         gradient_checkpointing=_on_gpu(), train_sampling_strategy="group_by_length", length_column_name="length",
         dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, packing=False, dataloader_num_workers=0,
         save_strategy="steps", save_steps=recipe.checkpoint_steps, save_total_limit=1, logging_steps=PROGRESS_STEPS,
-        report_to="none", disable_tqdm=True, eval_strategy="no",
+        report_to="none", disable_tqdm=True, eval_strategy="no", remove_unused_columns=not branching,
     )
     optimizer = muon_for(model, recipe.learning_rate, recipe.weight_decay) if recipe.optimizer == "muon" else None
     return _trainer_class()(
-        model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer,
+        model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+        data_collator=collator(tokenizer.pad_token_id) if branching else None,
         callbacks=[_progress(work / PROGRESS)], peft_config=_lora(recipe), optimizers=(optimizer, None),
     )
+
+
+def _branching(examples: Sequence[Example], encoded: Sequence[dict[str, list[int]]]) -> list[dict[str, Any]]:
+    """Rows in which the examples of one pair, which stand in turn, stand beside each other."""
+    rows: list[dict[str, Any]] = []
+    pairs = zip(examples, encoded, strict=True)
+    for _, group in itertools.groupby(pairs, key=lambda pair: pair[0].id.rpartition(" ")[0]):
+        several = list(group)
+        rows += joined([one for _, one in several], [example.weight for example, _ in several])
+    return rows
 
 
 def _trainer_class() -> Any:
@@ -188,15 +205,19 @@ def _trainer_class() -> Any:
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            if _on_gpu() or return_outputs:
+            weights = inputs.get("weights")
+            if return_outputs or (_on_gpu() and weights is None):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             wanted = inputs["labels"][:, 1:] != IGNORED
             # Padding stands on the right, where a causal model cannot see it from the left: no mask, a faster kernel.
-            hidden = model.get_decoder()(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state
-            scores = model.get_output_embeddings()(hidden[:, :-1][wanted])
-            total = torch.nn.functional.cross_entropy(scores.float(), inputs["labels"][:, 1:][wanted], reduction="sum")
+            seen = {} if weights is None else {name: inputs[name] for name in ("attention_mask", "position_ids")}
+            hidden = model.get_decoder()(input_ids=inputs["input_ids"], use_cache=False, **seen).last_hidden_state
+            scores = model.get_output_embeddings()(hidden[:, :-1][wanted]).float()
+            losses = torch.nn.functional.cross_entropy(scores, inputs["labels"][:, 1:][wanted], reduction="none")
+            if weights is not None:
+                return (losses * weights[:, 1:][wanted]).sum() / weights[:, 1:][wanted].sum()
             count = wanted.sum() if num_items_in_batch is None else num_items_in_batch
-            return total / torch.as_tensor(count).clamp(min=1)
+            return losses.sum() / torch.as_tensor(count).clamp(min=1)
 
     return AnswerTrainer
 

@@ -6,8 +6,8 @@ reasonable  drafts of the generator that differ from it; its instruction with a 
             paragraph lost
 worst       another pair's response of the same or of another language; looped output
 
-Half of the examples are best ones. A gold pair that is itself native text, never translated, is what keeps an evaluator
-from learning that clumsy text is good text; bring such seeds (docs/method.md).
+Best ones weigh as much as all others. A gold pair that is itself native text, never translated, is what keeps an
+evaluator from learning that clumsy text is good text; bring such seeds (docs/method.md).
 """
 
 from __future__ import annotations
@@ -41,27 +41,32 @@ class Rated:
 
 
 def evaluator_examples(
-    rows: Sequence[PairRow], drafts: Mapping[str, Sequence[str]], family: Family, seed: int
+    rows: Sequence[PairRow], drafts: Mapping[str, Sequence[str]], family: Family, seed: int, wrong_each: int = 1
 ) -> list[Example]:
-    """A best example and a wrong one of each row. `drafts`: row id → what a generator wrote for its response."""
+    """A best example and `wrong_each` wrong ones of each row, the best one first and as heavy as they are together.
+
+    `drafts`: row id → what a generator wrote for its response.
+    """
     shelf = _Shelf.of(rows)
     examples = []
     for row in rows:
         draw = random.Random(f"{seed} {row.id}")
-        for number, rated in enumerate(_rated(row, drafts.get(row.id, ()), shelf, draw)):
+        wrong = _wrong(row, drafts.get(row.id, ()), shelf, draw, count=wrong_each)
+        for number, rated in enumerate([Rated(row, BEST), *wrong]):
             pair = rated.pair
             prompt = evaluator_prompt(pair.instruction, pair.response, language(pair.language).english_name, family)
-            examples.append(Example(f"{row.id} {number}", prompt, LABELS[rated.label], ends=False))
+            weight = 1.0 if number else float(len(wrong))
+            examples.append(Example(f"{row.id} {number}", prompt, LABELS[rated.label], ends=False, weight=weight))
     return examples
 
 
-def _rated(row: PairRow, drafts: Iterable[str], shelf: _Shelf, draw: random.Random) -> Iterable[Rated]:
-    yield Rated(row, BEST)
-    wrong = [draft for draft in drafts if draft.split() != row.instruction.split()]
-    if wrong:
-        yield Rated(replace(row, instruction=draw.choice(wrong)), REASONABLE)
-    else:
-        yield _damaged(row, shelf, draw)
+def _wrong(row: PairRow, drafts: Iterable[str], shelf: _Shelf, draw: random.Random, *, count: int) -> list[Rated]:
+    """One of the drafts that differ, if there are any, and the pair damaged in several ways, none of them twice."""
+    different = [draft for draft in drafts if draft.split() != row.instruction.split()]
+    found = [Rated(replace(row, instruction=draw.choice(different)), REASONABLE)] if different else []
+    while len(found) < count:
+        found.append(_damaged(row, shelf, draw))
+    return list(dict.fromkeys(found))
 
 
 def _damaged(row: PairRow, shelf: _Shelf, draw: random.Random) -> Rated:

@@ -90,7 +90,8 @@ def test_equal_specs_give_equal_weights_and_a_killed_job_goes_on_to_the_same(spe
     assert json.loads(progress.read_text().splitlines()[-1])["steps_count"] == result["steps_count"]
 
 
-def test_a_generator_learns_to_stop_and_an_evaluator_to_label(spec: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("wrong_each", [1, 3])
+def test_a_generator_learns_to_stop_and_an_evaluator_to_label(spec: Callable[..., Path], wrong_each: int) -> None:
     written = spec("generator", epochs=6.0)
     finish(written)
     folder = written.parent / "model"
@@ -100,7 +101,7 @@ def test_a_generator_learns_to_stop_and_an_evaluator_to_label(spec: Callable[...
     answer = local.submit(Generate("generator", "g", prompt, Decoding(48))).result(60)
     assert isinstance(answer, Generated)
     assert (answer.text, answer.finish_reason) == (INSTRUCTION, "stop")
-    rated = spec("evaluator", role="evaluator", generator=folder)
+    rated = spec("evaluator", role="evaluator", generator=folder, wrong_each=wrong_each)
     result = finish(rated)
     assert 0.0 <= result["metrics"]["held_out_exact"] <= 1.0
     models["evaluator"] = rated.parent / "model"

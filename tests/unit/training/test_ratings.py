@@ -36,6 +36,15 @@ def test_half_of_the_examples_are_the_gold_pairs_and_best() -> None:
     assert [example for example in found if example[1] == LABELS[0]] == gold
 
 
+def test_the_best_example_of_a_pair_weighs_as_much_as_its_different_wrong_ones() -> None:
+    found = evaluator_examples(rows(), {}, "tiny", seed=0, wrong_each=3)
+    by_row = {one.id: [item for item in found if item.id.startswith(f"{one.id} ")] for one in rows()}
+    for best, *wrong in by_row.values():
+        assert (best.answer, best.weight) == (LABELS[0], len(wrong))
+        assert [one.weight for one in wrong] == [1.0] * len(wrong)
+    assert sum(map(len, by_row.values())) == len(found) > 3 * len(rows())
+
+
 def test_no_wrong_example_is_a_gold_pair() -> None:
     found = [answers(rows(), seed=seed) for seed in range(20)]
     gold = {evaluator_prompt(one.instruction, one.response, "x", "tiny") for one in rows()}

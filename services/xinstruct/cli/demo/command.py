@@ -127,20 +127,19 @@ def _running(plan: Plan, screen: Screen) -> Iterator[tuple[Factory, Client]]:
 
 
 def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> None:
-    """From the empty catalog to the release. Pages are fetched while the generator learns, texts drafted while the
-    evaluator does."""
+    """From the empty catalog to the release. Pages are fetched while both models learn, each on a core of its own."""
     from xinstruct.cli.demo import phases
 
     source = phases.add_source(client, plan)
     name = phases.submit_training(client, plan, role="generator", round_number=0)
+    beside = phases.submit_training(client, plan, role="evaluator", round_number=0)
     with screen.phase("crawl", "Crawling its web sites") as phase:
         phases.await_crawl(client, factory, source, phase)
     with screen.phase("train_generator", "Training the generator from seeds") as phase:
         generator = phases.await_job(client, factory, name, phase)
         phases.await_promotion(client, factory, role="generator", digest=generator.model_digest, phase=phase)
-    name = phases.submit_training(client, plan, role="evaluator", round_number=0)
     with screen.phase("train_evaluator", "Training the evaluator from seeds") as phase:
-        evaluator = phases.await_job(client, factory, name, phase)
+        evaluator = phases.await_job(client, factory, beside, phase)
     with screen.phase("draft", "Drafting instructions") as phase:
         phases.await_drafts(client, factory, phase)
     with screen.phase("score", "Scoring the pairs") as phase:
