@@ -46,8 +46,8 @@ def test_the_loss_of_a_branch_is_that_of_its_sequence_alone(tmp_path: Path, orde
     pretrain(SMALL, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
-    texts = (" Ziwa Kipata\n Ni ziwa.\n=> Describe it.\n== best", " Ziwa Kipata\n Ni ziwa.\n=> Sing of it loud.\n== worst",
-             " Ziwa Kipata\n Ni ziwa.\n=> Go.\n== worst")
+    asked = ("Describe it.\n== best", "Sing of it loud.\n== worst", "Go.\n== worst")
+    texts = [f" Ziwa Kipata\n Ni ziwa.\n=> {one}" for one in asked]
     sequences = [sequence(*tokenizer(texts[number])["input_ids"]) for number in order]
 
     def losses(rows: list[dict[str, object]]) -> torch.Tensor:
