@@ -188,7 +188,7 @@ def _branching(examples: Sequence[Example], encoded: Sequence[dict[str, list[int
     """Rows in which the examples of one pair, which stand in turn, stand beside each other."""
     rows: list[dict[str, Any]] = []
     pairs = zip(examples, encoded, strict=True)
-    for _, group in itertools.groupby(pairs, key=lambda pair: pair[0].id.rpartition(" ")[0]):
+    for _, group in itertools.groupby(pairs, key=lambda pair: pair[0].id.partition(" ")[0]):
         several = list(group)
         rows += joined([one for _, one in several], [example.weight for example, _ in several])
     return rows
