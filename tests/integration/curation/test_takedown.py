@@ -259,3 +259,86 @@ def test_the_embedding_of_a_taken_down_instruction_leaves_the_journal(stocked: H
         connection.execute(ANSWERS.insert().values(**row, answer="[]"))
     take_down(stocked, TakedownKind.DOCUMENT, "document-sw0007")
     assert [row["subject"] for row in stocked.rows(ANSWERS)] == ["document-sw0008"]
+
+
+def edit(house: House, name: str, *, body: bytes, **changes: Any) -> AdmittedDocument:
+    """Fetch the page of `name` again with another body, and admit its one document; returns it."""
+    (row,) = [row for row in house.rows(tables.DOCUMENTS) if row["document_id"] == f"document-{name}"]
+    old = tables.payload_of(AdmittedDocument, row)
+    digest, at_ms = house.blobs.put(body), builders.NOW_MS + 1000
+    changes = {"document_id": f"document-new-{name}", "body_digest": digest, "fetch_time_ms": at_ms, **changes}
+    new = replace(old, **changes)
+    house.write(PAGE_FETCHED, builders.page(
+        fetch_id=f"fetch-new-{name}", page_id=old.page_id, url=old.url, fetch_number=2, fetch_time_ms=at_ms,
+        body_digest=digest, superseded_body_digest=old.body_digest,
+    ))  # fmt: skip
+    house.write(DOCUMENT_ADMITTED, new)
+    house.settle()
+    return new
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        (TakedownKind.URL, f"http://{builders.HOST}/sw0007"), (TakedownKind.HOST, builders.HOST),
+        (TakedownKind.DOCUMENT, "pair-sw0007"),
+    ],
+)  # fmt: skip
+def test_a_second_takedown_can_purge_what_the_first_one_only_listed(
+    stocked: House, kind: TakedownKind, target: str
+) -> None:
+    needles = texts_of(stocked, "sw0007")
+    release = stocked.app.loops[0]._releases.publish("r1")  # type: ignore[attr-defined]
+    snapshot = trained_on(stocked, "sw0007")
+    reported(stocked, "sw0007")
+    first = take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007")
+    again = take_down(stocked, kind, target, request_id="second", purge=True)
+    assert json.loads(again["releases_affected"]) == json.loads(first["releases_affected"]) == [release.name]
+    assert json.loads(again["snapshots_affected"]) == [snapshot]
+    assert "run-1/report.html" in json.loads(again["reports_affected"])
+    assert files_with(stocked, needles) == [] and not Path(release.location).exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [(TakedownKind.URL, f"http://{builders.HOST}/sw0007"), (TakedownKind.DOCUMENT, "pair-sw0007")],
+)
+def test_a_takedown_reaches_what_an_edit_had_superseded_before(
+    stocked: House, kind: TakedownKind, target: str
+) -> None:
+    needles = texts_of(stocked, "sw0007")
+    release = stocked.app.loops[0]._releases.publish("r1")  # type: ignore[attr-defined]
+    stocked.settle()
+    edit(stocked, "sw0007", body=b"other", text="Another text.", text_digest=builders.digest("8"))
+    assert "document-sw0007" not in stocked.ids(tables.DOCUMENTS)
+    row = take_down(stocked, kind, target, purge=True)
+    assert json.loads(row["releases_affected"]) == [release.name]
+    assert [row["subject"] for row in stocked.rows(ANSWERS)] == ["document-sw0008"]
+    assert files_with(stocked, needles) == []
+
+
+def test_a_text_that_was_taken_down_by_id_does_not_return_with_a_new_fetch_of_its_page(stocked: House) -> None:
+    text = texts_of(stocked, "sw0007")[0]
+    document = next(row for row in stocked.rows(tables.DOCUMENTS) if row["document_id"] == "document-sw0007")
+    take_down(stocked, TakedownKind.DOCUMENT, "pair-sw0007")
+    body = stocked.blobs.put(b"<html>a new menu, and again " + text)
+    old = tables.payload_of(AdmittedDocument, document)
+    stocked.write(PAGE_FETCHED, builders.page(
+        fetch_id="again", page_id=old.page_id, url=old.url, fetch_time_ms=builders.NOW_MS + 1000, body_digest=body))
+    again = replace(old, document_id="again", ordinal=3, body_digest=body, fetch_time_ms=builders.NOW_MS + 1000)
+    other = replace(again, document_id="other", ordinal=4, text="Another text.", text_digest=builders.digest("8"))
+    mirror = replace(again, document_id="mirror", page_id="mirror", url="http://mirror.example/", body_digest="")
+    stocked.write(DOCUMENT_ADMITTED, again, other, mirror)
+    stocked.write(PAIR_DRAFTED, builders.pair(pair_id="pair-again", document_id="again", page_id=old.page_id))
+    stocked.settle()
+    assert {"other", "mirror"} <= set(stocked.ids(tables.DOCUMENTS)) and "again" not in stocked.ids(tables.DOCUMENTS)
+    assert "pair-again" not in stocked.ids(tables.PAIRS) and stocked.values(DOCUMENT_ADMITTED)["again"] is None
+    assert not stocked.blobs.has(body)
+
+
+def test_a_takedown_by_an_old_id_takes_the_equal_text_of_a_newer_fetch_along(stocked: House) -> None:
+    needles = texts_of(stocked, "sw0007")
+    edit(stocked, "sw0007", body=b"<html>a new menu, and again " + needles[0])
+    assert "document-new-sw0007" in stocked.ids(tables.DOCUMENTS)
+    take_down(stocked, TakedownKind.DOCUMENT, "document-sw0007")
+    assert "document-new-sw0007" not in stocked.ids(tables.DOCUMENTS) and files_with(stocked, needles) == []
