@@ -75,11 +75,9 @@ class Releases:
             return done
         self.projection.catch_up(within_s=self.settings.catch_up_s_max)
         evaluator = self._ready_evaluator()
-        generator = registry.promoted(self.deps.database, "generator")
         snapshot = catalog.read_snapshot(
-            self.deps.database, evaluator_digest=evaluator,
-            promoted_generator=generator.model_digest if generator else "",
-        )  # fmt: skip
+            self.deps.database, evaluator_digest=evaluator, generators=self._generators()
+        )
         encoder_model = self._encoder_model()
         decisions = self._decide(snapshot, encoder_model)
         rows = self._rows(decisions, evaluator)
@@ -185,6 +183,12 @@ class Releases:
             if missing:
                 raise Conflict(f"the promoted evaluator has not caught up: {missing} pairs wait for their labels")
         return model.model_digest
+
+    def _generators(self) -> list[str]:
+        """Digests of the generators, the promoted one first, then the newest."""
+        promoted = registry.promoted(self.deps.database, "generator")
+        models = registry.models(self.deps.database, "generator")
+        return [model.model_digest for model in ([promoted] if promoted else []) + models]
 
     def _encoder_model(self) -> str:
         if self.settings.encoder_model:

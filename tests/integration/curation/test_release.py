@@ -144,6 +144,21 @@ def test_pairs_of_an_older_generator_stay_out(stocked: House) -> None:
     assert "other" not in published_ids(location) and "pair-sw0000" in published_ids(location)
 
 
+def test_the_first_draft_of_a_new_generator_does_not_empty_the_release(stocked: House) -> None:
+    newer = builders.digest("8")
+    stocked.promote(generator=newer)
+    for number in range(28):
+        name = f"newer-{number}"
+        stocked.write(PAIR_DRAFTED, builders.pair(
+            pair_id=name, document_id=f"document-sw{number:04d}", generator_digest=newer, instruction=f"About {name}."))
+        stocked.write(PAIR_SCORED, builders.score(score_id=name, pair_id=name, document_id=f"document-sw{number:04d}"))
+        if number in (0, 27):
+            stocked.settle()
+            release = releases(stocked).publish(f"r{number}")
+            wanted = (GENERATOR, 50) if number == 0 else (newer, 28)
+            assert (release.generator_digest, release.pairs_count) == wanted
+
+
 def test_of_mirrored_documents_one_is_published_and_the_other_is_explained(stocked: House) -> None:
     (twin,) = [row for row in _project(stocked) if row["document_id"] == "document-sw0000"]
     document = tables.payload_of(AdmittedDocument, twin)
