@@ -163,6 +163,9 @@ RELEASE_ROWS = sa.Table(
 )  # fmt: skip
 """What each release decided about each labelled pair, published or not: the end of every pair's story."""
 
+_TRAINING_JOBS = sa.table("training_jobs", sa.column("job_name"), sa.column("snapshot_digest"))
+"""Training's own table, read only. Absent where training never ran."""
+
 
 @dataclass(frozen=True)
 class Projection:
@@ -178,6 +181,13 @@ def chunks(values: Iterable[str]) -> Iterator[list[str]]:
     ordered = sorted(set(values))
     for start in range(0, len(ordered), IN_VALUES_MAX):
         yield ordered[start : start + IN_VALUES_MAX]
+
+
+def training_snapshots(connection: Connection) -> dict[str, str]:
+    """Training job → digest of its snapshot, whether it is done, failed or still at work."""
+    if not sa.inspect(connection).has_table(_TRAINING_JOBS.name):
+        return {}
+    return {row.job_name: row.snapshot_digest for row in connection.execute(_TRAINING_JOBS.select()) if row[1]}
 
 
 PROJECTIONS: tuple[Projection, ...] = (

@@ -28,6 +28,7 @@ from xinstruct.spine.topics import (
     RECORD_DROPPED,
     TAKEDOWN_REQUESTED,
 )
+from xinstruct.training.tables import JOBS
 
 
 def take_down(house: House, kind: TakedownKind, target: str, **changes: Any) -> dict[str, Any]:
@@ -342,3 +343,22 @@ def test_a_takedown_by_an_old_id_takes_the_equal_text_of_a_newer_fetch_along(sto
     assert "document-new-sw0007" in stocked.ids(tables.DOCUMENTS)
     take_down(stocked, TakedownKind.DOCUMENT, "document-sw0007")
     assert "document-new-sw0007" not in stocked.ids(tables.DOCUMENTS) and files_with(stocked, needles) == []
+
+
+def test_the_snapshot_of_a_job_that_still_runs_is_listed_and_purged(stocked: House) -> None:
+    needles = texts_of(stocked, "sw0007")
+    content = json.dumps({"id": "pair-sw0007", "response": needles[0].decode()}).encode()
+    snapshot, other = stocked.blobs.put(content), stocked.blobs.put(b"{}")
+    own_copy = stocked.home / "jobs" / "job-1" / "snapshot.jsonl"
+    own_copy.parent.mkdir(parents=True)
+    own_copy.write_bytes(content)
+    blank = {"request_id": "", "role": "evaluator", "round": 0, "state": "running", "command": b"", "steps_done": 0}
+    blank |= {"steps_count": 0, "model_digest": "", "failure": "", "metrics": "{}", "attempts_count": 1, "owner": ""}
+    blank |= {"promotion_open": False, "owned_until_ms": 0, "change_time_ms": 0, "change_number": 1}
+    with transaction(stocked.database) as connection:
+        for job_name, digest in (("job-1", snapshot), ("job-2", other), ("job-3", "")):
+            connection.execute(JOBS.insert().values(job_name=job_name, snapshot_digest=digest, **blank))
+    row = take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007")
+    assert json.loads(row["snapshots_affected"]) == [snapshot] and own_copy.exists()
+    take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007", request_id="second", purge=True)
+    assert files_with(stocked, needles) == [] and not own_copy.exists() and stocked.blobs.has(other)
