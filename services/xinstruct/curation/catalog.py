@@ -95,6 +95,12 @@ def rows_by_pair(engine: Engine, pair_ids: Collection[str], *, evaluator_digest:
     return found
 
 
+def hold_pairs(connection: Connection, pair_ids: Collection[str]) -> int:
+    """How many of the pairs are there. Nobody erases them before the caller's transaction ends."""
+    query = sa.select(PAIRS.c.pair_id).with_for_update(read=True)  # SQLite, which knows no such lock, has one writer
+    return sum(len(connection.execute(query.where(PAIRS.c.pair_id.in_(part))).all()) for part in chunks(pair_ids))
+
+
 def reviews_of(engine: Engine, pair_ids: Iterable[str]) -> list[ReviewedPair]:
     """Reviews of the pairs, by pair and reviewer."""
     found: list[ReviewedPair] = []

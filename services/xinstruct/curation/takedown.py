@@ -18,6 +18,7 @@ from xinstruct.curation import folder
 from xinstruct.curation.config import CurationSettings
 from xinstruct.curation.domain import ReleaseOutcome
 from xinstruct.curation.erasure import bury
+from xinstruct.curation.leftovers import remove_naming
 from xinstruct.curation.tables import (
     DEAD_LETTERS,
     DOCUMENTS,
@@ -77,8 +78,10 @@ class Takedowns:
         for topic in TOPICS:
             self.deps.log.compact(topic, self.deps.clock())
         blobs_erased = self._erase_blobs(subjects.get("blob", set()), subjects.get("owner", set()))
+        ids = subjects.get("document", set()) | subjects.get("pair", set())
         with transaction(self.deps.database) as connection:
-            journal.erase(connection, sorted(subjects.get("document", set()) | subjects.get("pair", set())))
+            journal.erase(connection, sorted(ids))
+        remove_naming(self.deps, self.settings, ids)
         affected = self._affected(subjects)
         if takedown["purge"]:
             self._purge(affected)

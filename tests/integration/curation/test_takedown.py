@@ -345,6 +345,19 @@ def test_a_takedown_by_an_old_id_takes_the_equal_text_of_a_newer_fetch_along(sto
     assert "document-new-sw0007" not in stocked.ids(tables.DOCUMENTS) and files_with(stocked, needles) == []
 
 
+def test_files_of_a_release_that_never_was_go_with_what_they_hold(stocked: House) -> None:
+    needles = texts_of(stocked, "sw0007")
+    release = stocked.app.loops[0]._releases.publish("r1")  # type: ignore[attr-defined]
+    with transaction(stocked.database) as connection:  # the process was killed between the files and these rows
+        connection.execute(tables.RELEASES.delete())
+        connection.execute(tables.RELEASE_ROWS.delete())
+    take_down(stocked, TakedownKind.URL, "http://other.example/", request_id="other")
+    assert Path(release.location).exists()
+    row = take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007")
+    assert json.loads(row["releases_affected"]) == []
+    assert files_with(stocked, needles) == [] and not Path(release.location).exists()
+
+
 def test_the_snapshot_of_a_job_that_still_runs_is_listed_and_purged(stocked: House) -> None:
     needles = texts_of(stocked, "sw0007")
     content = json.dumps({"id": "pair-sw0007", "response": needles[0].decode()}).encode()
