@@ -43,7 +43,7 @@ def find_root(connection: Connection, kind: TakedownKind, target: str) -> Root:
     documents: set[str] = set()
     if kind is TakedownKind.DOCUMENT:
         columns = (_KNOWN.c.subject_id, _KNOWN.c.page_id, _KNOWN.c.document_id)
-        hits = _facts(connection, sa.or_(*(column == target for column in columns)))
+        hits = [row for column in columns for row in _facts(connection, column == target)]  # an OR reads all pages
         pages = {target} & {row["page_id"] for row in hits}
         documents = {row["document_id"] for row in hits} - {""}
         documents |= _equal_texts(connection, documents)
