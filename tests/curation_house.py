@@ -11,9 +11,10 @@ import numpy as np
 import sqlalchemy as sa
 
 import builders
-from xinstruct.curation import tables
+from xinstruct.curation import folder, tables
 from xinstruct.curation.app import build
 from xinstruct.curation.config import CurationSettings
+from xinstruct.curation.release import Releases
 from xinstruct.spine import registry
 from xinstruct.spine.app import App, Deps
 from xinstruct.spine.blobs import Blobs, digest_of
@@ -132,6 +133,16 @@ class House:
         )
         payloads: tuple[Payload, ...] = (page, document, pair, score)
         return [payload.record(topic.name) for topic, payload in zip(CHAIN, payloads, strict=True)]
+
+
+def releases(house: House) -> Releases:
+    """What the curation of `house` publishes with."""
+    return house.app.loops[0]._releases  # type: ignore[attr-defined,no-any-return]
+
+
+def published_ids(location: str, language: str = "sw") -> list[str]:
+    """Ids of the rows of the release that stands there."""
+    return [row["id"] for row in folder.read_rows(location, language)]
 
 
 CHAIN = tuple(TOPICS[f"{name}-v1"] for name in ("page-fetched", "document-admitted", "pair-drafted", "pair-scored"))

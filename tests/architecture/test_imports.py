@@ -33,7 +33,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "sqlalchemy": (
         "spine.*", "targets", "*.tables", "crawler.frontier", "crawler.texts", "crawler.commands", "crawler.loops",
         "crawler.admit_port", "crawler.source_rows", "curation.catalog", "curation.funnel", "curation.rows",
-        "curation.gc", "curation.story", "training.loops", "training.jobs",
+        "curation.gc", "curation.root", "curation.story", "training.loops", "training.jobs",
     ),
     "alembic": ("spine.migrations.*", "spine.migrations"),
     "fsspec": ("spine.blobs", "crawler.*", "curation.*", "training.*", "cli.report.gather"),

@@ -212,6 +212,7 @@ class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
         planned = gc.plan_now(self._deps, self._settings)
         if not request.dry_run:
             gc.execute(self._deps, planned)
+            self._releases.remove_leftovers()
         return pb.CollectGarbageResponse(
             bodies_expired=len(planned.bodies_expired), blobs_orphaned=len(planned.blobs_orphaned),
             bytes_erased=planned.bytes_erased,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,11 +48,14 @@ def snapshot_transaction(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def read_snapshot(engine: Engine, *, evaluator_digest: str, promoted_generator: str) -> Snapshot:
-    """Every pair labelled by the evaluator whose document is present, and every document's signature."""
+def read_snapshot(engine: Engine, *, evaluator_digest: str, generators: Sequence[str]) -> Snapshot:
+    """Every pair labelled by the evaluator whose document is present, and every document's signature.
+
+    Of one generator: domain.choose_generator, which wants `generators` newest first.
+    """
     with snapshot_transaction(engine) as connection:
         offsets = projection.offsets(connection)
-        generator = choose_generator(promoted_generator, _labelled_pairs_count(connection, evaluator_digest))
+        generator = choose_generator(generators, _documents_count(connection, evaluator_digest))
         candidates = _candidates(connection, evaluator_digest, generator)
         columns = (DOCUMENTS.c.document_id, DOCUMENTS.c.signature, DOCUMENTS.c.text_digest)
         documents = connection.execute(sa.select(*columns).order_by(DOCUMENTS.c.document_id)).all()
@@ -92,6 +95,12 @@ def rows_by_pair(engine: Engine, pair_ids: Collection[str], *, evaluator_digest:
     return found
 
 
+def hold_pairs(connection: Connection, pair_ids: Collection[str]) -> int:
+    """How many of the pairs are there. Nobody erases them before the caller's transaction ends."""
+    query = sa.select(PAIRS.c.pair_id).with_for_update(read=True)  # SQLite, which knows no such lock, has one writer
+    return sum(len(connection.execute(query.where(PAIRS.c.pair_id.in_(part))).all()) for part in chunks(pair_ids))
+
+
 def reviews_of(engine: Engine, pair_ids: Iterable[str]) -> list[ReviewedPair]:
     """Reviews of the pairs, by pair and reviewer."""
     found: list[ReviewedPair] = []
@@ -102,9 +111,10 @@ def reviews_of(engine: Engine, pair_ids: Iterable[str]) -> list[ReviewedPair]:
     return sorted(found, key=lambda review: (review.pair_id, review.reviewer))
 
 
-def _labelled_pairs_count(connection: Connection, evaluator_digest: str) -> dict[str, int]:
+def _documents_count(connection: Connection, evaluator_digest: str) -> dict[str, int]:
+    """Generator → documents of which the evaluator labelled a pair."""
     query = (
-        sa.select(PAIRS.c.generator_digest, sa.func.count())
+        sa.select(PAIRS.c.generator_digest, sa.func.count(PAIRS.c.document_id.distinct()))
         .join(SCORES, SCORES.c.pair_id == PAIRS.c.pair_id)
         .join(DOCUMENTS, DOCUMENTS.c.document_id == PAIRS.c.document_id)
         .where(SCORES.c.evaluator_digest == evaluator_digest)

@@ -100,15 +100,17 @@ def representative(candidate: Candidate) -> tuple[int, str]:
     return (-candidate.response_chars, candidate.document_id)
 
 
-def choose_generator(promoted: str, pairs_count: Mapping[str, int]) -> str:
-    """The one generator of a release: the promoted one, or, while it has drafted nothing, the one of most pairs.
+def choose_generator(newest_first: Iterable[str], documents_count: Mapping[str, int]) -> str:
+    """The one generator of a release: the newest that has drafted half as many documents as any other, or more.
 
-    A promotion affects later documents only, so right after one the catalog holds pairs of the generator before.
-    `pairs_count`: generator digest → labelled pairs. Empty when there are none at all.
+    A promotion affects later documents only, so right after one the catalog holds drafts of the generator before; a
+    release that went over with the first draft of the new one would be almost empty. `newest_first`: generators, the
+    promoted one before all; `documents_count`: generator → documents with a labelled pair of it. Empty when there are
+    none at all.
     """
-    if pairs_count.get(promoted):
-        return promoted
-    return min(pairs_count, key=lambda digest: (-pairs_count[digest], digest), default="")
+    enough = max(documents_count.values(), default=0) / 2
+    most_first = sorted(documents_count, key=lambda digest: (-documents_count[digest], digest))
+    return next((digest for digest in (*newest_first, *most_first) if documents_count.get(digest, -1) >= enough), "")
 
 
 def _instruction_key(candidate: Candidate) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from xinstruct.curation import tables
 from xinstruct.curation.domain import normal_target, suppression_keys
+from xinstruct.curation.root import Root, facts_of, find_root, known_facts
 from xinstruct.curation.tables import (
     DEAD_LETTERS,
     DOCUMENTS,
@@ -35,7 +36,6 @@ from xinstruct.spine import topics
 from xinstruct.spine.messages import TakedownKind, TakedownRequested
 from xinstruct.spine.sql import insert_new, upsert
 from xinstruct.spine.topics import Topic
-from xinstruct.spine.urls import ROW_MARK
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -75,10 +75,12 @@ def erase_documents(connection: Connection, document_ids: Collection[str], *, un
     pairs = _ids(connection, PAIRS, "pair_id", "document_id", document_ids)
     scores = _ids(connection, SCORES, "score_id", "pair_id", pairs)
     scores |= _ids(connection, SCORES, "score_id", "document_id", document_ids)
+    _remember(
+        connection, known_facts(connection, {*document_ids, *pairs}), until_time_ms=until_time_ms, request_id=""
+    )
     _erase(connection, topics.PAIR_SCORED, scores)
     _erase(connection, topics.PAIR_DRAFTED, pairs)
     _erase(connection, topics.DOCUMENT_ADMITTED, document_ids)
-    _remember(connection, {*document_ids, *pairs}, until_time_ms=until_time_ms, request_id="")
 
 
 def bury(connection: Connection, topic: Topic, keys: Iterable[str]) -> None:
@@ -90,7 +92,7 @@ def bury(connection: Connection, topic: Topic, keys: Iterable[str]) -> None:
 def late(connection: Connection, topic: Topic, rows: Rows) -> dict[str, str]:
     """Ids of those `rows` (of the table that `topic` fills) that must not come in, each with the takedown behind it.
 
-    Empty stands for an edit that superseded them. Scores and reviews count as late only while their pair is absent.
+    Empty stands for an edit that superseded them. Scores count as late only while their pair is absent.
     """
     rule = _LATE_RULES.get(topic.name)
     return rule(connection, rows) if rule else {}
@@ -106,7 +108,8 @@ def turn_away(connection: Connection, topic: Topic, rows: Rows, requests: Mappin
             _reopen(connection, request_id, _subjects_of(row), records_count=1)
         if table in (DOCUMENTS, PAIRS):
             until_ms = FOREVER_MS if request_id else row["fetch_time_ms"]
-            _remember(connection, [row[_id_column(table)]], until_time_ms=until_ms, request_id=request_id)
+            facts = facts_of(row, row[_id_column(table)])
+            _remember(connection, [facts], until_time_ms=until_ms, request_id=request_id)
     bury(connection, topic, (row[key] for row in rows))
 
 
@@ -115,84 +118,46 @@ def turn_away(connection: Connection, topic: Topic, rows: Rows, requests: Mappin
 
 def _erase_root(connection: Connection, request: TakedownRequested, target: str) -> None:
     """Erase everything that derives from the target, and list what lies outside SQL for the takedown to erase."""
-    pages, documents, pairs = _root_ids(connection, request.kind, target)
-    urls = _ids(connection, PAGES, "url", "page_id", pages)
-    urls |= _ids(connection, DOCUMENTS, "url", "document_id", documents)
-    bodies = _ids(connection, PAGES, "body_digest", "page_id", pages)
-    bodies |= _ids(connection, PAGES, "superseded_body_digest", "page_id", pages)
-    bodies |= _ids(connection, DOCUMENTS, "body_digest", "document_id", documents)
-    fetches = _ids(connection, PAGES, "fetch_id", "page_id", pages)
-    everything = pages | documents | pairs
+    root = find_root(connection, request.kind, target)
+    bodies = root.values("body_digest")
+    bodies |= _ids(connection, PAGES, "body_digest", "page_id", root.pages)
+    bodies |= _ids(connection, PAGES, "superseded_body_digest", "page_id", root.pages)
+    fetches = _ids(connection, PAGES, "fetch_id", "page_id", root.pages)
+    everything = root.pages | root.documents | root.pairs
     letters = _ids(connection, DEAD_LETTERS, "dead_letter_id", "input_id", everything | fetches)
     letters |= _ids(connection, DEAD_LETTERS, "dead_letter_id", "input_key", everything)
     bodies |= _ids(connection, DEAD_LETTERS, "input_digest", "dead_letter_id", letters)
-    subjects = [("url", url) for url in urls] + [("blob", digest) for digest in bodies]
-    subjects += [("page", subject) for subject in pages] + [("document", subject) for subject in documents]
-    subjects += [("pair", subject) for subject in pairs]
-    owners = pages | _ids(connection, DOCUMENTS, "page_id", "document_id", documents)
-    subjects += [("owner", subject) for subject in owners]
-    _remember(connection, everything, until_time_ms=FOREVER_MS, request_id=request.request_id)
-    count = _erase_rows(connection, request, pages=pages, documents=documents, pairs=pairs, letters=letters)
-    _reopen(connection, request.request_id, subjects, records_count=count)
+    ids_of = {
+        "url": root.values("url"), "blob": bodies, "page": root.pages, "document": root.documents, "pair": root.pairs,
+        "owner": root.values("page_id"),
+    }  # fmt: skip
+    _remember(connection, root.facts.values(), until_time_ms=FOREVER_MS, request_id=request.request_id)
+    count = _erase_rows(connection, request, root, letters)
+    _reopen(connection, request.request_id, [(k, one) for k, ids in ids_of.items() for one in ids], records_count=count)
 
 
-def _erase_rows(
-    connection: Connection, request: TakedownRequested, *, pages: set[str], documents: set[str], pairs: set[str],
-    letters: set[str],
-) -> int:
-    """Erase the rows and queue their tombstones; returns how many."""
-    drops = _ids(connection, DROPS, "drop_id", "subject_id", pages | documents | pairs)
+def _erase_rows(connection: Connection, request: TakedownRequested, root: Root, letters: set[str]) -> int:
+    """Erase the rows and queue their tombstones; returns how many there were. The fetches of a page count as one."""
+    pages, pairs = root.pages, root.pairs
+    drops = _ids(connection, DROPS, "drop_id", "subject_id", pages | root.documents | pairs)
     if request.kind is TakedownKind.URL:
         urls = {request.target, normal_target(request.kind, request.target)}
         drops |= _ids(connection, DROPS, "drop_id", "url", urls)
     scores = _ids(connection, SCORES, "score_id", "pair_id", pairs)
-    scores |= _ids(connection, SCORES, "score_id", "document_id", documents)
+    scores |= _ids(connection, SCORES, "score_id", "document_id", root.documents)
     reviews = _ids(connection, REVIEWS, "review_id", "pair_id", pairs)
     ids_of = {
         topics.PAIR_REVIEWED: reviews, topics.PAIR_SCORED: scores, topics.PAIR_DRAFTED: pairs,
-        topics.DOCUMENT_ADMITTED: documents, topics.RECORD_DROPPED: drops,
+        topics.DOCUMENT_ADMITTED: root.documents, topics.RECORD_DROPPED: drops,
     }  # fmt: skip
     ids_of |= {topic: _of_stage(connection, stage, letters) for stage, topic in topics.DEAD_LETTERS.items()}
-    for topic, ids in ids_of.items():
-        _erase(connection, topic, ids)
+    count = len(_ids(connection, PAGES, "page_id", "page_id", pages))
+    count += sum(_erase(connection, topic, ids) for topic, ids in ids_of.items())
     bury(connection, topics.PAGE_FETCHED, pages)
     for part in chunks(pages):
         connection.execute(PAGES.delete().where(PAGES.c.page_id.in_(part)))
         connection.execute(SUPERSEDED.delete().where(SUPERSEDED.c.page_id.in_(part)))
-    return len(pages) + sum(len(ids) for ids in ids_of.values())
-
-
-def _root_ids(connection: Connection, kind: TakedownKind, target: str) -> tuple[set[str], set[str], set[str]]:
-    """Pages, documents and pairs that derive from the target."""
-    pages: set[str] = set()
-    documents: set[str] = set()
-    pairs: set[str] = set()
-    if kind is TakedownKind.DOCUMENT:
-        pages = _ids(connection, PAGES, "page_id", "page_id", [target])
-        documents = _ids(connection, DOCUMENTS, "document_id", "document_id", [target])
-        documents |= _ids(connection, PAIRS, "document_id", "pair_id", [target])
-        documents |= _ids(connection, PAIRS, "document_id", "document_id", [target])
-        pairs = _ids(connection, PAIRS, "pair_id", "pair_id", [target])
-    else:
-        for table in (PAGES, DOCUMENTS, PAIRS):
-            pages |= _ids_under(connection, table, kind, target)
-    documents |= _ids(connection, DOCUMENTS, "document_id", "page_id", pages)
-    pairs |= _ids(connection, PAIRS, "pair_id", "page_id", pages)
-    pairs |= _ids(connection, PAIRS, "pair_id", "document_id", documents)
-    return pages, documents, pairs
-
-
-def _ids_under(connection: Connection, table: Any, kind: TakedownKind, target: str) -> set[str]:
-    """Page ids in `table` whose URL is the target, or whose host is (with any port, when the target names none).
-
-    Rows of a text file that name the same URL have a fragment behind it (crawler/texts.py).
-    """
-    if kind is TakedownKind.URL:
-        where = (table.c.url == target) | table.c.url.startswith(f"{target}{ROW_MARK}", autoescape=True)
-    else:
-        where = (table.c.host == target) | table.c.host.like(f"{target}:%")
-    rows = connection.execute(table.select().with_only_columns(table.c.page_id, table.c.host).where(where).distinct())
-    return {row.page_id for row in rows if kind is TakedownKind.URL or target in (row.host, row.host.partition(":")[0])}
+    return count
 
 
 def _takedown_row(request: TakedownRequested) -> dict[str, Any]:
@@ -219,12 +184,12 @@ def _reopen(
 
 
 def _subjects_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a late row leaves outside SQL."""
-    columns = {
-        "url": "url", "body_digest": "blob", "input_digest": "blob", "page_id": "page", "document_id": "document",
-        "pair_id": "pair", "subject_id": "document",
-    }  # fmt: skip
-    return [(kind, row[column]) for column, kind in columns.items() if row.get(column)]
+    """What a late row leaves outside SQL. Its page may stay in the catalog, and the body must go all the same."""
+    columns = (
+        ("url", "url"), ("body_digest", "blob"), ("input_digest", "blob"), ("page_id", "page"), ("page_id", "owner"),
+        ("document_id", "document"), ("pair_id", "pair"), ("subject_id", "document"),
+    )  # fmt: skip
+    return [(kind, row[column]) for column, kind in columns if row.get(column)]
 
 
 # ── late rows ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,6 +204,7 @@ def _late_pages(connection: Connection, rows: Rows) -> dict[str, str]:
 def _late_documents(connection: Connection, rows: Rows) -> dict[str, str]:
     names = ("document_id", "page_id")
     found = _taken_down(connection, rows, "document_id", names) | _suppressed(connection, rows, "document_id", names)
+    found |= _taken_down_texts(connection, rows)
     superseded: dict[tuple[str, str], int] = {}
     for part in chunks(row["page_id"] for row in rows):
         for old in connection.execute(SUPERSEDED.select().where(SUPERSEDED.c.page_id.in_(part))):
@@ -265,7 +231,8 @@ def _late_scores(connection: Connection, rows: Rows) -> dict[str, str]:
 
 
 def _late_reviews(connection: Connection, rows: Rows) -> dict[str, str]:
-    return _orphans(connection, rows, "review_id", ("pair_id",))
+    """Not those of a pair that an edit superseded: a release may hold it, and people review releases."""
+    return _taken_down(connection, rows, "review_id", ("pair_id",))
 
 
 def _late_drops(connection: Connection, rows: Rows) -> dict[str, str]:
@@ -305,18 +272,30 @@ def _suppressed(connection: Connection, rows: Rows, id_column: str, names: Seque
 
 def _orphans(connection: Connection, rows: Rows, id_column: str, names: Sequence[str]) -> dict[str, str]:
     present = _ids(connection, PAIRS, "pair_id", "pair_id", [row["pair_id"] for row in rows])
-    erased = _erased(connection, (row[name] for row in rows for name in names))
-    hits = {
-        row[id_column]: [erased[row[name]][1] for name in names if row[name] in erased]
-        for row in rows if row["pair_id"] not in present
-    }  # fmt: skip
-    return {subject: requests[0] for subject, requests in hits.items() if requests}
+    return _requests(connection, [row for row in rows if row["pair_id"] not in present], id_column, names)
 
 
 def _taken_down(connection: Connection, rows: Rows, id_column: str, names: Sequence[str]) -> dict[str, str]:
+    found = _requests(connection, rows, id_column, names)
+    return {subject: request_id for subject, request_id in found.items() if request_id}
+
+
+def _requests(connection: Connection, rows: Rows, id_column: str, names: Sequence[str]) -> dict[str, str]:
+    """Ids of rows of which a named subject was erased → the takedown that asked for it, if one did."""
     erased = _erased(connection, (row[name] for row in rows for name in names))
     hits = {row[id_column]: [erased[row[name]][1] for name in names if row[name] in erased] for row in rows}
-    return {subject: requests[0] for subject, requests in hits.items() if requests and requests[0]}
+    return {subject: next(filter(None, requests), "") for subject, requests in hits.items() if requests}
+
+
+def _taken_down_texts(connection: Connection, rows: Rows) -> dict[str, str]:
+    """Ids of documents whose text was taken down from the same page, which may have been fetched or cut anew."""
+    found: dict[tuple[str, str], str] = {}
+    for part in chunks(row["page_id"] for row in rows):
+        where = (ERASURES.c.page_id.in_(part), ERASURES.c.text_digest != "", ERASURES.c.request_id != "")
+        for old in connection.execute(ERASURES.select().where(*where)):
+            found[old.page_id, old.text_digest] = old.request_id
+    texts = {row["document_id"]: (row["page_id"], row["text_digest"]) for row in rows}
+    return {document_id: found[text] for document_id, text in texts.items() if text in found}
 
 
 def _erased(connection: Connection, subjects: Iterable[str]) -> dict[str, tuple[int, str]]:
@@ -330,18 +309,20 @@ def _erased(connection: Connection, subjects: Iterable[str]) -> dict[str, tuple[
 # ── small change ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _remember(connection: Connection, subjects: Iterable[str], *, until_time_ms: int, request_id: str) -> None:
+def _remember(
+    connection: Connection, facts: Iterable[Mapping[str, Any]], *, until_time_ms: int, request_id: str
+) -> None:
     noted = {"until_time_ms": until_time_ms, "request_id": request_id}
-    rows = [{"subject_id": subject, **noted} for subject in sorted(set(subjects)) if subject]
+    rows = sorted(({**row, **noted} for row in facts), key=lambda row: str(row["subject_id"]))
     upsert(connection, ERASURES, rows, key=("subject_id",), only_if_newer="until_time_ms")
 
 
-def _erase(connection: Connection, topic: Topic, ids: Collection[str]) -> None:
-    """Delete the rows of `ids` and queue their tombstones."""
+def _erase(connection: Connection, topic: Topic, ids: Collection[str]) -> int:
+    """Delete the rows of `ids` and queue their tombstones; returns how many rows there were."""
     table = _table_of(topic)
-    for part in chunks(ids):
-        connection.execute(table.delete().where(table.c[_id_column(table)].in_(part)))
+    deletes = [table.delete().where(table.c[_id_column(table)].in_(part)) for part in chunks(ids)]
     bury(connection, topic, ids)
+    return sum(connection.execute(delete).rowcount for delete in deletes)
 
 
 def _table_of(topic: Topic) -> Any:

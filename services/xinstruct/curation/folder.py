@@ -7,11 +7,12 @@ the operating system wrote its cache out.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,13 @@ def read_rows(location: str, language: str) -> Iterator[dict[str, Any]]:
         yield from parquet.read_rows(path)
 
 
+def read_all(location: str) -> Iterator[dict[str, Any]]:
+    """Rows of every language. NotFound when there is no release, Invalid when it is damaged."""
+    _, described = read_manifest(location)
+    for language in described["languages"]:
+        yield from read_rows(location, language)
+
+
 def problems(location: str, manifest_digest: str) -> tuple[list[str], int]:
     """What differs from the release as it was published, a sentence each, and how many files were read."""
     content, described = read_manifest(location)
@@ -104,6 +112,15 @@ def remove(location: str) -> bool:
     return True
 
 
+def remove_abandoned(location: str) -> None:
+    """Delete what killed writers of `location` left beside it; "*" as its name stands for every one."""
+    parent, name = _staging_place(location)
+    for path in sorted(parent.glob(f".{name}.[0-9]*{_PART_SUFFIX}")):
+        with suppress(OSError), _opened(path) as handle:  # locked: its writer lives; not there: it has just ended
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+
+
 @contextmanager
 def local_copy(location: str) -> Iterator[Path]:
     """The release as a local folder: itself, or a copy of a remote one that is gone afterwards."""
@@ -123,22 +140,38 @@ def is_local(location: str) -> bool:
 
 @contextmanager
 def _staging(location: str) -> Iterator[Path]:
-    """An empty folder to write to, beside a local location; gone at the end, whatever happens."""
-    if is_local(location):
-        target = Path(location.removeprefix("file://"))
-        parent, name = target.parent, target.name
-    else:
-        parent, name = Path(tempfile.gettempdir()), "release"
+    """An empty folder to write to, beside a local location; gone at the end, whatever happens. Locked till then."""
+    parent, name = _staging_place(location)
     staging = parent / f".{name}.{os.getpid()}{_PART_SUFFIX}"
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        yield staging
+        with _opened(staging) as handle:
+            with suppress(OSError):  # a network file system without locks
+                fcntl.flock(handle, fcntl.LOCK_SH)
+            yield staging
     except OSError as error:
         reason = error.strerror or error
         raise Unavailable(f"cannot write the release at {location}: {reason}; nothing was published") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging_place(location: str) -> tuple[Path, str]:
+    """The folder to write in, and what names start with there."""
+    if is_local(location):
+        target = Path(location.removeprefix("file://"))
+        return target.parent, target.name
+    return Path(tempfile.gettempdir()), "release"
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _publish(staging: Path, location: str) -> None:

@@ -12,15 +12,20 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from xinstruct.curation.config import CurationSettings
-from xinstruct.curation.tables import DEAD_LETTERS, DOCUMENTS, PAGES, RELEASES, TRAINED_MODELS, Connection
+from xinstruct.curation.tables import (
+    DEAD_LETTERS,
+    DOCUMENTS,
+    PAGES,
+    RELEASES,
+    TRAINED_MODELS,
+    Connection,
+    training_snapshots,
+)
 from xinstruct.spine.app import Deps
 from xinstruct.spine.sql import transaction
 
 HOUR_MS = 3600 * 1000
 DAY_MS = 24 * HOUR_MS
-
-_TRAINING_JOBS = sa.table("training_jobs", sa.column("snapshot_digest"))
-"""Training's own table, read only: snapshots of jobs that are not done. Absent where training never ran."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +103,6 @@ def _body_fetch_times(connection: Connection) -> dict[str, int]:
 
 def _kept(connection: Connection) -> frozenset[str]:
     """Digests that are referred to for as long as the row that names them is there."""
-    columns: list[sa.ColumnElement[str]] = [
-        DEAD_LETTERS.c.input_digest, RELEASES.c.manifest_digest, TRAINED_MODELS.c.snapshot_digest,
-    ]  # fmt: skip
-    if sa.inspect(connection).has_table(_TRAINING_JOBS.name):
-        columns.append(_TRAINING_JOBS.c.snapshot_digest)
-    return frozenset(digest for column in columns for digest in connection.execute(sa.select(column)).scalars()) - {""}
+    columns = (DEAD_LETTERS.c.input_digest, RELEASES.c.manifest_digest, TRAINED_MODELS.c.snapshot_digest)
+    found = {digest for column in columns for digest in connection.execute(sa.select(column)).scalars()}
+    return frozenset(found | set(training_snapshots(connection).values())) - {""}

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from xinstruct.curation import catalog, folder, manifest, parquet, review
+from xinstruct.curation import catalog, folder, leftovers, manifest, parquet, review
 from xinstruct.curation.catalog import Snapshot
 from xinstruct.curation.config import CurationSettings
 from xinstruct.curation.diversify import diversify
@@ -41,6 +41,7 @@ REQUEST_ID_CHARS_MAX = 100
 EMBEDDINGS_IN_FLIGHT_MAX = 256
 EMBEDDING_WAIT_S_MAX = 120.0
 LOST_ROWS_NAMED_MAX = 5
+ROWS_GONE = "rows were superseded or taken down while the release was made; try again"
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -75,11 +76,9 @@ class Releases:
             return done
         self.projection.catch_up(within_s=self.settings.catch_up_s_max)
         evaluator = self._ready_evaluator()
-        generator = registry.promoted(self.deps.database, "generator")
         snapshot = catalog.read_snapshot(
-            self.deps.database, evaluator_digest=evaluator,
-            promoted_generator=generator.model_digest if generator else "",
-        )  # fmt: skip
+            self.deps.database, evaluator_digest=evaluator, generators=self._generators()
+        )
         encoder_model = self._encoder_model()
         decisions = self._decide(snapshot, encoder_model)
         rows = self._rows(decisions, evaluator)
@@ -89,12 +88,15 @@ class Releases:
             snapshot, decisions, rows, name=name, request_id=request_id, publish_time_ms=publish_time_ms,
             encoder_model=encoder_model,
         )  # fmt: skip
-        content = self._write_anew(location, described, rows, request_id)
+        leftovers.remove_left(location, request_id)
+        content = folder.write(location, described, rows)
         published = ReleasePublished(
             name, digest_of(content), location, described["pairs_count"], snapshot.generator_digest, evaluator,
             publish_time_ms, request_id,
         )  # fmt: skip
-        self._record(published, content, decisions)
+        if not self._record(published, content, decisions):
+            folder.remove(location)
+            raise Unavailable(ROWS_GONE, 1.0)
         return published
 
     def get(self, name: str) -> ReleasePublished:
@@ -162,8 +164,12 @@ class Releases:
 
     def location(self, name: str) -> str:
         """Where the release of that name stands: absolute, or a URL."""
-        root = self.settings.releases_location or str((self.deps.home / "releases").absolute())
-        return f"{root.rstrip('/')}/{name}"
+        return leftovers.release_location(self.deps, self.settings, name)
+
+    def remove_leftovers(self) -> None:
+        """Delete files of releases that never were. Waits for a publication of this process."""
+        with self.writing:
+            leftovers.remove_leftovers(self.deps, self.settings)
 
     # ── steps of a publication ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -185,6 +191,12 @@ class Releases:
             if missing:
                 raise Conflict(f"the promoted evaluator has not caught up: {missing} pairs wait for their labels")
         return model.model_digest
+
+    def _generators(self) -> list[str]:
+        """Digests of the generators, the promoted one first, then the newest."""
+        promoted = registry.promoted(self.deps.database, "generator")
+        models = registry.models(self.deps.database, "generator")
+        return [model.model_digest for model in ([promoted] if promoted else []) + models]
 
     def _encoder_model(self) -> str:
         if self.settings.encoder_model:
@@ -222,7 +234,7 @@ class Releases:
             raise Conflict("nothing to publish: the promoted evaluator keeps no pair; see `xinstruct status`")
         found = catalog.rows_by_pair(self.deps.database, members, evaluator_digest=evaluator_digest)
         if len(found) < len(members):
-            raise Unavailable("rows were superseded or taken down while the release was made; try again", 1.0)
+            raise Unavailable(ROWS_GONE, 1.0)
         return _dataset_rows(found, members, evaluator_digest)
 
     def _reserve(self, request_id: str, name: str) -> tuple[str, int]:
@@ -255,29 +267,26 @@ class Releases:
             models=sorted(models, key=lambda m: (m.role, m.model_digest)),
         )  # fmt: skip
 
-    def _write_anew(self, location: str, described: Mapping[str, Any], rows: Rows, request_id: str) -> bytes:
-        """Write the files, in place of those that this very request left when its process was killed."""
-        try:
-            _, left = folder.read_manifest(location)
-        except NotFound:
-            return folder.write(location, described, rows)
-        if left["request_id"] != request_id:
-            raise Conflict(f"{location} holds another release")
-        folder.remove(location)
-        return folder.write(location, described, rows)
+    def _record(self, published: ReleasePublished, content: bytes, decisions: Sequence[Decision]) -> bool:
+        """Make the release known: its manifest as a blob (for rebuild), then its rows and itself in SQL.
 
-    def _record(self, published: ReleasePublished, content: bytes, decisions: Sequence[Decision]) -> None:
-        """Make the release known: its manifest as a blob (for rebuild), then its rows and itself in SQL."""
+        False when a row is gone from the catalog meanwhile: nothing is recorded then. A takedown that comes later
+        finds the release by its rows; one that came before was too early to find it.
+        """
         self.deps.blobs.put(content)
         unread = row_of(published, published.record(RELEASE_PUBLISHED.name))
         rows = [
             {"name": published.name, "pair_id": d.pair_id, "document_id": d.document_id, "language": d.language,
              "outcome": d.outcome.value, "cluster": d.cluster, "detail": d.detail} for d in decisions
         ]  # fmt: skip
+        members = [d.pair_id for d in decisions if d.outcome is ReleaseOutcome.PUBLISHED]
         with transaction(self.deps.database) as connection:
+            if catalog.hold_pairs(connection, members) < len(members):
+                return False
             upsert(connection, RELEASES, [unread], key=("name",), only_if_newer="log_offset")
             connection.execute(RELEASE_ROWS.delete().where(RELEASE_ROWS.c.name == published.name))
             upsert(connection, RELEASE_ROWS, rows, key=("name", "pair_id"))
+        return True
 
     def _unannounced(self) -> list[ReleasePublished]:
         with transaction(self.deps.database) as connection:
@@ -294,8 +303,7 @@ class Releases:
     def _index(self, name: str, location: str) -> bool:
         """Note the published rows of the release at `location`; False when its files cannot be read."""
         try:
-            _, described = folder.read_manifest(location)
-            found = [row for language in described["languages"] for row in folder.read_rows(location, language)]
+            found = list(folder.read_all(location))
         except (NotFound, Invalid, Unavailable):
             return False
         outcome = ReleaseOutcome.PUBLISHED.value

@@ -119,9 +119,17 @@ ERASURES = sa.Table(
     sa.Column("subject_id", sa.Text, primary_key=True),
     sa.Column("until_time_ms", sa.BigInteger, nullable=False),
     sa.Column("request_id", sa.Text, nullable=False),
+    sa.Column("page_id", sa.Text, nullable=False, index=True),
+    sa.Column("document_id", sa.Text, nullable=False, index=True),
+    sa.Column("url", sa.Text, nullable=False, index=True),
+    sa.Column("host", sa.Text, nullable=False, index=True),
+    sa.Column("text_digest", sa.Text, nullable=False),
+    sa.Column("body_digest", sa.Text, nullable=False),
 )  # fmt: skip
 """Pages, documents and pairs that were tombstoned: what still arrives of a fetch up to that time is tombstoned again.
-`request_id`: the takedown that asked for it (the time is FOREVER_MS then); empty: an edit superseded it."""
+`request_id`: the takedown that asked for it (the time is FOREVER_MS then); empty: an edit superseded it. The rest says
+what it was: a later takedown finds it, and the releases that hold it, though the catalog has forgotten it; and a text
+that was taken down is known when its page brings it again. Empty is what a page or a pair has not."""
 
 FOREVER_MS = 1 << 62
 """Later than every fetch."""
@@ -155,6 +163,9 @@ RELEASE_ROWS = sa.Table(
 )  # fmt: skip
 """What each release decided about each labelled pair, published or not: the end of every pair's story."""
 
+_TRAINING_JOBS = sa.table("training_jobs", sa.column("job_name"), sa.column("snapshot_digest"))
+"""Training's own table, read only. Absent where training never ran."""
+
 
 @dataclass(frozen=True)
 class Projection:
@@ -170,6 +181,13 @@ def chunks(values: Iterable[str]) -> Iterator[list[str]]:
     ordered = sorted(set(values))
     for start in range(0, len(ordered), IN_VALUES_MAX):
         yield ordered[start : start + IN_VALUES_MAX]
+
+
+def training_snapshots(connection: Connection) -> dict[str, str]:
+    """Training job → digest of its snapshot, whether it is done, failed or still at work."""
+    if not sa.inspect(connection).has_table(_TRAINING_JOBS.name):
+        return {}
+    return {row.job_name: row.snapshot_digest for row in connection.execute(_TRAINING_JOBS.select()) if row[1]}
 
 
 PROJECTIONS: tuple[Projection, ...] = (

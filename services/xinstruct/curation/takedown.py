@@ -18,6 +18,7 @@ from xinstruct.curation import folder
 from xinstruct.curation.config import CurationSettings
 from xinstruct.curation.domain import ReleaseOutcome
 from xinstruct.curation.erasure import bury
+from xinstruct.curation.leftovers import remove_naming
 from xinstruct.curation.tables import (
     DEAD_LETTERS,
     DOCUMENTS,
@@ -30,6 +31,7 @@ from xinstruct.curation.tables import (
     Connection,
     canonical_json,
     chunks,
+    training_snapshots,
 )
 from xinstruct.spine import topics
 from xinstruct.spine.app import Deps
@@ -76,8 +78,10 @@ class Takedowns:
         for topic in TOPICS:
             self.deps.log.compact(topic, self.deps.clock())
         blobs_erased = self._erase_blobs(subjects.get("blob", set()), subjects.get("owner", set()))
+        ids = subjects.get("document", set()) | subjects.get("pair", set())
         with transaction(self.deps.database) as connection:
-            journal.erase(connection, sorted(subjects.get("document", set()) | subjects.get("pair", set())))
+            journal.erase(connection, sorted(ids))
+        remove_naming(self.deps, self.settings, ids)
         affected = self._affected(subjects)
         if takedown["purge"]:
             self._purge(affected)
@@ -116,7 +120,8 @@ class Takedowns:
         with transaction(self.deps.database) as connection:
             releases = _releases_with(connection, ids)
             trained = connection.execute(TRAINED_MODELS.select().order_by(TRAINED_MODELS.c.job_name)).all()
-        digests = sorted({row.snapshot_digest for row in trained if row.snapshot_digest})
+            at_work = set(training_snapshots(connection).values())
+        digests = sorted(({row.snapshot_digest for row in trained} | at_work) - {""})
         snapshots = [digest for digest in digests if _blob_names(self.deps.blobs, digest, ids)]
         models = sorted({row.model_digest for row in trained if row.snapshot_digest in snapshots and row.model_digest})
         named = ids | subjects.get("page", set()) | subjects.get("url", set())
@@ -132,10 +137,11 @@ class Takedowns:
                 self.deps.blobs.delete(row.manifest_digest)
         with transaction(self.deps.database) as connection:
             where = TRAINED_MODELS.c.snapshot_digest.in_(affected.snapshots)
-            jobs = [row.job_name for row in connection.execute(TRAINED_MODELS.select().where(where))]
+            jobs = {row.job_name for row in connection.execute(TRAINED_MODELS.select().where(where))}
+            jobs |= {job for job, digest in training_snapshots(connection).items() if digest in affected.snapshots}
         for digest in affected.snapshots:
             self.deps.blobs.delete(digest)
-        for job_name in jobs:  # the job's own copy of its snapshot
+        for job_name in sorted(jobs):  # the job's own copy of its snapshot
             (self.deps.home / "jobs" / job_name / "snapshot.jsonl").unlink(missing_ok=True)
         for name in affected.reports:
             (self._reports_folder() / name).unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from xinstruct.spine.topics import (
     DOCUMENT_ADMITTED,
     PAGE_FETCHED,
     PAIR_DRAFTED,
+    PAIR_REVIEWED,
     PAIR_SCORED,
     RECORD_DROPPED,
     TAKEDOWN_REQUESTED,
@@ -201,3 +202,17 @@ def test_catching_up_has_a_limit(house: House) -> None:
     projection = CatalogProjection(house.log, house.database, house.blobs, clock=house.clock, records_max=1)
     with pytest.raises(Unavailable, match="behind the log"):
         projection.catch_up(within_s=0)
+
+
+def test_a_review_of_a_released_pair_counts_though_its_page_was_edited_since(house: House) -> None:
+    house.publishable(1)
+    house.settle()
+    house.write(PAGE_FETCHED, edited("sw0000", at_ms=NOW + 10, old=body_of(house, "sw0000"), new=builders.digest("9")))
+    house.settle()
+    house.write(PAIR_REVIEWED, builders.review(review_id="review-0", pair_id="pair-sw0000"))
+    house.settle()
+    assert house.ids(tables.REVIEWS) == ["review-0"]
+    house.write(TAKEDOWN_REQUESTED, builders.takedown(target=f"http://{builders.HOST}/sw0000"))
+    house.write(PAIR_REVIEWED, builders.review(review_id="review-late", pair_id="pair-sw0000"))
+    house.settle()
+    assert house.ids(tables.REVIEWS) == [] and house.values(PAIR_REVIEWED)["review-late"] is None

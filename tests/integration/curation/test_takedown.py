@@ -28,6 +28,7 @@ from xinstruct.spine.topics import (
     RECORD_DROPPED,
     TAKEDOWN_REQUESTED,
 )
+from xinstruct.training.tables import JOBS
 
 
 def take_down(house: House, kind: TakedownKind, target: str, **changes: Any) -> dict[str, Any]:
@@ -259,3 +260,118 @@ def test_the_embedding_of_a_taken_down_instruction_leaves_the_journal(stocked: H
         connection.execute(ANSWERS.insert().values(**row, answer="[]"))
     take_down(stocked, TakedownKind.DOCUMENT, "document-sw0007")
     assert [row["subject"] for row in stocked.rows(ANSWERS)] == ["document-sw0008"]
+
+
+def edit(house: House, name: str, *, body: bytes, **changes: Any) -> AdmittedDocument:
+    """Fetch the page of `name` again with another body, and admit its one document; returns it."""
+    (row,) = [row for row in house.rows(tables.DOCUMENTS) if row["document_id"] == f"document-{name}"]
+    old = tables.payload_of(AdmittedDocument, row)
+    digest, at_ms = house.blobs.put(body), builders.NOW_MS + 1000
+    changes = {"document_id": f"document-new-{name}", "body_digest": digest, "fetch_time_ms": at_ms, **changes}
+    new = replace(old, **changes)
+    house.write(PAGE_FETCHED, builders.page(
+        fetch_id=f"fetch-new-{name}", page_id=old.page_id, url=old.url, fetch_number=2, fetch_time_ms=at_ms,
+        body_digest=digest, superseded_body_digest=old.body_digest,
+    ))  # fmt: skip
+    house.write(DOCUMENT_ADMITTED, new)
+    house.settle()
+    return new
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        (TakedownKind.URL, f"http://{builders.HOST}/sw0007"), (TakedownKind.HOST, builders.HOST),
+        (TakedownKind.DOCUMENT, "pair-sw0007"),
+    ],
+)  # fmt: skip
+def test_a_second_takedown_can_purge_what_the_first_one_only_listed(
+    stocked: House, kind: TakedownKind, target: str
+) -> None:
+    needles = texts_of(stocked, "sw0007")
+    release = stocked.app.loops[0]._releases.publish("r1")  # type: ignore[attr-defined]
+    snapshot = trained_on(stocked, "sw0007")
+    reported(stocked, "sw0007")
+    first = take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007")
+    again = take_down(stocked, kind, target, request_id="second", purge=True)
+    assert json.loads(again["releases_affected"]) == json.loads(first["releases_affected"]) == [release.name]
+    assert json.loads(again["snapshots_affected"]) == [snapshot]
+    assert "run-1/report.html" in json.loads(again["reports_affected"])
+    assert files_with(stocked, needles) == [] and not Path(release.location).exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [(TakedownKind.URL, f"http://{builders.HOST}/sw0007"), (TakedownKind.DOCUMENT, "pair-sw0007")],
+)
+def test_a_takedown_reaches_what_an_edit_had_superseded_before(
+    stocked: House, kind: TakedownKind, target: str
+) -> None:
+    needles = texts_of(stocked, "sw0007")
+    release = stocked.app.loops[0]._releases.publish("r1")  # type: ignore[attr-defined]
+    stocked.settle()
+    edit(stocked, "sw0007", body=b"other", text="Another text.", text_digest=builders.digest("8"))
+    assert "document-sw0007" not in stocked.ids(tables.DOCUMENTS)
+    row = take_down(stocked, kind, target, purge=True)
+    assert json.loads(row["releases_affected"]) == [release.name]
+    assert [row["subject"] for row in stocked.rows(ANSWERS)] == ["document-sw0008"]
+    assert files_with(stocked, needles) == []
+
+
+def test_a_text_that_was_taken_down_by_id_does_not_return_with_a_new_fetch_of_its_page(stocked: House) -> None:
+    text = texts_of(stocked, "sw0007")[0]
+    document = next(row for row in stocked.rows(tables.DOCUMENTS) if row["document_id"] == "document-sw0007")
+    take_down(stocked, TakedownKind.DOCUMENT, "pair-sw0007")
+    body = stocked.blobs.put(b"<html>a new menu, and again " + text)
+    old = tables.payload_of(AdmittedDocument, document)
+    stocked.write(PAGE_FETCHED, builders.page(
+        fetch_id="again", page_id=old.page_id, url=old.url, fetch_time_ms=builders.NOW_MS + 1000, body_digest=body))
+    again = replace(old, document_id="again", ordinal=3, body_digest=body, fetch_time_ms=builders.NOW_MS + 1000)
+    other = replace(again, document_id="other", ordinal=4, text="Another text.", text_digest=builders.digest("8"))
+    mirror = replace(again, document_id="mirror", page_id="mirror", url="http://mirror.example/", body_digest="")
+    stocked.write(DOCUMENT_ADMITTED, again, other, mirror)
+    stocked.write(PAIR_DRAFTED, builders.pair(pair_id="pair-again", document_id="again", page_id=old.page_id))
+    stocked.settle()
+    assert {"other", "mirror"} <= set(stocked.ids(tables.DOCUMENTS)) and "again" not in stocked.ids(tables.DOCUMENTS)
+    assert "pair-again" not in stocked.ids(tables.PAIRS) and stocked.values(DOCUMENT_ADMITTED)["again"] is None
+    assert not stocked.blobs.has(body)
+
+
+def test_a_takedown_by_an_old_id_takes_the_equal_text_of_a_newer_fetch_along(stocked: House) -> None:
+    needles = texts_of(stocked, "sw0007")
+    edit(stocked, "sw0007", body=b"<html>a new menu, and again " + needles[0])
+    assert "document-new-sw0007" in stocked.ids(tables.DOCUMENTS)
+    take_down(stocked, TakedownKind.DOCUMENT, "document-sw0007")
+    assert "document-new-sw0007" not in stocked.ids(tables.DOCUMENTS) and files_with(stocked, needles) == []
+
+
+def test_files_of_a_release_that_never_was_go_with_what_they_hold(stocked: House) -> None:
+    needles = texts_of(stocked, "sw0007")
+    release = stocked.app.loops[0]._releases.publish("r1")  # type: ignore[attr-defined]
+    with transaction(stocked.database) as connection:  # the process was killed between the files and these rows
+        connection.execute(tables.RELEASES.delete())
+        connection.execute(tables.RELEASE_ROWS.delete())
+    take_down(stocked, TakedownKind.URL, "http://other.example/", request_id="other")
+    assert Path(release.location).exists()
+    row = take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007")
+    assert json.loads(row["releases_affected"]) == []
+    assert files_with(stocked, needles) == [] and not Path(release.location).exists()
+
+
+def test_the_snapshot_of_a_job_that_still_runs_is_listed_and_purged(stocked: House) -> None:
+    needles = texts_of(stocked, "sw0007")
+    content = json.dumps({"id": "pair-sw0007", "response": needles[0].decode()}).encode()
+    snapshot, other = stocked.blobs.put(content), stocked.blobs.put(b"{}")
+    own_copy = stocked.home / "jobs" / "job-1" / "snapshot.jsonl"
+    own_copy.parent.mkdir(parents=True)
+    own_copy.write_bytes(content)
+    blank = {"request_id": "", "role": "evaluator", "round": 0, "state": "running", "command": b"", "steps_done": 0}
+    blank |= {"steps_count": 0, "model_digest": "", "failure": "", "metrics": "{}", "attempts_count": 1, "owner": ""}
+    blank |= {"promotion_open": False, "owned_until_ms": 0, "change_time_ms": 0, "change_number": 1}
+    with transaction(stocked.database) as connection:
+        for job_name, digest in (("job-1", snapshot), ("job-2", other), ("job-3", "")):
+            connection.execute(JOBS.insert().values(job_name=job_name, snapshot_digest=digest, **blank))
+    row = take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007")
+    assert json.loads(row["snapshots_affected"]) == [snapshot] and own_copy.exists()
+    take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007", request_id="second", purge=True)
+    assert files_with(stocked, needles) == [] and not own_copy.exists() and stocked.blobs.has(other)

@@ -95,10 +95,22 @@ def test_nothing_gives_nothing() -> None:
     assert select([], {}, thresholds={}) == ([], [])
 
 
-def test_a_release_names_the_promoted_generator_once_it_has_drafted() -> None:
-    assert choose_generator("g2", {"g1": 100, "g2": 1}) == "g2"
-    assert choose_generator("g3", {"g1": 5, "g2": 5, "g0": 1}) == "g1"
-    assert choose_generator("", {}) == ""
+@pytest.mark.parametrize(
+    ("newest_first", "documents_count", "expected"),
+    [
+        (["g2", "g1"], {"g1": 100, "g2": 1}, "g1"),
+        (["g2", "g1"], {"g1": 100, "g2": 49}, "g1"),
+        (["g2", "g1"], {"g1": 100, "g2": 50}, "g2"),
+        (["g3", "g2", "g1"], {"g1": 100, "g2": 60, "g3": 1}, "g2"),
+        (["g1", "g2"], {"g1": 60, "g2": 100}, "g1"),
+        (["g3"], {"g1": 5, "g2": 5, "g0": 1}, "g1"),
+        (["g1"], {}, ""),
+    ],
+)
+def test_a_release_names_the_newest_generator_that_has_drafted_half_of_what_the_busiest_did(
+    newest_first: list[str], documents_count: dict[str, int], expected: str
+) -> None:
+    assert choose_generator(newest_first, documents_count) == expected
 
 
 @pytest.mark.parametrize(

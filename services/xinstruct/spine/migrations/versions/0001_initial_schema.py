@@ -179,8 +179,18 @@ def upgrade() -> None:
     sa.Column('subject_id', sa.Text(), nullable=False),
     sa.Column('until_time_ms', sa.BigInteger(), nullable=False),
     sa.Column('request_id', sa.Text(), nullable=False),
+    sa.Column('page_id', sa.Text(), nullable=False),
+    sa.Column('document_id', sa.Text(), nullable=False),
+    sa.Column('url', sa.Text(), nullable=False),
+    sa.Column('host', sa.Text(), nullable=False),
+    sa.Column('text_digest', sa.Text(), nullable=False),
+    sa.Column('body_digest', sa.Text(), nullable=False),
     sa.PrimaryKeyConstraint('subject_id', name=op.f('pk_erasures'))
     )
+    op.create_index(op.f('ix_erasures_document_id'), 'erasures', ['document_id'], unique=False)
+    op.create_index(op.f('ix_erasures_host'), 'erasures', ['host'], unique=False)
+    op.create_index(op.f('ix_erasures_page_id'), 'erasures', ['page_id'], unique=False)
+    op.create_index(op.f('ix_erasures_url'), 'erasures', ['url'], unique=False)
     op.create_table('models',
     sa.Column('model_digest', sa.Text(), nullable=False),
     sa.Column('role', sa.Text(), nullable=False),
