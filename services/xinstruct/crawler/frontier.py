@@ -35,7 +35,6 @@ from xinstruct.spine.sql import insert_new, upsert
 from xinstruct.spine.urls import ROW_MARK, host_of
 
 ACTIVE, PAUSED, REMOVED = "active", "paused", "removed"
-REDIRECT_CHAIN_MAX = 20
 VALUES_MAX = 1_000
 _PAGE_FIELDS = tuple(item.name for item in fields(Page))
 
@@ -243,18 +242,6 @@ def sources_of(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str
                               row.licence, row.declared_language)
         for row in rows
     }
-
-
-def leads_back(connection: sa.Connection, target: str, url: str) -> bool:
-    """Whether redirects that are known lead from `target` to `url`."""
-    for _ in range(REDIRECT_CHAIN_MAX):
-        if target == url:
-            return True
-        found = connection.execute(sa.select(PAGES.c.moved_to).where(PAGES.c.url == target)).scalar_one_or_none()
-        if not found:
-            return False
-        target = found
-    return True
 
 
 # ── hosts ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,15 +10,15 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from xinstruct.crawler import frontier
+from xinstruct.crawler.circles import close_circle
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.robots import HostRules, crawl_delay_s
-from xinstruct.crawler.settle import Page, Settlement, Visit, canonical_target, redirect_target, settle
+from xinstruct.crawler.settle import Page, Settlement, Visit, settle
 from xinstruct.crawler.visit import Tools, read_rules, visit
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
@@ -160,9 +160,7 @@ class FetchLoop:
             tallies: dict[str, frontier.Tally] = {}
             for page, result in seen:
                 # One after the other: the second of two pages that redirect to each other sees the first.
-                target = redirect_target(page, result) or canonical_target(page, result)
-                if target and frontier.leads_back(connection, target, page.url):
-                    result = replace(result, loops=True)
+                result = close_circle(connection, page, result, now_ms=now_ms)
                 settlement = settle(page, sources[page.source_id], result, self._settings)
                 frontier.write(connection, page, settlement, tallies)
                 self._postpone_host(connection, page, settlement, now_ms)

@@ -60,7 +60,7 @@ class Visit:
     """Everything that one visit saw. status: 0 without an answer. location: of a redirect. canonical: as the page says.
 
     links: as written, in document order; listings: further sitemaps. nofollow: the page asks not to follow its links.
-    loops: the redirect leads back to a URL that led here.
+    loops: it leads back to a URL that led here; a page that names another as canonical is then the one to keep.
     """
 
     status: int = 0
@@ -288,7 +288,8 @@ def _counted(visit: Visit) -> str:
 
 
 def _outcome_of(visit: Visit) -> str:
-    """Equal for two visits that say the same: only a change makes a record."""
+    """Equal for two visits that say the same: only a change makes a record. Begins with the failure."""
     signals = sorted(f"{item.signal} {item.directive} {item.evidence}" for item in visit.opt_outs)
     said = [str(visit.status), visit.failure, visit.body_digest, *signals]
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
+    digest = hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
+    return f"{visit.failure}:{digest}"

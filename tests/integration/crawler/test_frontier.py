@@ -144,12 +144,6 @@ def test_a_canonical_url_stands_for_its_copies(crawl, site):
     assert found == {"/copy": "canonical_elsewhere", "/main": ""}
 
 
-def test_pages_that_name_each_other_canonical_are_not_both_lost(crawl, site):
-    found = crawl_sitemap(crawl, site, {
-        "/a": page(head='<link rel="canonical" href="/b">'), "/b": page(head='<link rel="canonical" href="/a">'),
-    })
-    assert "" in found.values()
-
 
 # ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
