@@ -130,14 +130,20 @@ def _add(connection: sa.Connection, command: CrawlRequested, settings: FetchSett
 
 
 def _seed(connection: sa.Connection, command: CrawlRequested, url: str, *, now_ms: int) -> int:
-    """Make the location due now; returns 1 when it is a page that was not known."""
+    """Make the location due now, as what it was added as; returns 1 when it is a page that the source did not have."""
     kind = _PAGE_KINDS[command.kind]
-    if connection.execute(sa.select(PAGES.c.url).where(PAGES.c.url == url)).first() is not None:
-        connection.execute(PAGES.update().where(PAGES.c.url == url).values(due_time_ms=now_ms, attempts=0))
-        return 0
-    row = asdict(Page(url, host_of(url), command.source_id, kind, due_time_ms=now_ms))
-    connection.execute(PAGES.insert().values(**row))
-    return int(kind == "page")
+    known = connection.execute(sa.select(PAGES.c.kind, PAGES.c.source_id).where(PAGES.c.url == url)).first()
+    if known is None:
+        row = asdict(Page(url, host_of(url), command.source_id, kind, due_time_ms=now_ms))
+        connection.execute(PAGES.insert().values(**row))
+    else:
+        # It may have been a link, a row of a file, or another source's until now. Without a validator it is sent whole,
+        # with its links: they may be within the new depth.
+        connection.execute(PAGES.update().where(PAGES.c.url == url).values(
+            kind=kind, source_id=command.source_id, depth=0, hops=0, due_time_ms=now_ms, attempts=0, etag="",
+            last_modified="",
+        ))
+    return int(kind == "page" and known != (kind, command.source_id))
 
 
 def hosts_of(command: CrawlRequested) -> Sequence[str]:

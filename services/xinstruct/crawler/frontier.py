@@ -99,13 +99,15 @@ class Tally:
 def write(connection: sa.Connection, before: Page, settlement: Settlement, tallies: dict[str, Tally]) -> None:
     """Write a visit's settlement: page, records to append, links found; add to its source's tally.
 
-    A page that another process settled in the meantime is left as it is.
+    A page that another process settled in the meantime, or that was added as something else, is left as it is.
     """
     values = asdict(settlement.page)
     del values["depth"]  # a shorter way to the page may have been found while it was visited
     depth = connection.execute(
-        PAGES.update().where(PAGES.c.url == before.url, PAGES.c.fetch_number == before.fetch_number).values(values)
-        .returning(PAGES.c.depth)
+        PAGES.update().where(
+            PAGES.c.url == before.url, PAGES.c.fetch_number == before.fetch_number, PAGES.c.kind == before.kind,
+            PAGES.c.source_id == before.source_id,
+        ).values(values).returning(PAGES.c.depth)
     ).scalar_one_or_none()
     if depth is None:
         return
