@@ -285,8 +285,9 @@ def store_rules(connection: sa.Connection, host: str, rules: HostRules, *, until
 
 
 def postpone_host(connection: sa.Connection, host: str, until_ms: int) -> None:
-    """Nothing is asked of the host before `until_ms`."""
-    connection.execute(HOSTS.update().where(HOSTS.c.host == host).values(next_time_ms=until_ms))
+    """Nothing is asked of the host before `until_ms`, or later where that was said before."""
+    later = sa.and_(HOSTS.c.host == host, HOSTS.c.next_time_ms < until_ms)
+    connection.execute(HOSTS.update().where(later).values(next_time_ms=until_ms))
 
 
 # ── the outbox, claims, suppressions, bodies ────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from xinstruct.crawler import frontier
 from xinstruct.crawler.circles import close_circle
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.robots import HostRules, crawl_delay_s
-from xinstruct.crawler.settle import Page, Settlement, Visit, settle
+from xinstruct.crawler.settle import Page, Visit, settle
 from xinstruct.crawler.visit import Tools, read_rules, visit
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
@@ -163,7 +164,7 @@ class FetchLoop:
                 result = close_circle(connection, page, result, now_ms=now_ms)
                 settlement = settle(page, sources[page.source_id], result, self._settings)
                 frontier.write(connection, page, settlement, tallies)
-                self._postpone_host(connection, page, settlement, now_ms)
+                self._postpone_host(connection, page.host, settlement.host_until_ms)
             frontier.count(connection, tallies, now_ms=now_ms)
         for future in ended:
             self._visits.pop(future)
@@ -181,18 +182,20 @@ class FetchLoop:
     def _keep_rules(self, connection: sa.Connection, read: list[Future[HostRules]], now_ms: int) -> None:
         for future in read:
             host, rules = self._readings[future], future.result()
-            kept_s = self._settings.robots_cache_s if rules.reachable else self._settings.robots_retry_s
-            until_ms = now_ms + max(kept_s, 1) * 1000
+            kept_s: float = self._settings.robots_cache_s
+            if not rules.reachable:
+                asked_s = min(rules.retry_after_s, self._settings.retry_after_s_max)
+                kept_s = max(self._settings.robots_retry_s, asked_s)
+            until_ms = now_ms + int(max(kept_s, 1) * 1000)
             frontier.store_rules(connection, host, rules, until_ms=until_ms)
-            self._hosts[host] = frontier.HostState(rules, until_ms, self._hosts[host].next_time_ms)
+            self._hosts[host] = replace(self._hosts[host], rules=rules, rules_until_ms=until_ms)
 
-    def _postpone_host(self, connection: sa.Connection, page: Page, settlement: Settlement, now_ms: int) -> None:
-        """A Retry-After concerns the whole host, not only the page that was told so."""
-        until_ms = settlement.page.due_time_ms
-        if settlement.host_postponed and until_ms > now_ms:
-            frontier.postpone_host(connection, page.host, until_ms)
-            state = self._hosts[page.host]
-            self._hosts[page.host] = frontier.HostState(state.rules, state.rules_until_ms, until_ms)
+    def _postpone_host(self, connection: sa.Connection, host: str, until_ms: int) -> None:
+        """A Retry-After concerns the whole host, not only the page that was told so; the longest one holds."""
+        state = self._hosts[host]
+        if until_ms > state.next_time_ms:
+            frontier.postpone_host(connection, host, until_ms)
+            self._hosts[host] = replace(state, next_time_ms=until_ms)
 
 
 class OutboxLoop:

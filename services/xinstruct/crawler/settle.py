@@ -97,7 +97,7 @@ class Found:
 class Settlement:
     """page: its new row. counted: "fetched", "failed", "denied", or "" when the visit has not ended (a retry).
 
-    host_postponed: the host as a whole asked to be left alone until the page's due time.
+    host_until_ms: the host as a whole asked to be left alone until then, 0 when it did not.
     """
 
     page: Page
@@ -106,13 +106,18 @@ class Settlement:
     takedown: TakedownRequested | None = None
     found: tuple[Found, ...] = ()
     error: str = ""
-    host_postponed: bool = False
+    host_until_ms: int = 0
 
 
 def settle(page: Page, source: Source, visit: Visit, settings: FetchSettings) -> Settlement:
     """What `visit` to `page` means. The same arguments give the same settlement."""
+    # The last try's too: the page is given up, its host is not.
+    return replace(_settled(page, source, visit, settings), host_until_ms=_host_until_ms(visit, settings))
+
+
+def _settled(page: Page, source: Source, visit: Visit, settings: FetchSettings) -> Settlement:
     if _passing(visit) and page.attempts + 1 < settings.attempts_max:
-        return Settlement(_postponed(page, visit, settings), "", host_postponed=visit.retry_after_s is not None)
+        return Settlement(_postponed(page, visit, settings), "")
     if visit.loops and not visit.body_digest and canonical_target(page, visit):
         # The page that it names led here meanwhile: look again, now for the body itself.
         return Settlement(replace(page, due_time_ms=visit.end_time_ms), "")
@@ -160,10 +165,15 @@ def _passing(visit: Visit) -> bool:
 
 
 def _postponed(page: Page, visit: Visit, settings: FetchSettings) -> Page:
-    delay_ms = settings.retry_delay_ms * 2**page.attempts
-    if visit.retry_after_s is not None:
-        delay_ms = max(delay_ms, int(min(visit.retry_after_s, settings.retry_after_s_max) * 1000))
-    return replace(page, attempts=page.attempts + 1, due_time_ms=visit.end_time_ms + delay_ms)
+    own_ms = visit.end_time_ms + settings.retry_delay_ms * 2**page.attempts
+    return replace(page, attempts=page.attempts + 1, due_time_ms=max(own_ms, _host_until_ms(visit, settings)))
+
+
+def _host_until_ms(visit: Visit, settings: FetchSettings) -> int:
+    """Until when a Retry-After asks for patience, within the bound; 0 when none does."""
+    if visit.retry_after_s is None or visit.status not in RETRIED_STATUSES:
+        return 0
+    return visit.end_time_ms + int(min(visit.retry_after_s, settings.retry_after_s_max) * 1000)
 
 
 def _judged(page: Page, source: Source, visit: Visit, settings: FetchSettings) -> Visit:

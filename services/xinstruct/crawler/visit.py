@@ -61,10 +61,12 @@ def read_rules(root: str, tools: Tools) -> HostRules:
     found = 200 <= answer.status < 300
     rules = HostRules(404 if answer.status in _REDIRECTS else answer.status, _text(answer) if found else "")
     if not rules.reachable:
-        return rules
+        return replace(rules, retry_after_s=answer.retry_after_s(tools.clock()) or 0.0)
     tdmrep = _well_known(root, "/.well-known/tdmrep.json", tools)
-    if tdmrep.failure in (FetchFailure.TIMEOUT, FetchFailure.CONNECTION_FAILED) or tdmrep.status >= 500:
-        return HostRules(0, "")  # a reservation that cannot be read now is none that was not made: as for robots.txt
+    silent = tdmrep.failure in (FetchFailure.TIMEOUT, FetchFailure.CONNECTION_FAILED)
+    if silent or tdmrep.status >= 500 or tdmrep.status == 429:
+        # A reservation that cannot be read now is none that was not made: as for robots.txt.
+        return HostRules(0, "", retry_after_s=tdmrep.retry_after_s(tools.clock()) or 0.0)
     return replace(rules, tdmrep_text=_text(tdmrep) if tdmrep.status == 200 and not tdmrep.failure else "")
 
 
