@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -36,6 +37,8 @@ from xinstruct.spine.urls import ROW_MARK, host_of
 
 ACTIVE, PAUSED, REMOVED = "active", "paused", "removed"
 VALUES_MAX = 1_000
+SITEMAPS_MAX = 10_000
+"""Sitemaps of a source: they are no pages of its budget, and an index of indexes can name them without end."""
 _PAGE_FIELDS = tuple(item.name for item in fields(Page))
 
 
@@ -162,19 +165,28 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
     for depth, items in itertools.groupby(sorted(found, key=lambda item: item.depth), key=lambda item: item.depth):
         urls = [item.url for item in items if item.kind == "page" and item.url in known]
         bring_nearer(connection, urls, depth, source_id=source_id, now_ms=now_ms)
-    room, added, rows = source.pages_max - source.pages_known - already, 0, []
+    room = {"page": source.pages_max - source.pages_known - already}
+    if any(item.kind == "sitemap" for item in found):
+        room["sitemap"] = SITEMAPS_MAX - _sitemaps_known(connection, source_id)
+    added: Counter[str] = Counter()
+    rows = []
     for item in found:
-        if item.url in known or (item.kind == "page" and added >= room):
+        if item.url in known or added[item.kind] >= room.get(item.kind, 1):
             continue
         known.add(item.url)
-        added += item.kind == "page"
+        added[item.kind] += 1
         rows.append(asdict(Page(
             url=item.url, host=host_of(item.url), source_id=source_id, kind=item.kind, depth=item.depth,
             hops=item.hops, due_time_ms=now_ms,
         )))
     # Never over a row: another process may have found the URL, and visited it, since it was looked for.
     insert_new(connection, PAGES, rows, key=("url",))
-    return added
+    return added["page"]
+
+
+def _sitemaps_known(connection: sa.Connection, source_id: str) -> int:
+    known = sa.select(sa.func.count()).where(PAGES.c.source_id == source_id, PAGES.c.kind == "sitemap")
+    return int(connection.execute(known).scalar_one())
 
 
 def bring_nearer(

@@ -82,21 +82,23 @@ class FetchLoop:
     # ── start ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _start(self) -> bool:
-        room = self._settings.requests_max - len(self._visits)
+        # Readings too: of ten thousand new hosts each would take a lease and wait for a thread until it has lapsed.
+        room = self._settings.requests_max - len(self._visits) - len(self._readings)
         if room <= 0:
             return False
         now_ms = self._tools.clock()
+        self._forget_hosts(now_ms)
         in_flight = {page.url for page in self._visits.values()}
         with transaction(self._database) as connection:
             pages = frontier.due_pages(
                 connection, now_ms, without=self._busy_hosts(now_ms), pages_max=room + len(in_flight)
             )
-            pages = [page for page in pages if page.url not in in_flight]
+            pages = [page for page in pages if page.url not in in_flight][:room]
             if not pages:
                 return False
             pages = self._without_suppressed(connection, pages)
             self._take_hosts(connection, sorted({page.host for page in pages}), now_ms)
-        return any([self._start_page(page, now_ms) for page in pages[:room]])
+        return any([self._start_page(page, now_ms) for page in pages])
 
     def _busy_hosts(self, now_ms: int) -> set[str]:
         """Hosts that nothing new is asked of now."""
@@ -107,6 +109,18 @@ class FetchLoop:
         busy |= {host for host, until_s in self._next_start_s.items() if until_s > moment_s}
         busy |= {host for host, until_ms in self._refused_until_ms.items() if until_ms > now_ms}
         return busy | {host for host, state in self._hosts.items() if state.next_time_ms > now_ms}
+
+    def _forget_hosts(self, now_ms: int) -> None:
+        """Drop what is known of hosts whose lease has ended: the database has it, and a robots.txt may be long."""
+        in_use = {page.host for page in self._visits.values()} | set(self._readings.values())
+        for host, state in list(self._hosts.items()):
+            over = self._leased_until_ms.get(host, 0) <= now_ms and state.next_time_ms <= now_ms
+            if over and host not in in_use:
+                del self._hosts[host]
+                self._leased_until_ms.pop(host, None)
+        moment_s = time.monotonic()
+        self._next_start_s = {host: until_s for host, until_s in self._next_start_s.items() if until_s > moment_s}
+        self._refused_until_ms = {host: ms for host, ms in self._refused_until_ms.items() if ms > now_ms}
 
     def _without_suppressed(self, connection: sa.Connection, pages: list[Page]) -> list[Page]:
         if not self._suppressions:
