@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 import sqlalchemy as sa
 
-from integration.crawler.loopback import crawling, page, serving, sitemap
+from integration.crawler.loopback import crawling, page, response, serving, sitemap
 from xinstruct.crawler import frontier
 from xinstruct.crawler.tables import HOSTS
 from xinstruct.spine.messages import SourceKind
@@ -61,3 +61,13 @@ def test_a_sitemap_index_does_not_lead_on_without_end(crawl, site, monkeypatch: 
     crawl.fetch()
     assert crawl.outcomes() == {f"{site.host}/1": ""}
     assert sorted(path for path in site.asked if path.startswith("/s")) == ["/s", "/s0", "/s1", "/s2", "/s3"]
+
+
+@pytest.mark.parametrize("path", ["/robots.txt", "/.well-known/tdmrep.json"])
+def test_a_file_that_rules_a_host_leads_to_no_private_address(crawl, site, path):
+    with serving() as inner:
+        site.answers |= {path: response(status=302, headers={"Location": inner.url("/admin")}), "/": page()}
+        crawl.add(SourceKind.URL, site.url("/"))
+        crawl.fetch()
+        assert inner.asked == []
+        assert crawl.outcomes() == {f"{site.host}/": "robots_unreachable" if path == "/robots.txt" else ""}
