@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from xinstruct.crawler.domain import page_id_of
+from xinstruct.crawler.licences import assert_licence
 from xinstruct.crawler.robots import HostRules
 from xinstruct.crawler.settle import Page, Settlement, Source
 from xinstruct.crawler.tables import (
@@ -105,17 +106,21 @@ def write(connection: sa.Connection, before: Page, settlement: Settlement, talli
     A page that another process settled in the meantime, or that was added as something else, is left as it is.
     """
     values = asdict(settlement.page)
-    del values["depth"]  # a shorter way to the page may have been found while it was visited
-    depth = connection.execute(
+    # A shorter way to the page may have been found while it was visited, or another source that asserts a licence.
+    del values["depth"], values["licence"]
+    now = connection.execute(
         PAGES.update().where(
             PAGES.c.url == before.url, PAGES.c.fetch_number == before.fetch_number, PAGES.c.kind == before.kind,
             PAGES.c.source_id == before.source_id,
-        ).values(values).returning(PAGES.c.depth)
-    ).scalar_one_or_none()
-    if depth is None:
+        ).values(values).returning(PAGES.c.depth, PAGES.c.licence)
+    ).one_or_none()
+    if now is None:
         return
-    if depth < before.depth and settlement.counted:
-        bring_nearer(connection, [before.url], depth, now_ms=settlement.page.fetch_time_ms)
+    if now.depth < before.depth and settlement.counted:
+        bring_nearer(connection, [before.url], now.depth, now_ms=settlement.page.fetch_time_ms)
+    if now.licence != before.licence and settlement.page.body_digest:
+        again = {"due_time_ms": settlement.page.fetch_time_ms, "etag": "", "last_modified": ""}
+        connection.execute(PAGES.update().where(PAGES.c.url == before.url).values(again))
     append_later(connection, settlement)
     if settlement.counted:
         tally = tallies.setdefault(before.source_id, Tally())
@@ -160,8 +165,10 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
     known = known_urls(connection, [item.url for item in found])
     source_id, now_ms = settlement.page.source_id, settlement.page.fetch_time_ms
     source = connection.execute(
-        sa.select(SOURCES.c.pages_known, SOURCES.c.pages_max).where(SOURCES.c.source_id == source_id)
+        sa.select(SOURCES.c.pages_known, SOURCES.c.pages_max, SOURCES.c.licence)
+        .where(SOURCES.c.source_id == source_id)
     ).one()
+    assert_licence(connection, sorted(known), source.licence, now_ms=now_ms)
     for depth, items in itertools.groupby(sorted(found, key=lambda item: item.depth), key=lambda item: item.depth):
         urls = [item.url for item in items if item.kind == "page" and item.url in known]
         bring_nearer(connection, urls, depth, source_id=source_id, now_ms=now_ms)
@@ -177,7 +184,7 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
         added[item.kind] += 1
         rows.append(asdict(Page(
             url=item.url, host=host_of(item.url), source_id=source_id, kind=item.kind, depth=item.depth,
-            hops=item.hops, due_time_ms=now_ms,
+            hops=item.hops, due_time_ms=now_ms, licence=source.licence,
         )))
     # Never over a row: another process may have found the URL, and visited it, since it was looked for.
     insert_new(connection, PAGES, rows, key=("url",))
@@ -253,7 +260,7 @@ def sources_of(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str
     rows = connection.execute(sa.select(SOURCES).where(SOURCES.c.source_id.in_(set(source_ids))))
     return {
         row.source_id: Source(row.source_id, tuple(json.loads(row.hosts)), row.depth_max, row.poll_interval_s,
-                              row.licence, row.declared_language)
+                              row.declared_language)
         for row in rows
     }
 

@@ -15,6 +15,8 @@ from xinstruct.spine.record import slot_id
 from xinstruct.spine.urls import canonical_url, host_of
 
 RETRIED_STATUSES = (429, 503)
+DISPUTED = "disputed"
+"""In place of a page's licence: sources assert different ones."""
 _LATE = (FetchFailure.REDIRECTED, FetchFailure.REDIRECT_LOOP, FetchFailure.TOO_MANY_REDIRECTS, FetchFailure.GONE,
          FetchFailure.HOST_NOT_LISTED, FetchFailure.CANONICAL_ELSEWHERE, FetchFailure.OPTED_OUT,
          FetchFailure.DENIED_BY_ROBOTS, FetchFailure.NOT_TEXT)
@@ -29,7 +31,6 @@ class Source:
     hosts: tuple[str, ...]
     depth_max: int = 0
     poll_interval_s: int = 0
-    licence: str = ""
     declared_language: str = ""
 
 
@@ -53,6 +54,7 @@ class Page:
     moved_to: str = ""
     outcome: str = ""
     fetch_time_ms: int = 0
+    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _settled(page: Page, source: Source, visit: Visit, settings: FetchSettings) 
     visit = _judged(page, source, visit, settings)
     if visit.status == 304 and not visit.failure:
         return Settlement(_seen(page, source, visit, settings), "fetched")
-    outcome = _outcome_of(visit)
+    outcome = _outcome_of(visit, page.licence)
     seen = replace(_seen(page, source, visit, settings), outcome=outcome)
     counted = _counted(visit)
     found = tuple(_found(page, source, visit))
@@ -279,7 +281,8 @@ def _record(page: Page, source: Source, visit: Visit) -> FetchedPage:
         body_digest="" if visit.failure else visit.body_digest, body_bytes=0 if visit.failure else visit.body_bytes,
         fetch_time_ms=visit.end_time_ms, opt_outs=visit.opt_outs, policy_version=POLICY_VERSION,
         superseded_body_digest=_superseded(page, visit),
-        declared_language=(visit.content_language or source.declared_language)[:40], licence=source.licence,
+        declared_language=(visit.content_language or source.declared_language)[:40],
+        licence="" if page.licence == DISPUTED else page.licence,
     )
 
 
@@ -297,9 +300,9 @@ def _counted(visit: Visit) -> str:
     return "failed" if visit.failure else "fetched"
 
 
-def _outcome_of(visit: Visit) -> str:
+def _outcome_of(visit: Visit, licence: str) -> str:
     """Equal for two visits that say the same: only a change makes a record. Begins with the failure."""
     signals = sorted(f"{item.signal} {item.directive} {item.evidence}" for item in visit.opt_outs)
-    said = [str(visit.status), visit.failure, visit.body_digest, *signals]
+    said = [str(visit.status), visit.failure, visit.body_digest, licence, *signals]
     digest = hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
     return f"{visit.failure}:{digest}"
