@@ -164,6 +164,8 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
         return 0
     known = known_urls(connection, [item.url for item in found])
     source_id, now_ms = settlement.page.source_id, settlement.page.fetch_time_ms
+    left = _left_urls(connection, sorted(known), source_id)
+    known -= left
     source = connection.execute(
         sa.select(SOURCES.c.pages_known, SOURCES.c.pages_max, SOURCES.c.licence)
         .where(SOURCES.c.source_id == source_id)
@@ -187,8 +189,26 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
             hops=item.hops, due_time_ms=now_ms, licence=source.licence,
         )))
     # Never over a row: another process may have found the URL, and visited it, since it was looked for.
-    insert_new(connection, PAGES, rows, key=("url",))
+    insert_new(connection, PAGES, [row for row in rows if row["url"] not in left], key=("url",))
+    for row in rows:
+        if row["url"] in left:
+            # What was fetched of it stays known, or the next fetch would bear the first one's id.
+            new = ("source_id", "depth", "hops", "due_time_ms", "attempts", "etag", "last_modified", "licence")
+            connection.execute(PAGES.update().where(PAGES.c.url == row["url"]).values({n: row[n] for n in new}))
     return added["page"]
+
+
+def _left_urls(connection: sa.Connection, urls: Sequence[str], source_id: str) -> set[str]:
+    """Those of `urls` that are pages of a removed source: free for the next, `source_id`, that lists them."""
+    left: set[str] = set()
+    for start in range(0, len(urls), VALUES_MAX):
+        query = (
+            sa.select(PAGES.c.url).join(SOURCES, SOURCES.c.source_id == PAGES.c.source_id)
+            .where(SOURCES.c.state == REMOVED, SOURCES.c.source_id != source_id, PAGES.c.kind == "page")
+            .where(PAGES.c.url.in_(urls[start:start + VALUES_MAX]))
+        )
+        left.update(connection.execute(query).scalars())
+    return left
 
 
 def _sitemaps_known(connection: sa.Connection, source_id: str) -> int:

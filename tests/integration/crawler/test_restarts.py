@@ -36,6 +36,19 @@ def test_a_removed_source_is_fetched_no_more(crawl, site):
     assert len(site.asked) == asked
 
 
+def test_pages_of_a_removed_source_are_fetched_for_the_next_that_lists_them(crawl, site):
+    crawl_sitemap(crawl, site, {"/1": page(), "/2": page()}, licence="CC0-1.0")
+    crawl.command(CrawlAction.REMOVE, SourceKind.SITEMAP, site.url("/sitemap.xml"))
+    site.answers["/new.xml"] = sitemap(site, "/1", "/2")
+    source = crawl.add(SourceKind.SITEMAP, site.url("/new.xml"), pages_max=1, licence="CC-BY-4.0")
+    crawl.fetch()
+    assert (site.asked.count("/1"), site.asked.count("/2")) == (2, 1)
+    first, second = (item for item in crawl.pages() if item.url == site.url("/1"))
+    assert (second.fetch_number, second.source_id, second.licence) == (2, source, "CC-BY-4.0")
+    assert second.fetch_id != first.fetch_id
+    assert crawl.row("crawler_sources", source_id=source).pages_known == 1
+
+
 def test_the_same_command_twice_is_one_command(crawl, site):
     site.answers |= {"/1": page()}
     crawl.add(SourceKind.URL, site.url("/1"))
