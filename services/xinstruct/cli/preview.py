@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from xinstruct.v1.curation_service_pb2 import Funnel, Row
     from xinstruct.v1.status_service_pb2 import GetStatusResponse
 
+NO_CONTACT = "xinstruct preview, run by hand; no contact given"
+"""What sites read in place of a contact when none is given."""
 PAGES_PER_PAIR = 5
 LOOK_S = 0.5
 QUIET_LOOKS = 4
@@ -43,7 +46,9 @@ def preview(
         str, typer.Option(metavar="NAME", help="Model there; default: the configured or the first one.")
     ] = "",
     depth: Annotated[int, typer.Option(min=0, max=5, help="Links to follow from the pages.")] = 1,
-    contact: Annotated[str, typer.Option(metavar="URL", help="Your page or mailto:, shown to the sites.")] = "",
+    contact: Annotated[
+        str, typer.Option(metavar="URL", help="Your page or mailto:, shown to the sites; default: the configured one.")
+    ] = "",
     wait_s: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 600.0,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -76,7 +81,8 @@ def preview(
 
 def _settings(config: Path | None, urls: Sequence[str], *, endpoint: str, model: str, contact: str) -> dict[str, Any]:
     """The configuration of the preview: the user's own with one endpoint for both roles, and nothing to train."""
-    own = read_settings(config).model_dump(mode="json")
+    read = read_settings(config)
+    own = read.model_dump(mode="json")
     role = own["inference"]["generator"]
     if endpoint:
         role = {"kind": "openai", "url": endpoint, "model": model}
@@ -87,9 +93,13 @@ def _settings(config: Path | None, urls: Sequence[str], *, endpoint: str, model:
             "preview needs a model that follows instructions: --endpoint http://localhost:8000/v1 [--model NAME]"
         )
     fetch = own["crawler"]["fetch"]
-    # A private address that the user typed is one that the user wants; no other becomes reachable by it.
-    fetch["private_hosts_allowed"] = [*fetch["private_hosts_allowed"], *(_host_port(url) for url in urls)]
-    fetch["contact_url"] = contact or fetch["contact_url"]
+    # A private address that the user typed is one that the user wants. A name is not: its owner says where it leads.
+    typed = (_host_port(url) for url in urls if _is_private(url))
+    fetch["private_hosts_allowed"] = [*fetch["private_hosts_allowed"], *typed]
+    fetch["contact_url"] = contact or fetch["contact_url"] or NO_CONTACT
+    if fetch["contact_url"] == NO_CONTACT:
+        agent = read.crawler.fetch.model_copy(update={"contact_url": NO_CONTACT}).user_agent
+        print_note(f"Sites are asked as {agent!r}; --contact names your page or mailto: to them.")
     return {
         "inference": {"generator": role, "evaluator": role | {"votes_count": role.get("votes_count", 0) or 5}},
         "crawler": own["crawler"],
@@ -197,3 +207,12 @@ def _show(row: Row, number: int, as_json: bool) -> None:
 def _host_port(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def _is_private(url: str) -> bool:
+    """Whether the URL itself, not what its name may resolve to, says that it stays in this machine or network."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

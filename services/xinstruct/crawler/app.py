@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from xinstruct.crawler import frontier
+from xinstruct.crawler import circles
 from xinstruct.crawler.admit_port import AdmitPort
 from xinstruct.crawler.api import CrawlerServicer
 from xinstruct.crawler.commands import CommandLoop
@@ -35,12 +35,12 @@ def build(config: CrawlerSettings, deps: Deps) -> App:
     fetcher = Fetcher(settings)
     closing = threading.Event()
 
-    def leads_back(target: str, url: str) -> bool:
+    def stands_for_circle(target: str, url: str) -> bool:
         with transaction(database) as connection:
-            return frontier.leads_back(connection, target, url)
+            return circles.stands_for_circle(connection, target, url)
 
     tools = Tools(
-        fetcher, pool, deps.blobs, deps.clock, Speaker(settings.agent_name, settings.ai_use_tokens), leads_back
+        fetcher, pool, deps.blobs, deps.clock, Speaker(settings.agent_name, settings.ai_use_tokens), stands_for_circle
     )
     loops = (
         CommandLoop(database, deps.log, blobs=deps.blobs, clock=deps.clock, settings=settings),

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.frontier import ACTIVE, PAUSED, REMOVED, touch
+from xinstruct.crawler.licences import assert_licence, change_licence
 from xinstruct.crawler.settle import Page
 from xinstruct.crawler.tables import NEVER_MS, PAGES, POSITIONS, REQUESTS, SOURCES
 from xinstruct.spine.app import Clock
@@ -122,22 +123,32 @@ def _add(connection: sa.Connection, command: CrawlRequested, settings: FetchSett
         "pages_known": 0, "pages_fetched": 0, "pages_failed": 0, "pages_denied": 0, "rows_done": 0, "position": 0,
         "last_error": "", "change_time_ms": now_ms, "change_number": 0,
     }
-    known = connection.execute(sa.select(SOURCES.c.source_id).where(SOURCES.c.source_id == command.source_id)).first()
+    known = connection.execute(sa.select(SOURCES.c.licence).where(SOURCES.c.source_id == command.source_id)).first()
     if known is None:
         connection.execute(SOURCES.insert().values(source_id=command.source_id, **values, **fresh))
+    elif known.licence != command.licence:
+        change_licence(connection, command.source_id, known.licence, command.licence)
     seeded = 0 if text else _seed(connection, command, location, now_ms=now_ms)
     touch(connection, command.source_id, {**values, "pages_known": SOURCES.c.pages_known + seeded}, now_ms=now_ms)
 
 
 def _seed(connection: sa.Connection, command: CrawlRequested, url: str, *, now_ms: int) -> int:
-    """Make the location due now; returns 1 when it is a page that was not known."""
+    """Make the location due now, as what it was added as; returns 1 when it is a page that the source did not have."""
     kind = _PAGE_KINDS[command.kind]
-    if connection.execute(sa.select(PAGES.c.url).where(PAGES.c.url == url)).first() is not None:
-        connection.execute(PAGES.update().where(PAGES.c.url == url).values(due_time_ms=now_ms, attempts=0))
-        return 0
-    row = asdict(Page(url, host_of(url), command.source_id, kind, due_time_ms=now_ms))
-    connection.execute(PAGES.insert().values(**row))
-    return int(kind == "page")
+    known = connection.execute(sa.select(PAGES.c.kind, PAGES.c.source_id).where(PAGES.c.url == url)).first()
+    if known is None:
+        page = Page(url, host_of(url), command.source_id, kind, due_time_ms=now_ms, licence=command.licence)
+        row = asdict(page)
+        connection.execute(PAGES.insert().values(**row))
+    else:
+        # It may have been a link, a row of a file, or another source's until now. Without a validator it is sent whole,
+        # with its links: they may be within the new depth.
+        connection.execute(PAGES.update().where(PAGES.c.url == url).values(
+            kind=kind, source_id=command.source_id, depth=0, hops=0, due_time_ms=now_ms, attempts=0, etag="",
+            last_modified="",
+        ))
+        assert_licence(connection, [url], command.licence, now_ms=now_ms)
+    return int(kind == "page" and known != (kind, command.source_id))
 
 
 def hosts_of(command: CrawlRequested) -> Sequence[str]:

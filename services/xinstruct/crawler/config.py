@@ -55,6 +55,11 @@ class FetchSettings(Settings):
     lease_s: int = Field(default=60, ge=5, description="Seconds for which a process owns a host after its last claim.")
     body_retention_days: int = Field(default=90, ge=1, description="Days after which a raw body is erased.")
 
+    @property
+    def user_agent(self) -> str:
+        """The User-Agent: product token and contact."""
+        return f"{self.agent_name}/1 (+{self.contact_url})" if self.contact_url else f"{self.agent_name}/1"
+
     @field_validator("private_hosts_allowed")
     @classmethod
     def _with_port(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:

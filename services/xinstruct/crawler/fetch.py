@@ -107,11 +107,6 @@ class Fetcher:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=10)
 
 
-def user_agent(settings: FetchSettings) -> str:
-    """The User-Agent: product token and contact."""
-    return f"{settings.agent_name}/1 (+{settings.contact_url})" if settings.contact_url else f"{settings.agent_name}/1"
-
-
 async def _abandon(session: aiohttp.ClientSession) -> None:
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in tasks:
@@ -249,7 +244,7 @@ async def _open_session(settings: FetchSettings) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=settings.timeout_s, connect=settings.connect_timeout_s),
-        headers={"User-Agent": user_agent(settings), "Accept-Encoding": "gzip, br",
+        headers={"User-Agent": settings.user_agent, "Accept-Encoding": "gzip, br",
                  "Accept": "text/html,application/xhtml+xml,text/plain,application/xml;q=0.9,*/*;q=0.5"},
         # No cookies, no proxy from the environment, no automatic decompression without a bound.
         cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,

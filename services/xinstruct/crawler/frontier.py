@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from xinstruct.crawler.domain import page_id_of
+from xinstruct.crawler.licences import assert_licence
 from xinstruct.crawler.robots import HostRules
 from xinstruct.crawler.settle import Page, Settlement, Source
 from xinstruct.crawler.tables import (
@@ -35,8 +37,9 @@ from xinstruct.spine.sql import insert_new, upsert
 from xinstruct.spine.urls import ROW_MARK, host_of
 
 ACTIVE, PAUSED, REMOVED = "active", "paused", "removed"
-REDIRECT_CHAIN_MAX = 20
 VALUES_MAX = 1_000
+SITEMAPS_MAX = 10_000
+"""Sitemaps of a source: they are no pages of its budget, and an index of indexes can name them without end."""
 _PAGE_FIELDS = tuple(item.name for item in fields(Page))
 
 
@@ -100,18 +103,24 @@ class Tally:
 def write(connection: sa.Connection, before: Page, settlement: Settlement, tallies: dict[str, Tally]) -> None:
     """Write a visit's settlement: page, records to append, links found; add to its source's tally.
 
-    A page that another process settled in the meantime is left as it is.
+    A page that another process settled in the meantime, or that was added as something else, is left as it is.
     """
     values = asdict(settlement.page)
-    del values["depth"]  # a shorter way to the page may have been found while it was visited
-    depth = connection.execute(
-        PAGES.update().where(PAGES.c.url == before.url, PAGES.c.fetch_number == before.fetch_number).values(values)
-        .returning(PAGES.c.depth)
-    ).scalar_one_or_none()
-    if depth is None:
+    # A shorter way to the page may have been found while it was visited, or another source that asserts a licence.
+    del values["depth"], values["licence"]
+    now = connection.execute(
+        PAGES.update().where(
+            PAGES.c.url == before.url, PAGES.c.fetch_number == before.fetch_number, PAGES.c.kind == before.kind,
+            PAGES.c.source_id == before.source_id,
+        ).values(values).returning(PAGES.c.depth, PAGES.c.licence)
+    ).one_or_none()
+    if now is None:
         return
-    if depth < before.depth and settlement.counted:
-        bring_nearer(connection, [before.url], depth, now_ms=settlement.page.fetch_time_ms)
+    if now.depth < before.depth and settlement.counted:
+        bring_nearer(connection, [before.url], now.depth, now_ms=settlement.page.fetch_time_ms)
+    if now.licence != before.licence and settlement.page.body_digest:
+        again = {"due_time_ms": settlement.page.fetch_time_ms, "etag": "", "last_modified": ""}
+        connection.execute(PAGES.update().where(PAGES.c.url == before.url).values(again))
     append_later(connection, settlement)
     if settlement.counted:
         tally = tallies.setdefault(before.source_id, Tally())
@@ -155,25 +164,56 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
         return 0
     known = known_urls(connection, [item.url for item in found])
     source_id, now_ms = settlement.page.source_id, settlement.page.fetch_time_ms
+    left = _left_urls(connection, sorted(known), source_id)
+    known -= left
     source = connection.execute(
-        sa.select(SOURCES.c.pages_known, SOURCES.c.pages_max).where(SOURCES.c.source_id == source_id)
+        sa.select(SOURCES.c.pages_known, SOURCES.c.pages_max, SOURCES.c.licence)
+        .where(SOURCES.c.source_id == source_id)
     ).one()
+    assert_licence(connection, sorted(known), source.licence, now_ms=now_ms)
     for depth, items in itertools.groupby(sorted(found, key=lambda item: item.depth), key=lambda item: item.depth):
         urls = [item.url for item in items if item.kind == "page" and item.url in known]
         bring_nearer(connection, urls, depth, source_id=source_id, now_ms=now_ms)
-    room, added, rows = source.pages_max - source.pages_known - already, 0, []
+    room = {"page": source.pages_max - source.pages_known - already}
+    if any(item.kind == "sitemap" for item in found):
+        room["sitemap"] = SITEMAPS_MAX - _sitemaps_known(connection, source_id)
+    added: Counter[str] = Counter()
+    rows = []
     for item in found:
-        if item.url in known or (item.kind == "page" and added >= room):
+        if item.url in known or added[item.kind] >= room.get(item.kind, 1):
             continue
         known.add(item.url)
-        added += item.kind == "page"
+        added[item.kind] += 1
         rows.append(asdict(Page(
             url=item.url, host=host_of(item.url), source_id=source_id, kind=item.kind, depth=item.depth,
-            hops=item.hops, due_time_ms=now_ms,
+            hops=item.hops, due_time_ms=now_ms, licence=source.licence,
         )))
     # Never over a row: another process may have found the URL, and visited it, since it was looked for.
-    insert_new(connection, PAGES, rows, key=("url",))
-    return added
+    insert_new(connection, PAGES, [row for row in rows if row["url"] not in left], key=("url",))
+    for row in rows:
+        if row["url"] in left:
+            # What was fetched of it stays known, or the next fetch would bear the first one's id.
+            new = ("source_id", "depth", "hops", "due_time_ms", "attempts", "etag", "last_modified", "licence")
+            connection.execute(PAGES.update().where(PAGES.c.url == row["url"]).values({n: row[n] for n in new}))
+    return added["page"]
+
+
+def _left_urls(connection: sa.Connection, urls: Sequence[str], source_id: str) -> set[str]:
+    """Those of `urls` that are pages of a removed source: free for the next, `source_id`, that lists them."""
+    left: set[str] = set()
+    for start in range(0, len(urls), VALUES_MAX):
+        query = (
+            sa.select(PAGES.c.url).join(SOURCES, SOURCES.c.source_id == PAGES.c.source_id)
+            .where(SOURCES.c.state == REMOVED, SOURCES.c.source_id != source_id, PAGES.c.kind == "page")
+            .where(PAGES.c.url.in_(urls[start:start + VALUES_MAX]))
+        )
+        left.update(connection.execute(query).scalars())
+    return left
+
+
+def _sitemaps_known(connection: sa.Connection, source_id: str) -> int:
+    known = sa.select(sa.func.count()).where(PAGES.c.source_id == source_id, PAGES.c.kind == "sitemap")
+    return int(connection.execute(known).scalar_one())
 
 
 def bring_nearer(
@@ -240,21 +280,9 @@ def sources_of(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str
     rows = connection.execute(sa.select(SOURCES).where(SOURCES.c.source_id.in_(set(source_ids))))
     return {
         row.source_id: Source(row.source_id, tuple(json.loads(row.hosts)), row.depth_max, row.poll_interval_s,
-                              row.licence, row.declared_language)
+                              row.declared_language)
         for row in rows
     }
-
-
-def leads_back(connection: sa.Connection, target: str, url: str) -> bool:
-    """Whether redirects that are known lead from `target` to `url`."""
-    for _ in range(REDIRECT_CHAIN_MAX):
-        if target == url:
-            return True
-        found = connection.execute(sa.select(PAGES.c.moved_to).where(PAGES.c.url == target)).scalar_one_or_none()
-        if not found:
-            return False
-        target = found
-    return True
 
 
 # ── hosts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -296,8 +324,9 @@ def store_rules(connection: sa.Connection, host: str, rules: HostRules, *, until
 
 
 def postpone_host(connection: sa.Connection, host: str, until_ms: int) -> None:
-    """Nothing is asked of the host before `until_ms`."""
-    connection.execute(HOSTS.update().where(HOSTS.c.host == host).values(next_time_ms=until_ms))
+    """Nothing is asked of the host before `until_ms`, or later where that was said before."""
+    later = sa.and_(HOSTS.c.host == host, HOSTS.c.next_time_ms < until_ms)
+    connection.execute(HOSTS.update().where(later).values(next_time_ms=until_ms))
 
 
 # ── the outbox, claims, suppressions, bodies ────────────────────────────────────────────────────────────────────────

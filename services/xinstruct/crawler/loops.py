@@ -16,9 +16,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from xinstruct.crawler import frontier
+from xinstruct.crawler.circles import close_circle
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.robots import HostRules, crawl_delay_s
-from xinstruct.crawler.settle import Page, Settlement, Visit, canonical_target, redirect_target, settle
+from xinstruct.crawler.settle import Page, Visit, settle
 from xinstruct.crawler.visit import Tools, read_rules, visit
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
@@ -81,21 +82,23 @@ class FetchLoop:
     # ── start ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _start(self) -> bool:
-        room = self._settings.requests_max - len(self._visits)
+        # Readings too: of ten thousand new hosts each would take a lease and wait for a thread until it has lapsed.
+        room = self._settings.requests_max - len(self._visits) - len(self._readings)
         if room <= 0:
             return False
         now_ms = self._tools.clock()
+        self._forget_hosts(now_ms)
         in_flight = {page.url for page in self._visits.values()}
         with transaction(self._database) as connection:
             pages = frontier.due_pages(
                 connection, now_ms, without=self._busy_hosts(now_ms), pages_max=room + len(in_flight)
             )
-            pages = [page for page in pages if page.url not in in_flight]
+            pages = [page for page in pages if page.url not in in_flight][:room]
             if not pages:
                 return False
             pages = self._without_suppressed(connection, pages)
             self._take_hosts(connection, sorted({page.host for page in pages}), now_ms)
-        return any([self._start_page(page, now_ms) for page in pages[:room]])
+        return any([self._start_page(page, now_ms) for page in pages])
 
     def _busy_hosts(self, now_ms: int) -> set[str]:
         """Hosts that nothing new is asked of now."""
@@ -106,6 +109,18 @@ class FetchLoop:
         busy |= {host for host, until_s in self._next_start_s.items() if until_s > moment_s}
         busy |= {host for host, until_ms in self._refused_until_ms.items() if until_ms > now_ms}
         return busy | {host for host, state in self._hosts.items() if state.next_time_ms > now_ms}
+
+    def _forget_hosts(self, now_ms: int) -> None:
+        """Drop what is known of hosts whose lease has ended: the database has it, and a robots.txt may be long."""
+        in_use = {page.host for page in self._visits.values()} | set(self._readings.values())
+        for host, state in list(self._hosts.items()):
+            over = self._leased_until_ms.get(host, 0) <= now_ms and state.next_time_ms <= now_ms
+            if over and host not in in_use:
+                del self._hosts[host]
+                self._leased_until_ms.pop(host, None)
+        moment_s = time.monotonic()
+        self._next_start_s = {host: until_s for host, until_s in self._next_start_s.items() if until_s > moment_s}
+        self._refused_until_ms = {host: ms for host, ms in self._refused_until_ms.items() if ms > now_ms}
 
     def _without_suppressed(self, connection: sa.Connection, pages: list[Page]) -> list[Page]:
         if not self._suppressions:
@@ -160,12 +175,10 @@ class FetchLoop:
             tallies: dict[str, frontier.Tally] = {}
             for page, result in seen:
                 # One after the other: the second of two pages that redirect to each other sees the first.
-                target = redirect_target(page, result) or canonical_target(page, result)
-                if target and frontier.leads_back(connection, target, page.url):
-                    result = replace(result, loops=True)
+                result = close_circle(connection, page, result, now_ms=now_ms)
                 settlement = settle(page, sources[page.source_id], result, self._settings)
                 frontier.write(connection, page, settlement, tallies)
-                self._postpone_host(connection, page, settlement, now_ms)
+                self._postpone_host(connection, page.host, settlement.host_until_ms)
             frontier.count(connection, tallies, now_ms=now_ms)
         for future in ended:
             self._visits.pop(future)
@@ -183,18 +196,20 @@ class FetchLoop:
     def _keep_rules(self, connection: sa.Connection, read: list[Future[HostRules]], now_ms: int) -> None:
         for future in read:
             host, rules = self._readings[future], future.result()
-            kept_s = self._settings.robots_cache_s if rules.reachable else self._settings.robots_retry_s
-            until_ms = now_ms + max(kept_s, 1) * 1000
+            kept_s: float = self._settings.robots_cache_s
+            if not rules.reachable:
+                asked_s = min(rules.retry_after_s, self._settings.retry_after_s_max)
+                kept_s = max(self._settings.robots_retry_s, asked_s)
+            until_ms = now_ms + int(max(kept_s, 1) * 1000)
             frontier.store_rules(connection, host, rules, until_ms=until_ms)
-            self._hosts[host] = frontier.HostState(rules, until_ms, self._hosts[host].next_time_ms)
+            self._hosts[host] = replace(self._hosts[host], rules=rules, rules_until_ms=until_ms)
 
-    def _postpone_host(self, connection: sa.Connection, page: Page, settlement: Settlement, now_ms: int) -> None:
-        """A Retry-After concerns the whole host, not only the page that was told so."""
-        until_ms = settlement.page.due_time_ms
-        if settlement.host_postponed and until_ms > now_ms:
-            frontier.postpone_host(connection, page.host, until_ms)
-            state = self._hosts[page.host]
-            self._hosts[page.host] = frontier.HostState(state.rules, state.rules_until_ms, until_ms)
+    def _postpone_host(self, connection: sa.Connection, host: str, until_ms: int) -> None:
+        """A Retry-After concerns the whole host, not only the page that was told so; the longest one holds."""
+        state = self._hosts[host]
+        if until_ms > state.next_time_ms:
+            frontier.postpone_host(connection, host, until_ms)
+            self._hosts[host] = replace(state, next_time_ms=until_ms)
 
 
 class OutboxLoop:

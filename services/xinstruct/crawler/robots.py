@@ -25,11 +25,15 @@ TDMREP_EVIDENCE = "/.well-known/tdmrep.json"
 
 @dataclass(frozen=True, slots=True)
 class HostRules:
-    """What a host's two files said. robots_status: HTTP status, 0 without an answer. tdmrep_text: "" when absent."""
+    """What a host's two files said. robots_status: HTTP status, 0 without an answer. tdmrep_text: "" when absent.
+
+    retry_after_s: what a file that could not be read asked for just now; the frontier does not keep it.
+    """
 
     robots_status: int
     robots_text: str
     tdmrep_text: str = ""
+    retry_after_s: float = 0.0
 
     @property
     def reachable(self) -> bool:

@@ -15,6 +15,8 @@ from xinstruct.spine.record import slot_id
 from xinstruct.spine.urls import canonical_url, host_of
 
 RETRIED_STATUSES = (429, 503)
+DISPUTED = "disputed"
+"""In place of a page's licence: sources assert different ones."""
 _LATE = (FetchFailure.REDIRECTED, FetchFailure.REDIRECT_LOOP, FetchFailure.TOO_MANY_REDIRECTS, FetchFailure.GONE,
          FetchFailure.HOST_NOT_LISTED, FetchFailure.CANONICAL_ELSEWHERE, FetchFailure.OPTED_OUT,
          FetchFailure.DENIED_BY_ROBOTS, FetchFailure.NOT_TEXT)
@@ -29,7 +31,6 @@ class Source:
     hosts: tuple[str, ...]
     depth_max: int = 0
     poll_interval_s: int = 0
-    licence: str = ""
     declared_language: str = ""
 
 
@@ -53,6 +54,7 @@ class Page:
     moved_to: str = ""
     outcome: str = ""
     fetch_time_ms: int = 0
+    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Visit:
     """Everything that one visit saw. status: 0 without an answer. location: of a redirect. canonical: as the page says.
 
     links: as written, in document order; listings: further sitemaps. nofollow: the page asks not to follow its links.
-    loops: the redirect leads back to a URL that led here.
+    loops: it leads back to a URL that led here; a page that names another as canonical is then the one to keep.
     """
 
     status: int = 0
@@ -97,7 +99,7 @@ class Found:
 class Settlement:
     """page: its new row. counted: "fetched", "failed", "denied", or "" when the visit has not ended (a retry).
 
-    host_postponed: the host as a whole asked to be left alone until the page's due time.
+    host_until_ms: the host as a whole asked to be left alone until then, 0 when it did not.
     """
 
     page: Page
@@ -106,20 +108,25 @@ class Settlement:
     takedown: TakedownRequested | None = None
     found: tuple[Found, ...] = ()
     error: str = ""
-    host_postponed: bool = False
+    host_until_ms: int = 0
 
 
 def settle(page: Page, source: Source, visit: Visit, settings: FetchSettings) -> Settlement:
     """What `visit` to `page` means. The same arguments give the same settlement."""
+    # The last try's too: the page is given up, its host is not.
+    return replace(_settled(page, source, visit, settings), host_until_ms=_host_until_ms(visit, settings))
+
+
+def _settled(page: Page, source: Source, visit: Visit, settings: FetchSettings) -> Settlement:
     if _passing(visit) and page.attempts + 1 < settings.attempts_max:
-        return Settlement(_postponed(page, visit, settings), "", host_postponed=visit.retry_after_s is not None)
+        return Settlement(_postponed(page, visit, settings), "")
     if visit.loops and not visit.body_digest and canonical_target(page, visit):
         # The page that it names led here meanwhile: look again, now for the body itself.
         return Settlement(replace(page, due_time_ms=visit.end_time_ms), "")
     visit = _judged(page, source, visit, settings)
     if visit.status == 304 and not visit.failure:
         return Settlement(_seen(page, source, visit, settings), "fetched")
-    outcome = _outcome_of(visit)
+    outcome = _outcome_of(visit, page.licence)
     seen = replace(_seen(page, source, visit, settings), outcome=outcome)
     counted = _counted(visit)
     found = tuple(_found(page, source, visit))
@@ -160,10 +167,15 @@ def _passing(visit: Visit) -> bool:
 
 
 def _postponed(page: Page, visit: Visit, settings: FetchSettings) -> Page:
-    delay_ms = settings.retry_delay_ms * 2**page.attempts
-    if visit.retry_after_s is not None:
-        delay_ms = max(delay_ms, int(min(visit.retry_after_s, settings.retry_after_s_max) * 1000))
-    return replace(page, attempts=page.attempts + 1, due_time_ms=visit.end_time_ms + delay_ms)
+    own_ms = visit.end_time_ms + settings.retry_delay_ms * 2**page.attempts
+    return replace(page, attempts=page.attempts + 1, due_time_ms=max(own_ms, _host_until_ms(visit, settings)))
+
+
+def _host_until_ms(visit: Visit, settings: FetchSettings) -> int:
+    """Until when a Retry-After asks for patience, within the bound; 0 when none does."""
+    if visit.retry_after_s is None or visit.status not in RETRIED_STATUSES:
+        return 0
+    return visit.end_time_ms + int(min(visit.retry_after_s, settings.retry_after_s_max) * 1000)
 
 
 def _judged(page: Page, source: Source, visit: Visit, settings: FetchSettings) -> Visit:
@@ -269,7 +281,8 @@ def _record(page: Page, source: Source, visit: Visit) -> FetchedPage:
         body_digest="" if visit.failure else visit.body_digest, body_bytes=0 if visit.failure else visit.body_bytes,
         fetch_time_ms=visit.end_time_ms, opt_outs=visit.opt_outs, policy_version=POLICY_VERSION,
         superseded_body_digest=_superseded(page, visit),
-        declared_language=(visit.content_language or source.declared_language)[:40], licence=source.licence,
+        declared_language=(visit.content_language or source.declared_language)[:40],
+        licence="" if page.licence == DISPUTED else page.licence,
     )
 
 
@@ -287,8 +300,9 @@ def _counted(visit: Visit) -> str:
     return "failed" if visit.failure else "fetched"
 
 
-def _outcome_of(visit: Visit) -> str:
-    """Equal for two visits that say the same: only a change makes a record."""
+def _outcome_of(visit: Visit, licence: str) -> str:
+    """Equal for two visits that say the same: only a change makes a record. Begins with the failure."""
     signals = sorted(f"{item.signal} {item.directive} {item.evidence}" for item in visit.opt_outs)
-    said = [str(visit.status), visit.failure, visit.body_digest, *signals]
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
+    said = [str(visit.status), visit.failure, visit.body_digest, licence, *signals]
+    digest = hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
+    return f"{visit.failure}:{digest}"

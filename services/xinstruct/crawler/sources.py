@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from gzip import BadGzipFile
 from lzma import LZMAError
@@ -17,6 +19,12 @@ import pyarrow.parquet as pq
 from xinstruct.spine.errors import Invalid, NotFound, Unavailable, require
 
 ROW_BYTES_MAX = 5_000_000
+STORE_ERRORS = (
+    ("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"), ("aiohttp", "ClientError"),
+    ("gcsfs.retry", "HttpError"), ("google.auth.exceptions", "GoogleAuthError"),
+    ("azure.core.exceptions", "AzureError"),
+)
+"""What the clients of object stores raise that is no OSError; fsspec lets it through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,7 @@ def read_jsonl(location: str, position: int, *, first_number: int, rows_max: int
     """
     rows: list[TextRow] = []
     try:
-        with _opened(location) as file:
+        with _store_errors(location), _opened(location) as file:
             file.seek(position)
             for number in range(first_number, first_number + rows_max):
                 line = file.readline(ROW_BYTES_MAX)
@@ -66,7 +74,7 @@ def read_jsonl(location: str, position: int, *, first_number: int, rows_max: int
 
 def read_parquet(location: str, position: int, *, rows_max: int, text_field: str, url_field: str) -> TextRows:
     """Rows of a Parquet file from row `position` on. Invalid when it is none, or lacks the text column."""
-    with _opened(location) as file:
+    with _store_errors(location), _opened(location) as file:
         try:
             table = pq.ParquetFile(file)
             names = table.schema_arrow.names
@@ -75,7 +83,8 @@ def read_parquet(location: str, position: int, *, rows_max: int, text_field: str
             rows = tuple(_parquet_rows(table, position, rows_max, columns))
             return TextRows(rows, position + len(rows), position + len(rows) >= table.metadata.num_rows)
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-            if getattr(error, "errno", None) is not None:  # the disk's or the network's own; Arrow's have none
+            # The disk's or the network's own; Arrow's are plain and have no number.
+            if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                 raise Unavailable(f"cannot read {location}: {error}") from error
             raise Invalid(f"not a readable Parquet file: {str(error)[:200]}") from error
 
@@ -124,3 +133,29 @@ def _opened(location: str) -> Any:
         raise NotFound(f"no file {location}") from error
     except (OSError, ValueError, ImportError) as error:
         raise Unavailable(f"cannot open {location}: {error}") from error
+
+
+@contextmanager
+def _store_errors(location: str) -> Iterator[None]:
+    """What an object store's client raises, as NotFound or Unavailable; every other error passes."""
+    try:
+        yield
+    except _store_error_types() as error:
+        if _says_missing(error):
+            raise NotFound(f"no file {location}") from error
+        raise Unavailable(f"cannot read {location}: {type(error).__name__}: {error}") from error
+
+
+def _store_error_types() -> tuple[type[Exception], ...]:
+    """Of the clients that are loaded: no other can have raised anything."""
+    return tuple(getattr(sys.modules[module], name) for module, name in STORE_ERRORS if module in sys.modules)
+
+
+def _says_missing(error: Exception) -> bool:
+    """Whether a store's error is its 404; each client has a place of its own for that."""
+    answer = getattr(error, "response", None)
+    names = (name for name in ("status", "status_code", "code") if hasattr(error, name))
+    said = {str(getattr(error, next(names, ""), ""))}
+    if isinstance(answer, Mapping):
+        said.add(str(answer.get("Error", {}).get("Code", "")))
+    return bool(said & {"404", "NoSuchKey", "NoSuchBucket"})

@@ -50,8 +50,9 @@ PAGES = sa.Table(
     sa.Column("body_digest", sa.Text, nullable=False),  # of the last record with a body
     sa.Column("body_bytes", sa.BigInteger, nullable=False),
     sa.Column("moved_to", sa.Text, nullable=False),
-    sa.Column("outcome", sa.Text, nullable=False),  # digest of what the last record said, see settle.py
+    sa.Column("outcome", sa.Text, nullable=False),  # failure and digest of what the last record said
     sa.Column("fetch_time_ms", sa.BigInteger, nullable=False),
+    sa.Column("licence", sa.Text, nullable=False, server_default=""),  # see licences.py
     sa.Index(None, "due_time_ms"),
     sa.Index(None, "source_id", "due_time_ms"),
 )

@@ -157,7 +157,8 @@ def _page_row(source: Any, row: TextRow, url: str, digest: str, *, now_ms: int) 
         policy_version=POLICY_VERSION, declared_language=source.declared_language, licence=source.licence,
         content_encoding_text="plain",
     )
-    page = Page(url, host, source.source_id, "row", due_time_ms=NEVER_MS, fetch_number=1, fetch_time_ms=now_ms)
+    page = Page(url, host, source.source_id, "row", due_time_ms=NEVER_MS, fetch_number=1, fetch_time_ms=now_ms,
+                licence=source.licence)
     return _Row(record, replace(page, body_digest=digest, body_bytes=record.body_bytes))
 
 

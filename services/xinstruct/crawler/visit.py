@@ -28,14 +28,14 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 @dataclass(frozen=True)
 class Tools:
-    """What a visit works with. leads_back(target, url): whether redirects already known lead from target to url."""
+    """What a visit works with. stands_for_circle(target, url): see circles.py."""
 
     fetcher: Fetcher
     pool: WorkerPool
     blobs: Blobs
     clock: Clock
     speaker: Speaker
-    leads_back: Callable[[str, str], bool]
+    stands_for_circle: Callable[[str, str], bool]
 
 
 def visit(page: Page, rules: HostRules, tools: Tools) -> Visit:
@@ -61,10 +61,12 @@ def read_rules(root: str, tools: Tools) -> HostRules:
     found = 200 <= answer.status < 300
     rules = HostRules(404 if answer.status in _REDIRECTS else answer.status, _text(answer) if found else "")
     if not rules.reachable:
-        return rules
+        return replace(rules, retry_after_s=answer.retry_after_s(tools.clock()) or 0.0)
     tdmrep = _well_known(root, "/.well-known/tdmrep.json", tools)
-    if tdmrep.failure in (FetchFailure.TIMEOUT, FetchFailure.CONNECTION_FAILED) or tdmrep.status >= 500:
-        return HostRules(0, "")  # a reservation that cannot be read now is none that was not made: as for robots.txt
+    silent = tdmrep.failure in (FetchFailure.TIMEOUT, FetchFailure.CONNECTION_FAILED)
+    if silent or tdmrep.status >= 500 or tdmrep.status == 429:
+        # A reservation that cannot be read now is none that was not made: as for robots.txt.
+        return HostRules(0, "", retry_after_s=tdmrep.retry_after_s(tools.clock()) or 0.0)
     return replace(rules, tdmrep_text=_text(tdmrep) if tdmrep.status == 200 and not tdmrep.failure else "")
 
 
@@ -137,7 +139,7 @@ def _with_facts(page: Page, seen: Visit, facts: Mapping[str, Any], tools: Tools)
         nofollow=any(item.directive in ("nofollow", "none") for item in (*seen.opt_outs, *said)),
     )
     target = canonical_target(page, seen)
-    return replace(seen, loops=tools.leads_back(target, page.url)) if target else seen
+    return replace(seen, loops=tools.stands_for_circle(target, page.url)) if target else seen
 
 
 def _read_listing(page: Page, answer: Answer, seen: Visit, tools: Tools) -> Visit:

@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from integration.cli.openai_stub import openai_stub
+from xinstruct.cli.preview import _settings as preview_settings
+from xinstruct.crawler.config import FetchSettings
 from xinstruct.microworld.site import SiteConfig
 from xinstruct.microworld.site_server import ServerConfig, start_in_thread
 
@@ -29,6 +32,35 @@ def test_preview_shows_pairs_from_the_users_own_pages(tmp_path: Path) -> None:
     assert {row["language"] for row in rows} == {"ur"}
     assert all(row["url"].startswith(site.origin) and 0.8 < row["p_best"] < 1 and row["kept"] for row in rows)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [("127.0.0.1", True), ("localhost", True), ("10.1.2.3", True), ("[::1]", True), ("192.168.0.9", True),
+     ("example.org", False), ("localhost.example.org", False), ("8.8.8.8", False), ("[2606:4700::1111]", False)],
+)
+def test_only_an_address_that_is_private_as_it_is_typed_may_be_asked(tmp_path: Path, host: str, allowed: bool) -> None:
+    fetch = fetch_settings(tmp_path, f"http://{host}:8080/x")
+    assert fetch["private_hosts_allowed"] == ([f"{host.strip('[]')}:8080"] if allowed else [])
+
+
+def test_without_a_contact_sites_and_user_are_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fetch = fetch_settings(tmp_path, "https://example.org/")
+    agent = FetchSettings(**fetch).user_agent
+    assert agent == "xinstruct/1 (+xinstruct preview, run by hand; no contact given)"
+    assert agent in capsys.readouterr().err
+    assert fetch_settings(tmp_path, "https://example.org/", contact="mailto:a@b.example")["contact_url"] == (
+        "mailto:a@b.example"
+    )
+    assert capsys.readouterr().err == ""
+
+
+def fetch_settings(folder: Path, url: str, contact: str = "") -> dict[str, Any]:
+    """How the preview of `url` fetches, with the built-in configuration."""
+    config = folder / "xinstruct.yaml"
+    config.write_text("{}")
+    found = preview_settings(config, [url], endpoint="http://127.0.0.1:1/v1", model="m", contact=contact)
+    return dict(found["crawler"]["fetch"])
 
 
 def test_preview_without_an_endpoint_says_what_to_give(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 
 import brotli
 import pytest
@@ -139,6 +140,49 @@ def test_a_slow_answer_is_given_up(fetcher, site):
         await asyncio.Event().wait()
 
     assert get(fetcher, site, slow).failure == FetchFailure.TIMEOUT
+
+
+@pytest.mark.parametrize("start", [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+])
+def test_an_answer_that_comes_byte_by_byte_is_given_up(start):
+    """Each byte is in time; the whole is not."""
+    given_up = threading.Event()
+
+    def drip(listener):
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(start)
+            while not given_up.wait(0.02):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = f"127.0.0.1:{listener.getsockname()[1]}"
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        started = Fetcher(FetchSettings(private_hosts_allowed=(host,), timeout_s=0.5))
+        assert started.get(Request(f"http://{host}/")).failure == FetchFailure.TIMEOUT
+        given_up.set()
+        started.close()
+
+
+@pytest.mark.parametrize("flood", [b"X: " + b"a" * 4_000 + b"\r\n", b"x" * 65_536])
+def test_headers_without_end_are_given_up(flood):
+    def pour(listener):
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                connection.sendall(flood)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = f"127.0.0.1:{listener.getsockname()[1]}"
+        threading.Thread(target=pour, args=(listener,), daemon=True).start()
+        started = Fetcher(FetchSettings(private_hosts_allowed=(host,), timeout_s=20))
+        assert started.get(Request(f"http://{host}/")).failure == FetchFailure.MALFORMED_ANSWER
+        started.close()
 
 
 def test_redirects_are_answers_and_not_followed(fetcher, site):

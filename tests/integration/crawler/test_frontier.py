@@ -144,12 +144,6 @@ def test_a_canonical_url_stands_for_its_copies(crawl, site):
     assert found == {"/copy": "canonical_elsewhere", "/main": ""}
 
 
-def test_pages_that_name_each_other_canonical_are_not_both_lost(crawl, site):
-    found = crawl_sitemap(crawl, site, {
-        "/a": page(head='<link rel="canonical" href="/b">'), "/b": page(head='<link rel="canonical" href="/a">'),
-    })
-    assert "" in found.values()
-
 
 # ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -330,6 +324,44 @@ def test_a_retry_after_keeps_the_whole_host_waiting(crawl, site):
     crawl.clock.now_ms += 601_000
     crawl.fetch()
     assert {item.url for item in crawl.pages()} == {site.url("/1"), site.url("/2")}
+
+
+def test_the_longest_of_two_retry_afters_holds(crawl, site):
+    answers = {
+        "/1": response(status=503, headers={"Retry-After": "1200"}),
+        "/2": response(status=503, headers={"Retry-After": "100"}),
+    }
+    crawl_sitemap(crawl, site, answers)
+    asked = len(site.asked)
+    crawl.clock.now_ms += 1_100_000
+    crawl.fetch()
+    assert len(site.asked) == asked
+    assert crawl.row("crawler_hosts", host=site.host).next_time_ms == crawl.clock.now_ms + 100_000
+
+
+def test_the_retry_after_of_a_page_that_is_given_up_keeps_its_host_waiting(site, tmp_path):
+    with crawling(tmp_path, site, attempts_max=1) as crawl:
+        found = crawl_sitemap(crawl, site, {"/1": response(status=503, headers={"Retry-After": "600"})})
+        assert found == {"/1": "http_error"}
+        site.answers["/2"] = page()
+        crawl.add(SourceKind.URL, site.url("/2"))
+        crawl.fetch()
+        assert "/2" not in site.asked
+
+
+@pytest.mark.parametrize("path", ["/robots.txt", "/.well-known/tdmrep.json"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_retry_after_of_a_file_that_rules_the_host_is_honoured(crawl, site, path, status):
+    site.answers |= {path: response(status=status, headers={"Retry-After": "1800"}), "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/1"))
+    for _ in range(3):
+        crawl.fetch()
+        crawl.clock.now_ms += 595_000
+    assert site.asked.count(path) == 1
+    del site.answers[path]
+    crawl.clock.now_ms += 700_000
+    crawl.fetch()
+    assert [item.failure for item in crawl.pages()] == ["robots_unreachable", ""]
 
 
 def test_polling_in_the_future_is_not_pending(crawl, site):

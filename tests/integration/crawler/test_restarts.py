@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from aiohttp import web
 
-from integration.crawler.loopback import Clock, crawl_sitemap, crawling, page, sitemap
+from integration.crawler.loopback import Clock, crawl_sitemap, crawling, page, response, sitemap
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.messages import CrawlAction, SourceKind
 from xinstruct.spine.record import FOR_GROUP_HEADER
@@ -35,6 +36,19 @@ def test_a_removed_source_is_fetched_no_more(crawl, site):
     assert len(site.asked) == asked
 
 
+def test_pages_of_a_removed_source_are_fetched_for_the_next_that_lists_them(crawl, site):
+    crawl_sitemap(crawl, site, {"/1": page(), "/2": page()}, licence="CC0-1.0")
+    crawl.command(CrawlAction.REMOVE, SourceKind.SITEMAP, site.url("/sitemap.xml"))
+    site.answers["/new.xml"] = sitemap(site, "/1", "/2")
+    source = crawl.add(SourceKind.SITEMAP, site.url("/new.xml"), pages_max=1, licence="CC-BY-4.0")
+    crawl.fetch()
+    assert (site.asked.count("/1"), site.asked.count("/2")) == (2, 1)
+    first, second = (item for item in crawl.pages() if item.url == site.url("/1"))
+    assert (second.fetch_number, second.source_id, second.licence) == (2, source, "CC-BY-4.0")
+    assert second.fetch_id != first.fetch_id
+    assert crawl.row("crawler_sources", source_id=source).pages_known == 1
+
+
 def test_the_same_command_twice_is_one_command(crawl, site):
     site.answers |= {"/1": page()}
     crawl.add(SourceKind.URL, site.url("/1"))
@@ -51,6 +65,42 @@ def test_a_command_that_makes_no_sense_is_a_dead_letter_and_harms_nobody(crawl, 
     crawl.add(SourceKind.URL, site.url("/1"))
     crawl.fetch()
     assert [item.url for item in crawl.pages()] == [site.url("/1")]
+
+
+@pytest.mark.parametrize("kind", [SourceKind.SITEMAP, SourceKind.FEED])
+def test_a_known_page_that_is_added_as_a_list_is_read_as_one(crawl, site, kind):
+    listing = sitemap(site, "/1") if kind is SourceKind.SITEMAP else "<rss><item><link>/1</link></item></rss>"
+    site.answers |= {"/": page('<a href="/list">x</a>'), "/list": listing, "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=1)
+    crawl.fetch()
+    added = crawl.add(kind, site.url("/list"))
+    crawl.fetch()
+    assert crawl.outcomes()[f"{site.host}/1"] == ""
+    row = crawl.row("crawler_pages", url=site.url("/list"))
+    assert (row.kind, row.source_id, row.depth) == (kind.name.lower(), added, 0)
+
+
+def test_a_page_that_another_source_listed_is_followed_as_deep_as_its_own_source_says(crawl, site):
+    site.answers |= {"/1": response(text=page('<a href="/2">x</a>'), headers={"ETag": '"1"'}), "/2": page()}
+    crawl_sitemap(crawl, site, {"/1": site.answers["/1"]})
+    added = crawl.add(SourceKind.URL, site.url("/1"), depth_max=1)
+    crawl.fetch()
+    assert set(crawl.outcomes()) == {f"{site.host}/1", f"{site.host}/2"}
+    assert crawl.row("crawler_sources", source_id=added).pages_known == 2
+
+
+def test_a_page_that_is_added_as_a_list_while_it_is_visited_is_read_as_one(crawl, site):
+    def answer(request):
+        if site.asked.count("/list") == 1:
+            crawl.add(SourceKind.SITEMAP, site.url("/list"))
+            commands = crawl.app.loops[0]
+            commands.step()
+        return web.Response(text=sitemap(site, "/1"), content_type="text/html")
+
+    site.answers |= {"/list": answer, "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/list"))
+    crawl.fetch()
+    assert crawl.outcomes() == {f"{site.host}/1": ""}
 
 
 def test_a_restarted_crawler_goes_on_and_repeats_nothing(site, tmp_path):

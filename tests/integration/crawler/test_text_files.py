@@ -5,9 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 
+import aiohttp
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry as STORES
 
 from xinstruct.spine.messages import SourceKind
 
@@ -87,3 +91,44 @@ def test_a_file_that_cannot_be_read_is_a_reason(crawl, location):
     assert crawl.row("crawler_sources", source_id=source).last_error
     assert location.startswith("/") or crawl.pages()[0].failure == "malformed_listing"
     assert not any(loop.pending() for loop in crawl.app.loops)
+
+
+class Store(MemoryFileSystem):
+    """An object store whose client raises `error` when a file is opened."""
+
+    protocol = "s3"
+    cachable = False
+    error: Exception
+
+    def _open(self, path, mode="rb", **options):
+        raise self.error
+
+
+@pytest.mark.parametrize("kind", [SourceKind.JSONL, SourceKind.PARQUET])
+@pytest.mark.parametrize(("error", "said", "again_ms"), [
+    (EndpointConnectionError(endpoint_url="http://store.example"), "EndpointConnectionError", 60_000),
+    (ClientError({"Error": {"Code": "SlowDown"}}, "GetObject"), "SlowDown", 60_000),
+    (aiohttp.ClientPayloadError("cut short"), "cut short", 60_000),
+    (TimeoutError("no answer"), "no answer", 60_000),
+    (ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject"), "no file", None),
+    (aiohttp.ClientResponseError(None, (), status=404), "no file", None),
+])
+def test_an_object_store_s_error_is_a_reason_and_harms_nobody(
+    crawl, tmp_path, monkeypatch, kind, error, said, again_ms
+):
+    monkeypatch.setitem(STORES, "s3", type("Failing", (Store,), {"error": error}))
+    (tmp_path / "good.jsonl").write_text(json.dumps({"text": PLAIN}) + "\n")
+    bad = crawl.add(kind, "s3://bucket/texts")
+    crawl.add(SourceKind.JSONL, str(tmp_path / "good.jsonl"))
+    crawl.fetch()
+    row = crawl.row("crawler_sources", source_id=bad)
+    assert said in row.last_error
+    assert row.due_time_ms == (crawl.clock.now_ms + again_ms if again_ms else -1)
+    assert sorted(item.failure for item in crawl.pages()) == ["", "malformed_listing"]
+
+
+def test_an_error_of_our_own_is_no_store_s_error(crawl, monkeypatch):
+    monkeypatch.setitem(STORES, "s3", type("Failing", (Store,), {"error": RuntimeError("a bug")}))
+    crawl.add(SourceKind.JSONL, "s3://bucket/texts")
+    with pytest.raises(RuntimeError, match="a bug"):
+        crawl.fetch()

@@ -174,9 +174,23 @@ def test_a_failure_that_may_pass_is_tried_again_with_growing_delay():
 
 def test_retry_after_is_honoured_within_bounds():
     asked = settled(seen(status=503, retry_after_s=30.0, end_time_ms=0))
-    assert (asked.page.due_time_ms, asked.host_postponed) == (30_000, True)
+    assert (asked.page.due_time_ms, asked.host_until_ms) == (30_000, 30_000)
     too_long = settled(seen(status=429, retry_after_s=1e9, end_time_ms=0))
     assert too_long.page.due_time_ms == SETTINGS.retry_after_s_max * 1000
+
+
+def test_the_last_try_s_retry_after_is_honoured_for_the_host():
+    last = settled(seen(status=503, retry_after_s=30.0, body_digest="", end_time_ms=0), replace(PAGE, attempts=2))
+    assert (last.record.failure, last.host_until_ms) == ("http_error", 30_000)
+
+
+def test_a_retry_shorter_than_our_own_delay_brings_nothing_back_early():
+    asked = settled(seen(status=503, retry_after_s=0.5, end_time_ms=0), replace(PAGE, attempts=1))
+    assert (asked.page.due_time_ms, asked.host_until_ms) == (2000, 500)
+
+
+def test_a_page_that_was_read_postpones_nothing():
+    assert settled(seen(retry_after_s=30.0)).host_until_ms == 0
 
 
 def test_a_polled_source_comes_back():

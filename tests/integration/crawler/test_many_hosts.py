@@ -1,0 +1,73 @@
+"""A crawl of many hosts, and of sites that would keep it busy for ever: what is held at a time is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+
+import pytest
+import sqlalchemy as sa
+
+from integration.crawler.loopback import crawling, page, response, serving, sitemap
+from xinstruct.crawler import frontier
+from xinstruct.crawler.tables import HOSTS
+from xinstruct.spine.messages import SourceKind
+
+
+async def never(_):
+    await asyncio.Event().wait()
+
+
+def test_no_more_hosts_are_taken_than_can_be_asked_at_a_time(tmp_path):
+    with ExitStack() as stack:
+        sites = [stack.enter_context(serving()) for _ in range(5)]
+        crawl = stack.enter_context(crawling(tmp_path, *sites, requests_max=2, timeout_s=60))
+        for site in sites:
+            site.answers["/robots.txt"] = never
+            crawl.add(SourceKind.URL, site.url("/"))
+        commands, _, fetch, _, _ = crawl.app.loops
+        commands.step()
+        for _ in range(4):
+            fetch.step()
+        with crawl.deps.database.begin() as connection:
+            assert connection.execute(sa.select(sa.func.count()).select_from(HOSTS)).scalar_one() == 2
+
+
+def test_what_is_known_of_a_host_is_forgotten_when_its_lease_has_ended(crawl, site):
+    site.answers["/"] = page()
+    crawl.add(SourceKind.URL, site.url("/"))
+    crawl.fetch()
+    fetch = crawl.app.loops[2]
+    assert list(fetch._hosts) == [site.host]
+    crawl.clock.now_ms += 61_000
+    fetch.step()
+    assert (fetch._hosts, fetch._leased_until_ms) == ({}, {})
+    crawl.add(SourceKind.URL, site.url("/"))
+    crawl.fetch()
+    assert (site.asked.count("/"), site.asked.count("/robots.txt")) == (2, 1)
+
+
+def test_a_sitemap_index_does_not_lead_on_without_end(crawl, site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(frontier, "SITEMAPS_MAX", 5)
+
+    def index(*paths):
+        return "".join(["<sitemapindex>", *(f"<sitemap><loc>{path}</loc></sitemap>" for path in paths),
+                        "</sitemapindex>"])
+
+    site.answers |= {"/s": index("/s", *(f"/s{number}" for number in range(4))), "/1": page()}
+    site.answers |= {f"/s{number}": index("/s", *(f"/s{number}{more}" for more in range(4))) for number in range(3)}
+    site.answers["/s3"] = sitemap(site, "/1")
+    crawl.add(SourceKind.SITEMAP, site.url("/s"), pages_max=1)
+    crawl.fetch()
+    assert crawl.outcomes() == {f"{site.host}/1": ""}
+    assert sorted(path for path in site.asked if path.startswith("/s")) == ["/s", "/s0", "/s1", "/s2", "/s3"]
+
+
+@pytest.mark.parametrize("path", ["/robots.txt", "/.well-known/tdmrep.json"])
+def test_a_file_that_rules_a_host_leads_to_no_private_address(crawl, site, path):
+    with serving() as inner:
+        site.answers |= {path: response(status=302, headers={"Location": inner.url("/admin")}), "/": page()}
+        crawl.add(SourceKind.URL, site.url("/"))
+        crawl.fetch()
+        assert inner.asked == []
+        assert crawl.outcomes() == {f"{site.host}/": "robots_unreachable" if path == "/robots.txt" else ""}
