@@ -84,7 +84,7 @@ def register(
 def train(
     role: Annotated[str, typer.Argument(help="generator or evaluator.")],
     seeds: Annotated[str, typer.Option(help="JSONL or Parquet of seed pairs; default: the configured ones.")] = "",
-    base: Annotated[str, typer.Option(help="Folder, digest or Hugging Face name; default: the configured base.")] = "",
+    base: Annotated[str, typer.Option(help="Folder or digest, never downloaded; default: training.base_model.")] = "",
     round_: Annotated[int, typer.Option("--round", min=0, help="0: seeds only; above: seeds and kept pairs.")] = 0,
     languages: Annotated[str, typer.Option(metavar="TAG,…", help="Default: all in the seeds.")] = "",
     recipe: Annotated[str, typer.Option(metavar="JSON", help="Over the configured recipe.")] = "",
