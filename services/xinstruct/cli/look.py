@@ -93,7 +93,8 @@ def story_line(event: StoryEvent) -> str:
     """One event of a story as a line: when, who, what, to which subject, and the facts behind it."""
     moment = datetime.fromtimestamp(event.time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if event.time_ms else ""
     facts = "  ".join(f"{key}={line(event.facts[key], 120)}" for key in sorted(event.facts))
-    return f"{moment:19}  {event.stage:10} {line(event.happened, 200)}  [{event.subject_id[:12]}]  {facts}".rstrip()
+    subject = line(event.subject_id, 200) if "." in event.subject_id else event.subject_id[:12]
+    return f"{moment:19}  {event.stage:10} {line(event.happened, 200)}  [{subject}]  {facts}".rstrip()
 
 
 def snapshots(client: Client) -> Iterator[Snapshot]:

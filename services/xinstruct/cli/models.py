@@ -111,7 +111,7 @@ def train(
     )
     with connect(config, Work.CHANGE) as client:
         name = client.ask(client.training.SubmitTraining, request).job_name
-        print_note(f"job {name}; it goes on without this command")
+        print_note(f"job {name}; while `xinstruct up` runs it needs this command no longer")
         job = follow_job(client, name, lambda job: print_note(f"{job.state} {job.steps_done}/{job.steps_count or '?'}"))
     if as_json:
         print_json(job)

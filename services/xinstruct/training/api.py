@@ -88,7 +88,8 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
 
     def RegisterModel(self, message: pb.RegisterModelRequest, context: Any) -> pb.Model:
         """See training_service.proto."""
-        require(message.role in ("generator", "evaluator", "encoder"), f"no role {message.role!r}")
+        roles = ("generator", "evaluator", "encoder")
+        require(message.role in roles, f"no role {message.role!r}; there are: {', '.join(roles)}")
         location, now_ms = message.location, self._deps.clock()
         if location.startswith(registry.ENDPOINT):
             require(len(location) > len(registry.ENDPOINT), "endpoint: wants the model's name behind it")
