@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xinstruct.cli.client import Client, connect
-from xinstruct.cli.options import ConfigOption, JsonOption
+from xinstruct.cli.options import ConfigOption, JsonOption, is_id
 from xinstruct.cli.output import line, print_json, print_line, to_plain
 from xinstruct.spine.errors import Unavailable
 
@@ -80,6 +80,7 @@ def why(
     """
     from xinstruct.v1.curation_service_pb2 import GetStoryRequest
 
+    is_id(subject)  # refuses a shortened one
     with connect(config) as client:
         story = client.ask(client.curation.GetStory, GetStoryRequest(subject=subject))
     if as_json:

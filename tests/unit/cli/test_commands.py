@@ -59,13 +59,20 @@ def test_a_takedown_of_what_nothing_can_be_called_is_refused(target: str) -> Non
 
 
 def test_a_takedown_that_met_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    _tell(Takedown(target="a.example", state="erased"))
-    _tell(Takedown(target="b.example", state="erased", records_erased=14, blobs_erased=1))
+    _tell(Takedown(target="a.example", state="erased"), purged=False)
+    gone = Takedown(target="b.example", state="erased", records_erased=14, blobs_erased=1, releases_affected=["1"])
+    _tell(gone, purged=True)
     assert capsys.readouterr().out.splitlines() == [
         "a.example: erased (records: 0, bodies: 0)",
         "  nothing of it was there; nothing of it will be admitted",
         "b.example: erased (records: 14, bodies: 1)",
+        "  releases that held rows of it, deleted: 1",
     ]
+
+
+def test_a_shortened_id_has_no_story_and_the_sentence_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["why", "01228cab5955"]) == ExitCode.INVALID
+    assert "an id has 32 digits; --json shows them whole" in capsys.readouterr().err
 
 
 def test_a_story_names_a_host_or_url_whole() -> None:
