@@ -13,7 +13,7 @@ from xinstruct.curation.config import CurationSettings
 from xinstruct.scoring.config import ScoringSettings
 from xinstruct.spine.config import Settings, load
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.inference.endpoint import InferenceSettings
+from xinstruct.spine.inference.endpoint import InferenceSettings, require_possible
 from xinstruct.spine.log.kafka import KafkaSettings
 from xinstruct.spine.process import ProcessSettings
 from xinstruct.spine.rpc import RpcSettings
@@ -68,11 +68,24 @@ class XinstructSettings(Settings):
 def load_settings(path: Path) -> XinstructSettings:
     """The settings in the file at `path`, its home made relative to the file's folder. Invalid names every mistake."""
     settings = load(path, XinstructSettings)
-    return settings.model_copy(update={"home": str(path.parent / settings.home)})
+    curation = _with_one_retention(settings, name=str(path))
+    return settings.model_copy(update={"home": str(path.parent / settings.home), "curation": curation})
+
+
+def _with_one_retention(settings: XinstructSettings, *, name: str) -> CurationSettings:
+    """Curation's settings with the crawler's retention of bodies. Invalid when the file `name` gives it another."""
+    days, own = settings.crawler.fetch.body_retention_days, settings.curation.body_retention_days
+    if "body_retention_days" in settings.curation.model_fields_set and own != days:
+        raise Invalid(
+            f"{name}: curation.body_retention_days is {own}, crawler.fetch.body_retention_days is {days}: "
+            "set the crawler's and leave the other out, which follows it"
+        )
+    return settings.curation.model_copy(update={"body_retention_days": days})
 
 
 def refuse_impossible(settings: XinstructSettings, targets: list[str]) -> None:
     """Invalid, with a sentence that says what to change, for combinations that cannot work."""
+    require_possible(settings.inference)
     for role, service in (("generator", "backgen"), ("evaluator", "scoring")):
         taught = getattr(settings.training, role).prompt_family
         asked = getattr(settings, service).prompt_family

@@ -54,7 +54,7 @@ def _training(settings: XinstructSettings, deps: Deps) -> App:
     from xinstruct.training.app import build
 
     roles = {"generator": settings.inference.generator, "evaluator": settings.inference.evaluator}
-    at_endpoints = {name: role.model or "default" for name, role in roles.items() if role.kind == "openai"}
+    at_endpoints = {name: role.model for name, role in roles.items() if role.kind == "openai"}
     return build(settings.training, deps, endpoint_models=at_endpoints)
 
 

@@ -55,9 +55,11 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Add sources to crawl. Only their own hosts are fetched, by robots.txt, opt-outs and per-host delays."""
+    from xinstruct.spine.languages import language as known_language
     from xinstruct.v1 import crawler_service_pb2 as pb
     from xinstruct.v1 import messages_pb2
 
+    declared = known_language(language).code if language else ""
     with connect(config, Work.READ) as client:
         for number, location in enumerate(locations):
             word = kind or guess_kind(location)
@@ -74,11 +76,11 @@ def add(
                 text_field=text_field,
                 url_field=url_field,
                 licence=licence,
-                declared_language=language,
+                declared_language=declared,
                 poll_interval_s=poll_interval_s,
             )
             response = client.ask(client.crawler.SubmitCrawl, request)
-            _say(response.source_id, f"added {word} {location} as source {response.source_id}", as_json)
+            _say(response.source_id, _added(word, location, response.source_id), as_json)
 
 
 @group.command()
@@ -125,7 +127,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     print_table(
         ("source", "location", "state", "known", "fetched", "failed", "denied", "waiting", "last error"),
         (_row(source) for source in sources),
-        empty="No sources yet; `xinstruct crawl add URL` adds one.",
+        empty="No sources yet; `xinstruct crawl add URL` adds one. What was added is listed once `xinstruct up` runs.",
     )
 
 
@@ -138,6 +140,10 @@ def guess_kind(location: str) -> str:
     if suffix == ".xml":
         return "sitemap" if "sitemap" in name else "feed"
     return "feed" if name in ("feed", "rss", "atom") else "url"
+
+
+def _added(kind: str, location: str, source_id: str) -> str:
+    return f"added {kind} {location} as source {source_id}; it is crawled while `xinstruct up` runs"
 
 
 def _row(source: Source) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xinstruct.cli.client import Client, connect
-from xinstruct.cli.options import ConfigOption, JsonOption
+from xinstruct.cli.options import ConfigOption, JsonOption, is_id
 from xinstruct.cli.output import line, print_json, print_line, to_plain
 from xinstruct.spine.errors import Unavailable
 
@@ -80,6 +80,7 @@ def why(
     """
     from xinstruct.v1.curation_service_pb2 import GetStoryRequest
 
+    is_id(subject)  # refuses a shortened one
     with connect(config) as client:
         story = client.ask(client.curation.GetStory, GetStoryRequest(subject=subject))
     if as_json:
@@ -93,7 +94,8 @@ def story_line(event: StoryEvent) -> str:
     """One event of a story as a line: when, who, what, to which subject, and the facts behind it."""
     moment = datetime.fromtimestamp(event.time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if event.time_ms else ""
     facts = "  ".join(f"{key}={line(event.facts[key], 120)}" for key in sorted(event.facts))
-    return f"{moment:19}  {event.stage:10} {line(event.happened, 200)}  [{event.subject_id[:12]}]  {facts}".rstrip()
+    subject = line(event.subject_id, 200) if "." in event.subject_id else event.subject_id[:12]
+    return f"{moment:19}  {event.stage:10} {line(event.happened, 200)}  [{subject}]  {facts}".rstrip()
 
 
 def snapshots(client: Client) -> Iterator[Snapshot]:

@@ -27,8 +27,8 @@ from xinstruct.cli.demo import command as demo
 from xinstruct.cli.output import ExitCode, print_note
 
 EPILOG = (
-    "Every command takes --config FILE (default: ./xinstruct.yaml, or built-in defaults where there is none) and --json"
-    " (one JSON document on stdout, or one a line for lists).\n\n"
+    "Commands that work on your data take --config FILE (default: ./xinstruct.yaml, or built-in defaults where there is"
+    " none), those that answer take --json (one JSON document on stdout, or one a line for lists).\n\n"
     "Exit codes: 0 done; 1 failed; 2 wrong usage or bad input; 3 no such thing; 4 the present state forbids it;"
     " 5 something needed does not answer; 130 interrupted."
 )

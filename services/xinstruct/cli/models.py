@@ -84,7 +84,7 @@ def register(
 def train(
     role: Annotated[str, typer.Argument(help="generator or evaluator.")],
     seeds: Annotated[str, typer.Option(help="JSONL or Parquet of seed pairs; default: the configured ones.")] = "",
-    base: Annotated[str, typer.Option(help="Folder, digest or Hugging Face name; default: the configured base.")] = "",
+    base: Annotated[str, typer.Option(help="Folder or digest, never downloaded; default: training.base_model.")] = "",
     round_: Annotated[int, typer.Option("--round", min=0, help="0: seeds only; above: seeds and kept pairs.")] = 0,
     languages: Annotated[str, typer.Option(metavar="TAG,…", help="Default: all in the seeds.")] = "",
     recipe: Annotated[str, typer.Option(metavar="JSON", help="Over the configured recipe.")] = "",
@@ -111,7 +111,7 @@ def train(
     )
     with connect(config, Work.CHANGE) as client:
         name = client.ask(client.training.SubmitTraining, request).job_name
-        print_note(f"job {name}; it goes on without this command")
+        print_note(f"job {name}; while `xinstruct up` runs it needs this command no longer")
         job = follow_job(client, name, lambda job: print_note(f"{job.state} {job.steps_done}/{job.steps_count or '?'}"))
     if as_json:
         print_json(job)

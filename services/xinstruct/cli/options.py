@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from xinstruct.spine.errors import Invalid
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Configuration; default ./xinstruct.yaml, or built-in defaults."),
@@ -20,11 +22,21 @@ RequestIdOption = Annotated[
 LanguageOption = Annotated[
     str, typer.Option("--language", metavar="TAG", help="Only this language, for instance sw; default: all.")
 ]
+ID_DIGITS = 32
 
 
 def request_id(given: str) -> str:
     """The id given by the user, or a new one: a command typed again without an id is a new request."""
     return given or f"cli-{time.time_ns():x}-{os.getpid():x}"
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` is the id of a page, document or pair. Invalid for one that is shortened, as stories show them."""
+    if not text or text.strip("0123456789abcdef"):
+        return False
+    if len(text) != ID_DIGITS:
+        raise Invalid(f"{text!r}: an id has {ID_DIGITS} digits; --json shows them whole")
+    return True
 
 
 def split_list(text: str) -> list[str]:

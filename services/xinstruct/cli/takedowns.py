@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xinstruct.cli.client import LONG_DEADLINE_S, Work, connect
-from xinstruct.cli.options import ConfigOption, JsonOption, RequestIdOption, request_id
+from xinstruct.cli.options import ConfigOption, JsonOption, RequestIdOption, is_id, request_id
 from xinstruct.cli.output import print_json, print_line, short_digest
+from xinstruct.spine.errors import Invalid
 
 if TYPE_CHECKING:
     from xinstruct.v1.curation_service_pb2 import Takedown
-
-_ID_DIGITS = 32
 
 
 def mount(app: typer.Typer) -> None:
@@ -59,7 +58,7 @@ def takedown(
     if as_json:
         print_json(state)
     else:
-        _tell(state)
+        _tell(state, purged=purge)
 
 
 def gc(
@@ -87,18 +86,27 @@ def gc(
 
 
 def kind_of(target: str) -> str:
-    """What a target names: "URL" when it has a scheme, "DOCUMENT" for an id of 32 hex digits, otherwise "HOST"."""
+    """What a target names: "URL" when it has a scheme, "DOCUMENT" for an id of 32 hex digits, otherwise "HOST".
+
+    Invalid for what can be none of them: it would be put on the permanent list, and what was meant would stay.
+    """
     if "://" in target:
         return "URL"
-    hexadecimal = len(target) == _ID_DIGITS and all(digit in "0123456789abcdef" for digit in target)
-    return "DOCUMENT" if hexadecimal else "HOST"
+    if is_id(target):
+        return "DOCUMENT"
+    if not target or any(character.isspace() or character in "/?#@" for character in target):
+        raise Invalid(f"{target!r} is no URL with http:// or https://, no host and no id")
+    return "HOST"
 
 
-def _tell(state: Takedown) -> None:
-    print_line(f"{state.target}: {state.state}; {state.records_erased:,} records and {state.blobs_erased:,} bodies.")
+def _tell(state: Takedown, *, purged: bool) -> None:
+    print_line(f"{state.target}: {state.state} (records: {state.records_erased:,}, bodies: {state.blobs_erased:,})")
+    if not state.records_erased and not state.releases_affected:
+        print_line("  nothing of it was there; nothing of it will be admitted")
+    hold = "that held rows of it, deleted" if purged else "that hold rows of it"
     named = (
-        ("releases that hold rows of it", list(state.releases_affected)),
-        ("training snapshots that hold rows of it", [short_digest(item) for item in state.snapshots_affected]),
+        (f"releases {hold}", list(state.releases_affected)),
+        (f"training snapshots {hold}", [short_digest(item) for item in state.snapshots_affected]),
         ("models trained on those", [short_digest(item) for item in state.models_affected]),
     )
     for what, names in named:

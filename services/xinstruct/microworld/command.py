@@ -15,7 +15,9 @@ from xinstruct.microworld.site import PAGES_PER_LANGUAGE, SiteConfig
 from xinstruct.microworld.site_server import ADDRESS, PORT, ServerConfig, serve, truth_lines
 from xinstruct.microworld.world import site_names
 
-application = typer.Typer(help="The synthetic web site with known truth.", no_args_is_help=True)
+application = typer.Typer(
+    help="An invented web site: serve, truth, seeds.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
 
 Seed = Annotated[int, typer.Option(help="Another seed is another country.")]
 Port = Annotated[int, typer.Option(help="TCP port on loopback; part of the URLs in the truth.")]

@@ -46,6 +46,7 @@ class TelemetrySettings(Settings):
 def start(settings: TelemetrySettings, service: str) -> None:
     """Configure logging, and the exporters that the settings name. Call once a process."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=settings.log_level)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # says at each first start which of its plugins it has
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -19,7 +19,7 @@ from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import JobState, checked, job_name_of
 from xinstruct.training.folders import licence_of, model_digest
 from xinstruct.training.loops import resolve_base
-from xinstruct.training.promotion import family_of, promote
+from xinstruct.training.promotion import answers_at, family_of, promote
 from xinstruct.training.snapshot import seeds_digest
 from xinstruct.training.tables import job_named, job_of_request, jobs_after
 from xinstruct.v1 import training_service_pb2 as pb
@@ -33,12 +33,16 @@ WATCH_POLL_S = 0.2
 class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
     """Jobs and models."""
 
-    def __init__(self, config: TrainingSettings, deps: Deps) -> None:
+    def __init__(self, config: TrainingSettings, deps: Deps, endpoint_models: Mapping[str, str]) -> None:
+        """`endpoint_models`: role → configured model of its endpoint, "" for any; the other roles run in process."""
         self._config = config
         self._deps = deps
+        self._endpoint_models = endpoint_models
 
     def SubmitTraining(self, message: pb.SubmitTrainingRequest, context: Any) -> pb.SubmitTrainingResponse:
         """See training_service.proto."""
+        if message.promote_when_done:
+            self._require_answering(message.role, "")
         command = self._command(message)
         known = job_of_request(self._deps.database, message.request_id)
         if known:
@@ -84,7 +88,8 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
 
     def RegisterModel(self, message: pb.RegisterModelRequest, context: Any) -> pb.Model:
         """See training_service.proto."""
-        require(message.role in ("generator", "evaluator", "encoder"), f"no role {message.role!r}")
+        roles = ("generator", "evaluator", "encoder")
+        require(message.role in roles, f"no role {message.role!r}; there are: {', '.join(roles)}")
         location, now_ms = message.location, self._deps.clock()
         if location.startswith(registry.ENDPOINT):
             require(len(location) > len(registry.ENDPOINT), "endpoint: wants the model's name behind it")
@@ -99,6 +104,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
     def PromoteModel(self, message: pb.PromoteModelRequest, context: Any) -> pb.Model:
         """See training_service.proto."""
         model = registry.get(self._deps.database, message.role, message.model_digest)
+        self._require_answering(model.role, model.location)
         if not promote(self._deps, message.role, model.model_digest, self._family(model)):
             raise Conflict(
                 f"the evaluator {model.model_digest[:19]} has a slot now and labels all pairs first; promote it again "
@@ -122,6 +128,17 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
         base_digest = model_digest(Path(resolve_base(self._deps, command.base_model)))
         name = job_name_of(command, base_digest=base_digest, seeds_digest=seeds_digest(command.seeds_location))
         return replace(command, job_name=name)
+
+    def _require_answering(self, role: str, location: str) -> None:
+        """Invalid when the role's endpoint answers with another model than the one at `location`."""
+        at_endpoint = self._endpoint_models.get(role)
+        if at_endpoint is None or answers_at(at_endpoint, location):
+            return
+        raise Invalid(
+            f"inference.{role}.kind is openai: its server would answer, and rows would name a model that did not write "
+            f"them. To use this one, set inference.{role}.kind to local; or serve it there, then register and promote "
+            f"{registry.ENDPOINT}{at_endpoint or 'NAME'}"
+        )
 
     def _digest(self, role: str, asked: str) -> str:
         if asked:

@@ -14,13 +14,14 @@ from xinstruct.v1 import training_service_pb2, training_service_pb2_grpc
 
 
 def build(config: TrainingSettings, deps: Deps, *, endpoint_models: Mapping[str, str] | None = None) -> App:
-    """The service, ready to run. `endpoint_models`: role → model of its endpoint, used while the role has no other."""
+    """The service, ready to run. `endpoint_models`: role → model of its endpoint, "" for its first."""
+    at_endpoints = endpoint_models or {}
     folder = deps.home / "jobs"
     keepers = [JobKeeper(config, deps, LocalJobs(folder), number=number) for number in range(config.jobs_max)]
     servicer = Servicer(
         training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name,
         training_service_pb2_grpc.add_TrainingServiceServicer_to_server,
-        TrainingServicer(config, deps),
+        TrainingServicer(config, deps, at_endpoints),
     )
-    loops: list[Loop] = [TrainingCommands(deps), EndpointModels(deps, endpoint_models or {}), *keepers]
+    loops: list[Loop] = [TrainingCommands(deps), EndpointModels(deps, at_endpoints), *keepers]
     return App(loops=loops, servicers=[servicer])

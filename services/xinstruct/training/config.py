@@ -48,7 +48,7 @@ class Recipe(Settings):
 class TrainingSettings(Settings):
     """Training jobs."""
 
-    base_model: str = Field("", description="Base model of every role: a folder, a registered digest or a hub name.")
+    base_model: str = Field("", description="Base of every role: a folder or a registered digest; never downloaded.")
     seeds_location: str = Field("", description="JSONL of seed pairs: instruction, response, language a line.")
     generator: Recipe = Field(Recipe(), description="Recipe of generators.")
     evaluator: Recipe = Field(Recipe(), description="Recipe of evaluators.")

@@ -26,6 +26,7 @@ from xinstruct.training.tables import JOBS, POSITIONS
 
 NAME = "training"
 STAGE_VERSION = "1"
+SNAPSHOT = "snapshot.jsonl"
 _OPEN_STATES = (JobState.QUEUED.value, JobState.RUNNING.value)
 
 
@@ -158,18 +159,18 @@ class JobKeeper:
         request = TrainingRequested.decode(row.command)
         try:
             snapshot = row.snapshot_digest or build_snapshot(request, self._deps.log, self._deps.blobs)
+            self._change(row.job_name, snapshot_digest=snapshot)
             spec = self._spec(row, request, snapshot)
         except (Invalid, NotFound) as error:
             return self._fail(row, error.message)
-        self._change(row.job_name, state=JobState.RUNNING.value, snapshot_digest=snapshot,
-                     attempts_count=attempts_count + 1)
+        self._change(row.job_name, state=JobState.RUNNING.value, attempts_count=attempts_count + 1)
         self._jobs.start(spec)
         return True
 
     def _spec(self, row: Any, request: TrainingRequested, snapshot: str) -> JobSpec:
         work = self._work_folder(row)
         work.mkdir(parents=True, exist_ok=True)
-        rows_file = work / "snapshot.jsonl"
+        rows_file = work / SNAPSHOT
         rows_file.write_bytes(self._deps.blobs.get(snapshot))
         generator = ""
         if request.role == "evaluator" and request.generator_digest:
@@ -217,6 +218,7 @@ class JobKeeper:
         trained = ModelTrained(row.job_name, row.role, digest, "", base_digest, licence, look.metrics,
                                row.snapshot_digest, row.round, now_ms, request.promote_when_done)
         self._deps.log.append([trained.record(MODEL_TRAINED.name)])
+        self._forget_rows(row)
         self._job_name = ""
         self._change(row.job_name, state=JobState.DONE.value, model_digest=digest, metrics=look.metrics,
                      steps_done=look.steps_done, steps_count=look.steps_count, loss=look.loss,
@@ -227,12 +229,19 @@ class JobKeeper:
     def _fail(self, row: Any, failure: str) -> bool:
         failure = failure[-FAILURE_CHARS_MAX:]
         request = TrainingRequested.decode(row.command)
+        # Takedowns look through the snapshots that this topic names: a failed job's holds web text as well.
         failed = ModelTrained(row.job_name, row.role, "", failure, round=row.round,
+                              snapshot_digest=self._row(row.job_name).snapshot_digest,
                               finish_time_ms=self._deps.clock(), promote_when_done=request.promote_when_done)
         self._deps.log.append([failed.record(MODEL_TRAINED.name)])
+        self._forget_rows(row)
         self._job_name = ""
         self._change(row.job_name, state=JobState.FAILED.value, failure=failure, owner="")
         return True
+
+    def _forget_rows(self, row: Any) -> None:
+        """Remove the job's own copy of its rows: the snapshot that takedowns know is the blob."""
+        (self._work_folder(row) / SNAPSHOT).unlink(missing_ok=True)
 
     def _models_folder(self) -> Path:
         configured = self._config.models_folder
@@ -262,15 +271,18 @@ class JobKeeper:
 
 def resolve_base(deps: Deps, base_model: str) -> str:
     """Folder of a base model: a folder, or a registered digest. NotFound, with what to do, otherwise."""
-    if Path(base_model).is_dir():
+    if base_model and Path(base_model).is_dir():
         return str(Path(base_model).absolute())
     for role in ("generator", "evaluator", "base"):
         try:
             return registry.get(deps.database, role, base_model).location
         except (NotFound, Invalid):
             continue
-    known = "a folder with safetensors, or a digest of `xinstruct models list`"
-    raise NotFound(f"no base model {base_model!r}: give {known}")
+    raise NotFound(
+        f"no base model {base_model!r}: set --base or training.base_model to a folder with safetensors, or to a digest "
+        "of `xinstruct models list`. Nothing is downloaded here: fetch a hub's model first, for instance by "
+        "`hf download NAME --local-dir FOLDER`, and give that folder"
+    )
 
 
 def _dead_letter(record: Record, detail: str, digest: str) -> Record:

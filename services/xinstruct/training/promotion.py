@@ -61,31 +61,53 @@ def _caught_up(deps: Deps, digest: str, slot: str, family: Family) -> bool:
     return all(committed.get(partition, 0) >= offset for partition, offset in target.items())
 
 
+def answers_at(endpoint_model: str, location: str) -> bool:
+    """Whether an endpoint whose configured model is `endpoint_model` ("": any) is the model at `location`."""
+    return location.startswith(registry.ENDPOINT) and endpoint_model in ("", location.removeprefix(registry.ENDPOINT))
+
+
 class EndpointModels:
-    """Registers and promotes the model of a configured endpoint in each role that has none yet, once."""
+    """Puts the model of each configured endpoint to use, unless its role uses it already.
+
+    Whatever else a role used stops there: its rows would name a model that did not write them.
+    """
 
     name = "training-endpoints"
 
     def __init__(self, deps: Deps, models: Mapping[str, str]) -> None:
         self._deps = deps
         self._open = dict(models)
-        """Role → name of the model at the endpoint."""
+        """Role → name of the model at the endpoint; empty: the first that it lists."""
 
     def step(self) -> bool:
         """Put one model to use."""
-        for role, model in self._open.items():
-            if registry.promoted(self._deps.database, role) is None:
-                location = f"{registry.ENDPOINT}{model}"
-                known = registry.Model(location, role, location, create_time_ms=self._deps.clock())
-                registry.register(self._deps.database, known)
-                promote(self._deps, role, location, "chat")
-            del self._open[role]
-            return True
+        for role, name in self._open.items():
+            current = registry.promoted(self._deps.database, role)
+            if (current is not None and answers_at(name, current.location)) or self._put_to_use(role, name):
+                del self._open[role]
+                return True
         return False
 
     def pending(self) -> bool:
-        """Whether a role waits."""
-        return bool(self._open)
+        """Whether something can be done for a role now."""
+        return any(self._promotable(role, name) for role, name in self._open.items())
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _put_to_use(self, role: str, name: str) -> bool:
+        """False while an evaluator has to label all pairs first."""
+        name = name or self._deps.inference[role].probe().model or "default"
+        self._open[role] = name
+        if not self._promotable(role, name):
+            return False
+        location = f"{registry.ENDPOINT}{name}"
+        known = registry.Model(location, role, location, create_time_ms=self._deps.clock())
+        registry.register(self._deps.database, known)
+        for slot, (digest, _) in registry.slots(self._deps.database).items():
+            if role == "evaluator" and not answers_at(name, digest):
+                registry.rest_slot(self._deps.database, slot)
+        return promote(self._deps, role, location, "chat")
+
+    def _promotable(self, role: str, name: str) -> bool:
+        return promotable(self._deps, role, f"{registry.ENDPOINT}{name}", "chat")

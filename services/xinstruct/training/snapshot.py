@@ -124,4 +124,4 @@ def _content(location: str) -> bytes:
         with fsspec.open(location, "rb") as handle:
             return bytes(handle.read())
     except (OSError, ValueError) as error:
-        raise NotFound(f"cannot read the seed pairs {location}: {error}") from error
+        raise NotFound(f"cannot read the seed pairs {location}: {getattr(error, 'strerror', '') or error}") from error

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 _WORDS = ("ancient", "blue", "calm", "distant", "early", "famous", "green", "high")
+MODEL = "stub"
+"""The only model that it serves; a request for another is refused, as real servers do."""
 _LABELS = [("best", -0.105), ("reasonable", -2.6), ("worst", -4.0)]
 
 
@@ -19,11 +21,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """GET /v1/models."""
-        self._send({"object": "list", "data": [{"id": "stub", "object": "model"}]})
+        self._send({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
 
     def do_POST(self) -> None:
         """POST /v1/chat/completions."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if asked["model"] != MODEL:
+            self._send({"error": {"message": f"The model {asked['model']!r} does not exist."}}, status=404)
+            return
         text = "best" if asked.get("max_tokens", 0) == 1 else instruction(asked["messages"][-1]["content"])
         choice: dict[str, Any] = {
             "index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text},
@@ -33,16 +38,16 @@ class _Handler(BaseHTTPRequestHandler):
             shown = top if asked.get("top_logprobs") else []
             choice["logprobs"] = {"content": [{"token": text, "logprob": -0.105, "bytes": None, "top_logprobs": shown}]}
         self._send({
-            "id": "x", "object": "chat.completion", "created": 0, "model": "stub", "choices": [choice],
+            "id": "x", "object": "chat.completion", "created": 0, "model": MODEL, "choices": [choice],
             "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18},
         })  # fmt: skip
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Say nothing."""
 
-    def _send(self, body: dict[str, Any]) -> None:
+    def _send(self, body: dict[str, Any], status: int = 200) -> None:
         raw = json.dumps(body).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()

@@ -148,3 +148,10 @@ def _topic(name: str):  # type: ignore[no-untyped-def]
     from xinstruct.spine.topics import TOPICS
 
     return TOPICS[name]
+
+
+def test_a_source_that_waits_to_be_read_is_announced(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crawl", "add", "http://127.0.0.1:9/", "--config", str(config)]) == ExitCode.OK
+    assert "it is crawled while `xinstruct up` runs" in capsys.readouterr().out
+    assert main(["crawl", "status", "--config", str(config)]) == ExitCode.OK
+    assert "listed once `xinstruct up` runs" in capsys.readouterr().out.replace("\n", " ")

@@ -9,13 +9,15 @@ import pytest
 from xinstruct.cli.client import served_at
 from xinstruct.cli.crawl import guess_kind
 from xinstruct.cli.look import story_line
+from xinstruct.cli.main import main
+from xinstruct.cli.output import ExitCode
 from xinstruct.cli.releases import write_chunks
-from xinstruct.cli.reviews import format_of
+from xinstruct.cli.reviews import format_of, refuse_lone_surrogates
 from xinstruct.cli.single import read_text
-from xinstruct.cli.takedowns import kind_of
+from xinstruct.cli.takedowns import _tell, kind_of
 from xinstruct.settings import XinstructSettings
 from xinstruct.spine.errors import Invalid, Unavailable
-from xinstruct.v1.curation_service_pb2 import Chunk, StoryEvent
+from xinstruct.v1.curation_service_pb2 import Chunk, StoryEvent, Takedown
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,34 @@ def test_a_takedown_names_a_page_a_host_or_a_document(target: str, kind: str) ->
     assert kind_of(target) == kind
 
 
+@pytest.mark.parametrize("target", ["", "a b", "a.example/x", "01228cab5955", "me@a.example"])
+def test_a_takedown_of_what_nothing_can_be_called_is_refused(target: str) -> None:
+    with pytest.raises(Invalid, match=r"an id has 32 digits|no host and no id"):
+        kind_of(target)
+
+
+def test_a_takedown_that_met_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    _tell(Takedown(target="a.example", state="erased"), purged=False)
+    gone = Takedown(target="b.example", state="erased", records_erased=14, blobs_erased=1, releases_affected=["1"])
+    _tell(gone, purged=True)
+    assert capsys.readouterr().out.splitlines() == [
+        "a.example: erased (records: 0, bodies: 0)",
+        "  nothing of it was there; nothing of it will be admitted",
+        "b.example: erased (records: 14, bodies: 1)",
+        "  releases that held rows of it, deleted: 1",
+    ]
+
+
+def test_a_shortened_id_has_no_story_and_the_sentence_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["why", "01228cab5955"]) == ExitCode.INVALID
+    assert "an id has 32 digits; --json shows them whole" in capsys.readouterr().err
+
+
+def test_a_story_names_a_host_or_url_whole() -> None:
+    event = StoryEvent(stage="curation", subject_id="https://a.example/makala", happened="suppressed")
+    assert "[https://a.example/makala]" in story_line(event)
+
+
 def test_a_story_event_is_one_clean_line() -> None:
     event = StoryEvent(
         stage="admit",
@@ -78,6 +108,42 @@ def test_a_text_comes_from_the_argument_or_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "found"), [("a.csv", "csv"), ("a.JSONL", "jsonl"), ("a.txt", "csv"), (None, "csv")])
 def test_a_review_file_has_the_format_of_its_name(name: str | None, found: str) -> None:
     assert format_of(Path(name) if name else None) == found
+
+
+@pytest.mark.parametrize(("content", "file_format", "mistake"), [
+    (b'{"pair_id": "a"}\n{"pair_id": "\\ud83d", "label": "best"}\n', "jsonl", "line 2: half of a surrogate pair"),
+    (b'{"tags": ["\\uDE00x"]}\n', "jsonl", "line 1: half of a surrogate pair"),
+    (b"pair_id,label\r\na,best\r\n\xed\xa0\xbd,best\r\n", "csv", "line 3: half of a surrogate pair"),
+    (b'{"pair_id": "\xed\xb8\x80"}\n', "jsonl", "line 1: half of a surrogate pair"),
+])  # fmt: skip
+def test_half_a_surrogate_pair_in_a_review_file_is_refused_with_its_line(
+    content: bytes, file_format: str, mistake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"labels.{file_format}"
+    file.write_bytes(content)
+    config = tmp_path / "xinstruct.yaml"
+    config.write_text("home: home\n")
+    assert main(["review", "import", str(file), "--reviewer", "r1", "--config", str(config)]) == ExitCode.INVALID
+    assert mistake in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
+
+
+def test_whole_pairs_and_what_the_import_itself_refuses_are_left_to_it() -> None:
+    whole = b'{"pair_id": "\\ud83d\\ude00"}\nno JSON \\ud83d\n\xff\n'
+    refuse_lone_surrogates(whole, "jsonl")
+    refuse_lone_surrogates(b"pair_id\n\\ud83d \xf0\x9f\x98\x80\n", "csv")
+
+
+def test_an_unknown_language_of_a_source_lists_the_known_ones_and_nothing_is_added(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "xinstruct.yaml"
+    config.write_text("home: home\n")
+    asked = ["crawl", "add", "https://a.example/", "--language", "xx", "--config", str(config)]
+    assert main(asked) == ExitCode.NOT_FOUND
+    heard = capsys.readouterr().err
+    assert "sw (Swahili)" in heard and "languages_data/xx.yaml" in heard
+    assert not (tmp_path / "home").exists()
 
 
 def test_an_export_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from xinstruct.cli.main import main
 from xinstruct.cli.output import ExitCode
 from xinstruct.settings import XinstructSettings, load_settings
 from xinstruct.spine.config import parse
+from xinstruct.spine.errors import Invalid
 
 
 def test_the_written_file_changes_nothing_until_it_is_edited() -> None:
@@ -51,3 +52,14 @@ def test_home_is_relative_to_the_folder_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "xinstruct.yaml"
     file.write_text("home: mine\n", "utf-8")
     assert load_settings(file).home_path() == tmp_path / "mine"
+
+
+def test_bodies_have_one_retention_the_crawlers(tmp_path: Path) -> None:
+    file = tmp_path / "xinstruct.yaml"
+    file.write_text("crawler: {fetch: {body_retention_days: 30}}\n", "utf-8")
+    assert load_settings(file).curation.body_retention_days == 30
+    file.write_text("curation: {body_retention_days: 0}\n", "utf-8")
+    with pytest.raises(Invalid, match=r"curation\.body_retention_days is 0, crawler\.fetch\.body_retention_days is 90"):
+        load_settings(file)
+    file.write_text("curation: {body_retention_days: 90}\n", "utf-8")
+    assert load_settings(file).curation.body_retention_days == 90

@@ -80,3 +80,12 @@ def test_an_unknown_language_lists_the_known_ones(tmp_path: Path, capsys: pytest
     assert main(["demo", "--languages", "xx", "--out", str(tmp_path / "demo")]) == ExitCode.NOT_FOUND
     said = capsys.readouterr().err
     assert "sw (Swahili)" in said and "languages_data/xx.yaml" in said
+
+
+def test_the_check_refuses_an_endpoint_without_its_address_as_the_services_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "xinstruct.yaml"
+    config.write_text("inference: {generator: {kind: openai}}\n", "utf-8")
+    assert main(["config", "check", "--config", str(config)]) == ExitCode.INVALID
+    assert "inference.generator.url" in capsys.readouterr().err

@@ -107,6 +107,8 @@ def test_a_perfect_run_has_perfect_figures() -> None:
         ("DESCRIBE ziwa mbasi!", True),
         ("Describe Mbasini", False),
         ("Say what Mbasi is", False),
+        ("Describe Mbasi's shores", True),
+        ("Describe the residents’ reactions to 'Mbasi'", True),
     ],
 )
 def test_a_pair_is_good_when_its_instruction_names_every_slot_as_whole_words(instruction: str, right: bool) -> None:
@@ -173,6 +175,11 @@ def test_reliability_compares_what_is_said_with_what_is_true() -> None:
         ("Write a short report about the festival.", ("write", "report")),
         ("Please explain how people catch eels.", ("explain", "how")),
         ("How do people cook it?", ("how", "do")),
+        ("Answer the visitors' questions.", ("answer", "questions")),
+        ("Describe the residents’ reactions.", ("describe", "reactions")),
+        ("Summarize Mbasi's history.", ("summarize", "history")),
+        ("Write a 'how-to' guide.", ("write", "how-to")),
+        ("Describe Näätälä.", ("describe", "näätälä")),
         ("Mbasi?", ("other", "other")),
         ("", ("other", "other")),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,15 @@ import sqlalchemy as sa
 from builders import training_request
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
+from xinstruct.spine.errors import NotFound
 from xinstruct.spine.log.sqlite import SqliteLog
-from xinstruct.spine.messages import TrainingRequested
+from xinstruct.spine.messages import ModelTrained, TrainingRequested
 from xinstruct.spine.sql import METADATA, open_engine
 from xinstruct.spine.topics import MODEL_TRAINED, TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import JobSpec
 from xinstruct.training.jobs import JobLook, JobPhase
-from xinstruct.training.loops import JobKeeper, TrainingCommands
+from xinstruct.training.loops import JobKeeper, TrainingCommands, resolve_base
 from xinstruct.training.tables import JOBS
 
 
@@ -129,3 +131,45 @@ def test_keepers_of_one_process_run_different_jobs_at_once(deps: Deps) -> None:
     assert len(first.started) == len(second.started) == 1 and first.started != second.started
     keepers[1].close()
     assert (first.closed, second.closed) == (0, 1)
+
+
+@pytest.mark.parametrize("failure", ["", "the disk is full"])
+def test_an_ended_job_leaves_no_copy_of_its_rows_and_names_the_snapshot_that_takedowns_look_through(
+    deps: Deps, failure: str
+) -> None:
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(), deps, jobs)
+    keeper.step()
+    rows_file = deps.home / "jobs" / row(deps).job_name / "snapshot.jsonl"
+    assert rows_file.exists()
+    made = _model_folder(deps.home / "jobs" / "made")
+    _model_folder(deps.home / "base")
+    jobs.says = JobLook(JobPhase.FAILED if failure else JobPhase.DONE, model_folder=str(made), failure=failure)
+    keeper.step()
+    told = ModelTrained.decode(next(iter(deps.log.read(MODEL_TRAINED, {}))).value or b"")
+    assert not rows_file.exists()
+    assert (told.failure, told.snapshot_digest) == (failure, row(deps).snapshot_digest)
+    assert deps.blobs.get(told.snapshot_digest)
+
+
+def test_a_job_whose_models_are_gone_fails_and_its_snapshot_is_known(deps: Deps) -> None:
+    shutil.rmtree(deps.home / "base")
+    JobKeeper(TrainingSettings(), deps, RecordedJobs()).step()
+    told = ModelTrained.decode(next(iter(deps.log.read(MODEL_TRAINED, {}))).value or b"")
+    assert "no base model" in told.failure and deps.blobs.get(told.snapshot_digest)
+    assert not (deps.home / "jobs" / told.job_name / "snapshot.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["", "Qwen/Qwen3-0.6B"])
+def test_a_hub_name_is_refused_with_how_to_download_it_and_an_empty_one_is_not_this_folder(
+    deps: Deps, name: str
+) -> None:
+    with pytest.raises(NotFound, match=r"(?s)--base or training\.base_model.*Nothing is downloaded.*hf download"):
+        resolve_base(deps, name)
+
+
+def _model_folder(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,17 @@ from builders import pair
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
+from xinstruct.spine.errors import Invalid
+from xinstruct.spine.inference.scripted import ScriptedInference
 from xinstruct.spine.log.sqlite import SqliteLog
-from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS
+from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS, Family
 from xinstruct.spine.sql import METADATA, open_engine
 from xinstruct.spine.stage import scoring_position_version
 from xinstruct.spine.topics import PAIR_DRAFTED
-from xinstruct.training.promotion import promotable, promote
+from xinstruct.training.api import TrainingServicer
+from xinstruct.training.config import TrainingSettings
+from xinstruct.training.promotion import EndpointModels, promotable, promote
+from xinstruct.v1.training_service_pb2 import PromoteModelRequest, SubmitTrainingRequest
 
 FIRST, SECOND, THIRD = ("sha256:" + letter * 64 for letter in "abc")
 
@@ -35,9 +41,9 @@ def deps(tmp_path: Path) -> Iterator[Deps]:
     engine.dispose()
 
 
-def score_all(deps: Deps, slot: str, digest: str) -> None:
+def score_all(deps: Deps, slot: str, digest: str, family: Family = "tiny") -> None:
     """What the slot's runner does: read every pair, commit."""
-    version = scoring_position_version(digest, EVALUATOR_PROMPT_VERSIONS["tiny"])
+    version = scoring_position_version(digest, EVALUATOR_PROMPT_VERSIONS[family])
     subscription = deps.log.subscribe(f"scoring-{slot}", PAIR_DRAFTED, version)
     while subscription.poll(100, 0.0):
         pass
@@ -106,3 +112,62 @@ def test_a_model_that_is_not_registered_is_not_promoted(deps: Deps) -> None:
     with pytest.raises(Exception, match="no generator model"):
         promote(deps, "generator", "sha256:" + "0" * 64, "tiny")
     assert isinstance(deps.database, sa.Engine)
+
+
+def served(role: str, model: str) -> registry.Model:
+    return registry.Model(f"endpoint:{model}", role, f"endpoint:{model}")
+
+
+@pytest.mark.parametrize(("configured", "location", "refused"), [
+    ("", FIRST, True), ("a", FIRST, True), ("a", "endpoint:b", True),
+    ("a", "endpoint:a", False), ("", "endpoint:b", False), (None, FIRST, False),
+])
+def test_a_model_that_its_roles_endpoint_does_not_answer_with_is_not_promoted(
+    deps: Deps, configured: str | None, location: str, refused: bool
+) -> None:
+    registry.register(deps.database, served("generator", "a"))
+    registry.register(deps.database, served("generator", "b"))
+    at_endpoints = {} if configured is None else {"generator": configured}
+    servicer = TrainingServicer(TrainingSettings(), deps, at_endpoints)
+    request = PromoteModelRequest(role="generator", model_digest=location)
+    if refused:
+        with pytest.raises(Invalid, match=r"inference\.generator\.kind is openai.*set .* to local.*promote endpoint:"):
+            servicer.PromoteModel(request, None)
+        assert current(deps, "generator") == ""
+    else:
+        assert servicer.PromoteModel(request, None).promoted
+        assert current(deps, "generator") == location
+
+
+def test_a_job_whose_model_an_endpoint_would_stand_for_is_refused_when_it_is_asked_to_promote(deps: Deps) -> None:
+    servicer = TrainingServicer(TrainingSettings(), deps, {"generator": ""})
+    request = SubmitTrainingRequest(request_id="r", role="generator", promote_when_done=True)
+    with pytest.raises(Invalid, match=r"inference\.generator\.kind is openai"):
+        servicer.SubmitTraining(request, None)
+
+
+def test_an_endpoint_without_a_configured_model_is_named_by_the_first_that_it_lists(deps: Deps) -> None:
+    models = EndpointModels(replace(deps, inference={"generator": ScriptedInference()}), {"generator": ""})
+    assert models.pending() and models.step() and not models.pending()
+    assert current(deps, "generator") == f"endpoint:{ScriptedInference().probe().model}"
+
+
+def test_an_endpoint_takes_the_place_of_a_model_that_would_be_named_for_its_answers(deps: Deps) -> None:
+    deps.log.append([pair(pair_id="1").record(PAIR_DRAFTED.name)])
+    promote(deps, "generator", FIRST, "chat")
+    promote(deps, "evaluator", FIRST, "chat")
+    models = EndpointModels(deps, {"generator": "a", "evaluator": "a"})
+    assert models.step() and not models.step() and not models.pending()
+    assert (current(deps, "generator"), current(deps)) == ("endpoint:a", FIRST)
+    ((slot, (digest, _)),) = registry.slots(deps.database).items()
+    assert digest == "endpoint:a"
+    score_all(deps, slot, digest, "chat")
+    assert models.pending() and models.step() and not models.pending()
+    assert current(deps) == "endpoint:a"
+
+
+def test_an_endpoint_model_that_is_in_use_stays(deps: Deps) -> None:
+    registry.register(deps.database, served("generator", "b"))
+    promote(deps, "generator", "endpoint:b", "chat")
+    assert EndpointModels(deps, {"generator": ""}).step()
+    assert current(deps, "generator") == "endpoint:b"

@@ -20,21 +20,27 @@ _SKIPPED = frozenset(
     full good new native please short-form encyclopedic encyclopaedic useful practical interesting small
     """.split()  # noqa: SIM905
 )
-_WORD = re.compile(r"[a-z][a-z'-]*")
+_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*(?:(?<=s)')?")
+"""Letters of any script, joined by apostrophes and hyphens; an apostrophe ends only a plural's possessive."""
+_POSSESSIVE_ENDS = ("'s", "s'")
 OTHER = "other"
 
 
 def verb_and_noun(instruction: str) -> tuple[str, str]:
     """The verb that asks and the first noun-like word after it, lower case.
 
-    A question gives its question word and the word after it; OTHER stands for what the lists do not know.
+    A question gives its question word and the word after it; whose something is, is passed over; OTHER stands for what
+    the lists do not know.
     """
-    words = _WORD.findall(instruction.casefold())
+    words = _WORD.findall(instruction.casefold().replace("’", "'"))
     for index, word in enumerate(words):
         if word in _VERBS or (index == 0 and word in _QUESTIONS):
-            rest = [next_word for next_word in words[index + 1 :] if next_word not in _SKIPPED]
-            return word, rest[0] if rest else OTHER
+            return word, next(filter(_may_be_object, words[index + 1 :]), OTHER)
     return OTHER, OTHER
+
+
+def _may_be_object(word: str) -> bool:
+    return word not in _SKIPPED and not word.endswith(_POSSESSIVE_ENDS)
 
 
 def verb_noun_counts(

@@ -65,8 +65,7 @@ def open_inference(
     roles: dict[str, RoleSettings] = {
         "generator": settings.generator, "evaluator": settings.evaluator, "encoder": settings.encoder,
     }
-    for role, chosen in roles.items():
-        _check(role, chosen)
+    require_possible(settings)
     local: LocalInference | None = None
     if any(chosen.kind == "local" for chosen in roles.values()):
         local = LocalInference(
@@ -88,6 +87,14 @@ def _backend(chosen: RoleSettings) -> Inference:
             deadline_s=chosen.deadline_s, attempts_max=chosen.attempts_max, votes_count=chosen.votes_count,
         )
     return NgramInference() if chosen.kind == "ngram" else ScriptedInference()
+
+
+def require_possible(settings: InferenceSettings) -> None:
+    """Invalid for a combination that cannot work."""
+    for role, chosen in (
+        ("generator", settings.generator), ("evaluator", settings.evaluator), ("encoder", settings.encoder),
+    ):
+        _check(role, chosen)
 
 
 def _check(role: str, chosen: RoleSettings) -> None:

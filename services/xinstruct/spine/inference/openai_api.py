@@ -188,7 +188,10 @@ class OpenAIInference(Inference):
     async def _probe(self) -> tuple[Dialect, bool]:
         async with self._probing:
             self._dialect = dialect = await self._find_dialect()
-        reply = await self._post("/embeddings", {"model": dialect.model, "input": "probe"}, "probe embeddings")
+        try:
+            reply = await self._post("/embeddings", {"model": dialect.model, "input": "probe"}, "probe embeddings")
+        except Unavailable:
+            return dialect, False  # it has just answered: some servers break on a route that they lack
         return dialect, not isinstance(reply, Refused)
 
     async def _find_dialect(self) -> Dialect:
