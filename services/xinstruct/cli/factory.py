@@ -17,7 +17,7 @@ from typing import IO
 
 import psutil
 
-from xinstruct.spine.errors import Unavailable
+from xinstruct.spine.errors import Conflict, Unavailable
 
 START_S_MAX = 120.0
 STOP_S_MAX = 15.0
@@ -175,6 +175,15 @@ def output_of(command: Sequence[str], out: Path) -> None:
         )
     if done.returncode:
         raise Unavailable(f"xinstruct {command[0]} failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}")
+
+
+def require_free(port: int, option: str) -> None:
+    """Conflict when somebody answers on that port of loopback, and would be taken for the one we start there."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        taken = probe.connect_ex(("127.0.0.1", port)) == 0
+    if taken:
+        raise Conflict(f"port {port} of 127.0.0.1 is in use: stop what listens there, or choose another with {option}")
 
 
 def free_port(preferred: int = 0) -> int:

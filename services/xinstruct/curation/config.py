@@ -76,7 +76,7 @@ class CurationSettings(Settings):
     body_retention_days: int = Field(
         default=90,
         ge=0,
-        description="Days that `xinstruct gc` leaves a body; 0: for ever. The crawler erases by its own limit.",
+        description="Days that `xinstruct gc` leaves a body; leave it out: it follows the crawler's fetch.",
     )
     orphan_grace_hours: int = Field(default=24, ge=0, description="Hours that a blob nobody refers to is left alone.")
     catch_up_s_max: float = Field(default=60.0, gt=0, description="Seconds that a publication waits for the catalog.")

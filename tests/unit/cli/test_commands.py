@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,14 @@ def test_a_target_is_asked_where_the_configuration_says() -> None:
     assert served_at(settings, "crawler") == "127.0.0.1:7701"
     apart = XinstructSettings.model_validate({"addresses": {"scoring-b": "b:1"}})
     assert served_at(apart, "scoring") == "b:1"
+
+
+def test_a_demo_on_a_port_that_is_taken_ends_before_it_crawls_the_wrong_site(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code = main(["demo", "--languages", "sw", "--out", str(tmp_path / "out"), "--site-port", str(port)])
+    assert code == ExitCode.CONFLICT
+    assert f"port {port} of 127.0.0.1 is in use" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

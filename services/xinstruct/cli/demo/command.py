@@ -55,8 +55,9 @@ def demo(
     """
     from xinstruct.cli.demo.progress import screen
     from xinstruct.cli.demo.servers import start_servers
-    from xinstruct.cli.factory import terminated_like_interrupted
+    from xinstruct.cli.factory import require_free, terminated_like_interrupted
 
+    require_free(site_port, "--site-port")
     chosen = chosen_languages(languages)
     folder = base_model(base)
     _empty(out)
