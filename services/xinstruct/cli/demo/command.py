@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from xinstruct.cli.demo.progress import Screen
     from xinstruct.cli.factory import Factory
     from xinstruct.cli.report.gather import Gathered
+
+Untuned = tuple[str, str, str, str]
+"""Language, URL, text, and what the untuned base writes for it."""
 
 SAMPLE_PER_LANGUAGE = 12
 RESTART_S_MAX = 120.0
@@ -87,11 +91,11 @@ def _run(plan: Plan, screen: Screen) -> dict[str, object]:
     started_s = time.monotonic()
     with MemoryMeter() as memory, _running(plan, screen) as (factory, client):
         with kills(factory, count=plan.kills_count, seed=plan.seed) as killed, _blaming(factory):
-            _phases(plan, factory, client, screen)
+            before = _phases(plan, factory, client, screen)
         for where in killed:
             screen.say(f"  killed {where}")
-        gathered, before = _collect(plan, client, screen)
-    return _report(plan, gathered, before, screen, wall_s=time.monotonic() - started_s, peak_memory_mb=memory.peak_mb)
+        gathered, untuned = _collect(plan, client, screen, before)
+    return _report(plan, gathered, untuned, screen, wall_s=time.monotonic() - started_s, peak_memory_mb=memory.peak_mb)
 
 
 @contextmanager
@@ -127,8 +131,11 @@ def _running(plan: Plan, screen: Screen) -> Iterator[tuple[Factory, Client]]:
         yield factory, stack.enter_context(connect_to(settings, patience_s=patience_s))
 
 
-def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> None:
-    """From the empty catalog to the release. Pages are fetched while both models learn, each on a core of its own."""
+def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> Future[list[Untuned]]:
+    """From the empty catalog to the release. Pages are fetched while both models learn, each on a core of its own.
+
+    Returns what the untuned base writes, which it writes during the second round.
+    """
     from xinstruct.cli.demo import phases
 
     source = phases.add_source(client, plan)
@@ -146,6 +153,7 @@ def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> Non
     with screen.phase("score", "Scoring the pairs") as phase:
         phases.await_promotion(client, factory, role="evaluator", digest=evaluator.model_digest, phase=phase)
         phases.await_scores(client, factory, phase)
+    before = _untuned(plan, client)
     _second_round(plan, factory, client, screen, bases=(generator.model_digest, evaluator.model_digest))
     with screen.phase("release", "Publishing the release"):
         try:
@@ -153,6 +161,26 @@ def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> Non
         except Conflict as error:
             # Nothing was kept. The report is written all the same: it shows why.
             screen.say(f"  {error.message}")
+    return before
+
+
+def _untuned(plan: Plan, client: Client) -> Future[list[Untuned]]:
+    """Have the untuned base draft a few documents of each language, beside whatever comes next."""
+    from xinstruct.cli.demo.untuned import drafts_of
+    from xinstruct.cli.report.gather import gather
+
+    documents = gather(client).documents
+    sample = [
+        document
+        for code in plan.languages
+        for document in [x for x in documents if x.language == code][:SAMPLE_PER_LANGUAGE]
+    ]
+
+    def draft() -> list[Untuned]:
+        drafts = drafts_of(plan.base, [(document.text, document.language) for document in sample])
+        return [(x.language, x.url, x.text, draft) for x, draft in zip(sample, drafts, strict=True)]
+
+    return ThreadPoolExecutor(1).submit(draft)
 
 
 def _second_round(plan: Plan, factory: Factory, client: Client, screen: Screen, *, bases: tuple[str, str]) -> None:
@@ -173,9 +201,10 @@ def _second_round(plan: Plan, factory: Factory, client: Client, screen: Screen, 
         phases.await_scores(client, factory, phase)
 
 
-def _collect(plan: Plan, client: Client, screen: Screen) -> tuple[Gathered, list[tuple[str, str, str, str]]]:
-    """The catalog for the report, and drafts of the untuned base: language, URL, text, draft."""
-    from xinstruct.cli.demo.untuned import drafts_of
+def _collect(
+    plan: Plan, client: Client, screen: Screen, before: Future[list[Untuned]]
+) -> tuple[Gathered, list[Untuned]]:
+    """The catalog for the report, and the drafts of the untuned base."""
     from xinstruct.cli.factory import output_of
     from xinstruct.cli.report.gather import gather
 
@@ -183,19 +212,13 @@ def _collect(plan: Plan, client: Client, screen: Screen) -> tuple[Gathered, list
         gathered = gather(client)
         site = ["--seed", str(plan.seed), "--port", str(plan.site_port), "--languages", ",".join(plan.languages)]
         output_of(["microworld", "truth", *site], plan.truth_file)
-        sample = [
-            document
-            for code in plan.languages
-            for document in [x for x in gathered.documents if x.language == code][:SAMPLE_PER_LANGUAGE]
-        ]
-        drafts = drafts_of(plan.base, [(document.text, document.language) for document in sample])
-    return gathered, [(x.language, x.url, x.text, draft) for x, draft in zip(sample, drafts, strict=True)]
+        return gathered, before.result()
 
 
 def _report(
     plan: Plan,
     gathered: Gathered,
-    before: Sequence[tuple[str, str, str, str]],
+    before: Sequence[Untuned],
     screen: Screen,
     *,
     wall_s: float,
