@@ -124,8 +124,10 @@ def _drafts(spec: JobSpec, recipe: Recipe, rows: Sequence[PairRow]) -> dict[str,
     decoding = Decoding(DRAFT_TOKENS_MAX, temperature=recipe.draft_temperature, seed=recipe.seed, stop=("\n",))
     # One thread: with more, a row's last bits, and so what is sampled, depend on its place in the batch.
     generator = LocalInference(lambda _role, _digest: Path(spec.generator_folder), batch_rows=32, threads_count=1)
+    # Named by digest: what is sampled follows from the request, and may not change with the folder a run lies in.
+    digest = model_digest(Path(spec.generator_folder))
     prompts = [generator_prompt(row.response, name_of(row.language), recipe.prompt_family) for row in chosen]
-    futures = [generator.submit(Generate("generator", spec.generator_folder, prompt, decoding)) for prompt in prompts]
+    futures = [generator.submit(Generate("generator", digest, prompt, decoding)) for prompt in prompts]
     answers = [future.result() for future in futures]
     generator.close()
     return {

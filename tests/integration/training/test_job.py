@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,16 @@ def test_a_generator_learns_to_stop_and_an_evaluator_to_label(spec: Callable[...
     asked = evaluator_prompt(INSTRUCTION, "Ziwa 99\n\nNi ziwa.", "Swahili", "tiny")
     assert isinstance(local.submit(Classify("evaluator", "e", asked, LABELS)).result(60), Classified)
     local.close()
+
+
+def test_an_evaluator_does_not_depend_on_where_its_generator_lies(
+    spec: Callable[..., Path], base: Path, tmp_path: Path
+) -> None:
+    elsewhere = shutil.copytree(base, tmp_path / "elsewhere" / "model")
+    first, second = (spec(f"of {one.name}", role="evaluator", generator=one) for one in (base, elsewhere))
+    finish(first)
+    finish(second)
+    assert model_digest(first.parent / "model") == model_digest(second.parent / "model")
 
 
 def test_a_job_without_rows_says_why_it_failed(spec: Callable[..., Path]) -> None:
