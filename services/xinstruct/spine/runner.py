@@ -90,7 +90,7 @@ class Runner:
         self.waiting_for = ""
         """Why the port does not answer now, a sentence; empty when it does. Read by health and status."""
         self._subscription: Subscription = log.subscribe(stage.name, stage.source, stage.position_version)
-        telemetry.watch(stage.name, in_flight=self.in_flight, lag=lambda: self._subscription.lag())
+        telemetry.watch(stage.name, self.in_flight, lambda: log.lag(stage.name, stage.source, stage.position_version))
 
     def run(self) -> None:
         """Turn until stop(); then finish what is in flight if it ends soon, commit, leave the group.

@@ -71,8 +71,11 @@ def logger() -> structlog.typing.FilteringBoundLogger:
     return structlog.get_logger()  # type: ignore[no-any-return]
 
 
-def watch(stage: str, *, in_flight: Callable[[], int], lag: Callable[[], int]) -> None:
-    """Have every scrape ask these two; a lag that cannot be told because the log does not answer is NaN."""
+def watch(stage: str, in_flight: Callable[[], int], lag: Callable[[], int]) -> None:
+    """Have every scrape ask these two, in its own thread: the lag of the log, for a subscription is its runner's alone.
+
+    A lag that cannot be told because the log does not answer is NaN.
+    """
 
     def lag_or_nan() -> float:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -154,6 +155,29 @@ def test_a_scrape_shows_what_is_in_flight_and_what_waits_and_nothing_once_the_ru
     assert REGISTRY.get_sample_value("xinstruct_lag_records", labels) == 3
     runner.close()
     assert REGISTRY.get_sample_value("xinstruct_lag_records", labels) is None
+
+
+def test_scrapes_in_other_threads_do_not_disturb_the_runner(world: World) -> None:
+    world.put(*(f"d{number}" for number in range(300)))
+    runner = world.runner(commit_records_max=1)
+    settled, failures = threading.Event(), []
+
+    def scrape() -> None:
+        while not settled.is_set():
+            try:
+                REGISTRY.get_sample_value("xinstruct_lag_records", {"stage": "backgen"})
+            except sqlite3.Error as error:
+                failures.append(error)
+
+    scraping = threading.Thread(target=scrape)
+    scraping.start()
+    try:
+        world.settle(runner, turns_max=2_000)
+    finally:
+        settled.set()
+        scraping.join()
+    assert failures == []
+    assert len(world.instructions()) == 300
 
 
 def test_a_runner_that_dies_before_its_commit_leaves_the_record_to_the_next(world: World) -> None:
