@@ -70,7 +70,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     # Numbers and tables.
     "numpy": ("curation.*", "crawler.*", "training.*", "spine.inference.*", "cli.*"),
     "scipy": ("curation.*",),
-    "sklearn": ("curation.*",),
+    "sklearn": ("curation.*", "training.job_drafts"),
     "threadpoolctl": ("curation.*", "training.*"),
     "pyarrow": ("crawler.*", "curation.*", "training.*", "cli.*"),
     "datasets": ("training.job", "training.*"),

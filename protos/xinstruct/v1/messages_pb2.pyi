@@ -104,6 +104,8 @@ class _LabelReadingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LabelRea
     """One decode step, three label tokens."""
     LABEL_READING_VOTE: _LabelReading.ValueType  # 2
     """Shares of n sampled answers, where the endpoint gives no log-probabilities."""
+    LABEL_READING_CALIBRATED: _LabelReading.ValueType  # 3
+    """As 1, with the log-probability of the draft weighed in as on held-out drafts."""
 
 class LabelReading(_LabelReading, metaclass=_LabelReadingEnumTypeWrapper):
     """How the label probabilities were read."""
@@ -114,6 +116,8 @@ LABEL_READING_LOG_PROBABILITY: LabelReading.ValueType  # 1
 """One decode step, three label tokens."""
 LABEL_READING_VOTE: LabelReading.ValueType  # 2
 """Shares of n sampled answers, where the endpoint gives no log-probabilities."""
+LABEL_READING_CALIBRATED: LabelReading.ValueType  # 3
+"""As 1, with the log-probability of the draft weighed in as on held-out drafts."""
 Global___LabelReading: _TypeAlias = LabelReading  # noqa: Y015
 
 class _TakedownKind:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from xinstruct.scoring.api import ScoringServicer
 from xinstruct.scoring.config import ScoringSettings
+from xinstruct.scoring.domain import Calibration
 from xinstruct.scoring.stage import stage
 from xinstruct.spine import registry
 from xinstruct.spine.app import App, Deps, Servicer
@@ -21,10 +22,14 @@ def build(config: ScoringSettings, deps: Deps, *, slots: Sequence[str] = ("a", "
         model = registry.promoted(deps.database, "evaluator")
         return model.model_digest if model else ""
 
+    def calibration(digest: str) -> Calibration | None:
+        return Calibration.parse(registry.get(deps.database, "evaluator", digest).calibration)
+
     def stages() -> Sequence[Stage]:
         running = registry.slots(deps.database)
         return [
-            stage(config, slot=slot, evaluator_digest=running[slot][0], port=inference)
+            stage(config, slot=slot, evaluator_digest=running[slot][0], port=inference,
+                  calibration=calibration(running[slot][0]))
             for slot in slots if slot in running
         ]
 

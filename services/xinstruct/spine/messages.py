@@ -40,6 +40,7 @@ class LabelReading(IntEnum):
     UNSPECIFIED = 0
     LOG_PROBABILITY = 1
     VOTE = 2
+    CALIBRATED = 3
 
 
 class TakedownKind(IntEnum):
@@ -319,9 +320,7 @@ PAYLOADS: dict[str, type[Payload]] = {
     )
 }
 
-_ENUMS: dict[str, type[IntEnum]] = {
-    "CrawlAction": CrawlAction, "SourceKind": SourceKind, "LabelReading": LabelReading, "TakedownKind": TakedownKind,
-}
+_ENUMS = {enum.__name__: enum for enum in (CrawlAction, SourceKind, LabelReading, TakedownKind)}
 
 
 def dropped(

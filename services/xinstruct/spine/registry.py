@@ -24,6 +24,8 @@ MODELS = sa.Table(
     sa.Column("job_name", sa.Text, nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("create_time_ms", sa.BigInteger, nullable=False),
+    # JSON of an evaluator that was calibrated with its generator's drafts; see scoring/domain.py
+    sa.Column("calibration", sa.Text, nullable=False, server_default=""),
 )
 PROMOTIONS = sa.Table(
     "promotions", METADATA,
@@ -52,6 +54,7 @@ class Model:
     job_name: str = ""
     round: int = 0
     create_time_ms: int = 0
+    calibration: str = ""
 
 
 def register(engine: sa.Engine, model: Model) -> None:

@@ -17,7 +17,7 @@ from xinstruct.spine.prompts import Family
 from xinstruct.spine.topics import TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import JobState, checked, job_name_of
-from xinstruct.training.folders import licence_of, model_digest
+from xinstruct.training.folders import calibration_of, licence_of, model_digest
 from xinstruct.training.loops import resolve_base
 from xinstruct.training.promotion import answers_at, family_of, promote
 from xinstruct.training.snapshot import seeds_digest
@@ -97,7 +97,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
         else:
             folder = Path(location).absolute()
             model = registry.Model(model_digest(folder), message.role, str(folder), licence=licence_of(folder),
-                                   create_time_ms=now_ms)
+                                   create_time_ms=now_ms, calibration=calibration_of(folder))
         registry.register(self._deps.database, model)
         return self._model(model)
 

@@ -45,6 +45,11 @@ def generator_examples(rows: Sequence[PairRow], family: Family) -> list[Example]
     ]
 
 
+def is_right(draft: str, instruction: str) -> bool:
+    """Whether the draft is the instruction, word for word."""
+    return draft.split() == instruction.split()
+
+
 def name_of(code: str) -> str:
     """English name of a language."""
     return language(code).english_name

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
-from xinstruct.spine.errors import Invalid, NotFound
+from xinstruct.spine.errors import Invalid, NotFound, require
 
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json",
     "merges.txt",
 )
-_CONFIG = ("config.json", "generation_config.json")
+CALIBRATION = "calibration.json"
+"""What an evaluator's P(best) and a draft's log-probability say together; see training/job_calibration.py."""
+CALIBRATION_KEYS = ("bias", "log_odds", "log_probability")
+_CONFIG = ("config.json", "generation_config.json", CALIBRATION)
 _UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MANIFEST = "MANIFEST.json"
 
@@ -43,6 +47,21 @@ def licence_of(folder: Path) -> str:
             if line.startswith("license:"):
                 return line.partition(":")[2].strip() or "other"
     return "other"
+
+
+def calibration_of(folder: Path) -> str:
+    """The folder's calibration, a JSON object; "" when it has none. Invalid when it is not what scoring can apply."""
+    file = folder / CALIBRATION
+    if not file.is_file():
+        return ""
+    text = file.read_text(encoding="utf-8")
+    try:
+        values = json.loads(text)
+        fits = sorted(values) == list(CALIBRATION_KEYS) and all(math.isfinite(values[key]) for key in CALIBRATION_KEYS)
+    except (ValueError, TypeError):
+        fits = False
+    require(fits, f"{file} must be a JSON object of three numbers: {', '.join(CALIBRATION_KEYS)}")
+    return text
 
 
 def _parts(folder: Path) -> list[Path]:

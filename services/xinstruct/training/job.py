@@ -14,27 +14,24 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from xinstruct.spine.errors import Invalid, XinstructError
-from xinstruct.spine.inference import Decoding, Generate, Generated
-from xinstruct.spine.inference.local import LocalInference
-from xinstruct.spine.prompts import generator_prompt
 from xinstruct.training.config import Recipe
-from xinstruct.training.data import Example, generator_examples, name_of, sample_of, split
+from xinstruct.training.data import Example, generator_examples, sample_of, split
 from xinstruct.training.domain import JobSpec, PairRow
-from xinstruct.training.folders import MANIFEST, licence_of, model_digest
+from xinstruct.training.folders import CALIBRATION, MANIFEST, licence_of, model_digest
 from xinstruct.training.job_branches import IGNORED, collator, joined
+from xinstruct.training.job_drafts import Drafts, calibration, drafts
 from xinstruct.training.ratings import evaluator_examples
 
 MODEL, PROGRESS, RESULT, CHECKPOINTS = "model", "progress.jsonl", "result.json", "checkpoints"
 PROGRESS_STEPS = 5
-DRAFT_TOKENS_MAX = 96
 HELD_OUT_ROWS_MAX = 200
-HELD_OUT_DRAFTS_SHARE = 4
-"""Of held-out rows, one so many times fewer is drafted than of those that are learned from: drafting takes longest."""
+HELD_OUT_DRAFTS_MAX = 100
+"""Held-out rows that are drafted: drafting takes longest."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,8 +56,9 @@ def run(spec: JobSpec) -> dict[str, Any]:
     rows = read_rows(Path(spec.snapshot_file))
     learned, held_out = split(rows, recipe.held_out_ratio)
     learned, held_out = sample_of(learned, _rows_used(recipe)), sample_of(held_out, HELD_OUT_ROWS_MAX)
-    examples = _examples(spec, recipe, learned)
-    _pin(recipe)  # the drafts among the examples were made on one thread
+    sampled, greedy = _drafts(spec, recipe, learned, held_out)
+    examples = _examples(spec, recipe, learned, sampled)
+    _pin(recipe)  # the drafts were made on one thread
     model, tokenizer = _load(Path(spec.base_folder))
     trainer = _trainer(model, tokenizer, examples, recipe, Path(spec.work_folder))
     state = trainer.train(resume_from_checkpoint=_last_checkpoint(Path(spec.work_folder)))
@@ -68,9 +66,9 @@ def run(spec: JobSpec) -> dict[str, Any]:
         "rows_learned": len(learned), "rows_held_out": len(held_out), "examples": len(examples),
         "loss": round(float(state.training_loss), 5), "seconds": round(float(state.metrics["train_runtime"]), 1),
     }
-    looked_at = recipe.model_copy(update={"wrong_each": 1, "drafts_max": recipe.drafts_max // HELD_OUT_DRAFTS_SHARE})
-    metrics |= _held_out_figures(trainer, tokenizer, _examples(spec, looked_at, held_out), recipe)
-    _save(trainer.model, tokenizer, spec, metrics)
+    looked_at = recipe.model_copy(update={"wrong_each": 1})
+    metrics |= _held_out_figures(trainer, tokenizer, _examples(spec, looked_at, held_out, greedy), recipe)
+    _save(trainer.model, tokenizer, spec, metrics, lambda model: calibration(model, recipe, held_out, greedy))
     shutil.rmtree(Path(spec.work_folder) / CHECKPOINTS, ignore_errors=True)
     steps = int(trainer.state.global_step)
     return {"steps_done": steps, "steps_count": steps, "loss": metrics["loss"], "metrics": metrics}
@@ -105,35 +103,28 @@ def _rows_used(recipe: Recipe) -> int:
     return recipe.steps_max * recipe.rows_per_batch or sys.maxsize
 
 
-def _examples(spec: JobSpec, recipe: Recipe, rows: Sequence[PairRow]) -> list[Example]:
+def _drafts(
+    spec: JobSpec, recipe: Recipe, learned: Sequence[PairRow], held_out: Sequence[PairRow]
+) -> tuple[Drafts, Drafts]:
+    """An evaluator's drafts of rows to learn from, and of rows held out.
+
+    The first are sampled, for greedy drafts of rows that the generator was tuned on are too good; the others are made
+    as those that the evaluator will read.
+    """
+    if spec.role != "evaluator":
+        return {}, {}
+    chosen, looked_at = sample_of(learned, recipe.drafts_max), sample_of(held_out, HELD_OUT_DRAFTS_MAX)
+    return (
+        drafts(spec.generator_folder, recipe, chosen, temperature=recipe.draft_temperature),
+        drafts(spec.generator_folder, recipe, looked_at, temperature=0.0),
+    )
+
+
+def _examples(spec: JobSpec, recipe: Recipe, rows: Sequence[PairRow], found: Drafts) -> list[Example]:
     if spec.role == "generator":
         return generator_examples(rows, recipe.prompt_family)
-    drafts = _drafts(spec, recipe, rows)
-    return evaluator_examples(rows, drafts, recipe.prompt_family, recipe.seed, recipe.wrong_each)
-
-
-def _drafts(spec: JobSpec, recipe: Recipe, rows: Sequence[PairRow]) -> dict[str, list[str]]:
-    """Row id → what the generator writes for its response when it is sampled: its own kind of mistakes.
-
-    Sampled, for greedy drafts of rows it was tuned on are too good. Only for the tiny family, whose instructions follow
-    from the text alone: of a large generator a draft that differs from the seed's instruction is no mistake.
-    """
-    if not spec.generator_folder or recipe.prompt_family != "tiny":
-        return {}
-    chosen = sample_of(rows, recipe.drafts_max)
-    decoding = Decoding(DRAFT_TOKENS_MAX, temperature=recipe.draft_temperature, seed=recipe.seed, stop=("\n",))
-    # One thread: with more, a row's last bits, and so what is sampled, depend on its place in the batch.
-    generator = LocalInference(lambda _role, _digest: Path(spec.generator_folder), batch_rows=32, threads_count=1)
-    # Named by digest: what is sampled follows from the request, and may not change with the folder a run lies in.
-    digest = model_digest(Path(spec.generator_folder))
-    prompts = [generator_prompt(row.response, name_of(row.language), recipe.prompt_family) for row in chosen]
-    futures = [generator.submit(Generate("generator", digest, prompt, decoding)) for prompt in prompts]
-    answers = [future.result() for future in futures]
-    generator.close()
-    return {
-        row.id: [answer.text] for row, answer in zip(chosen, answers, strict=True)
-        if isinstance(answer, Generated) and answer.text
-    }
+    texts = {row_id: [draft.text] for row_id, draft in found.items()}
+    return evaluator_examples(rows, texts, recipe.prompt_family, recipe.seed, recipe.wrong_each)
 
 
 def _pin(recipe: Recipe) -> None:
@@ -165,8 +156,7 @@ def _trainer(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Re
 
     branching = recipe.wrong_each > 1
     encoded = [encode(tokenizer, example, recipe.tokens_max) for example in examples]
-    alone = [row | {"length": len(row["input_ids"])} for row in encoded]
-    rows = _branching(examples, encoded) if branching else alone
+    rows = _branching(examples, encoded) if branching else [row | {"length": len(row["input_ids"])} for row in encoded]
     arguments = SFTConfig(
         output_dir=str(work / CHECKPOINTS), seed=recipe.seed, data_seed=recipe.seed,
         per_device_train_batch_size=recipe.rows_per_batch, num_train_epochs=recipe.epochs,
@@ -273,14 +263,18 @@ def _held_out_figures(trainer: Any, tokenizer: Any, examples: Sequence[Example],
     return {"held_out_loss": round(loss / tokens, 5), "held_out_exact": round(exact / len(encoded), 4)}
 
 
-def _save(model: Any, tokenizer: Any, spec: JobSpec, metrics: dict[str, Any]) -> None:
-    """The finished model, visible whole or not at all."""
+def _save(
+    model: Any, tokenizer: Any, spec: JobSpec, metrics: dict[str, Any], calibrated: Callable[[Path], str]
+) -> None:
+    """The finished model, visible whole or not at all. `calibrated`: the calibration of a model folder, "" for none."""
     work = Path(spec.work_folder)
     partial = work / f"{MODEL}.part"
     shutil.rmtree(partial, ignore_errors=True)
     merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     merged.save_pretrained(partial, safe_serialization=True)
     tokenizer.save_pretrained(partial)
+    if text := calibrated(partial):
+        (partial / CALIBRATION).write_text(text, encoding="utf-8")
     manifest = {
         "job": spec.job_name, "role": spec.role, "round": spec.round, "licence": licence_of(Path(spec.base_folder)),
         "base_digest": model_digest(Path(spec.base_folder)), "recipe": spec.recipe, "metrics": metrics,

@@ -18,7 +18,7 @@ from xinstruct.spine.sql import insert_new, transaction, upsert
 from xinstruct.spine.topics import DEAD_LETTERS, MODEL_TRAINED, TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec, JobState
-from xinstruct.training.folders import licence_of, model_digest
+from xinstruct.training.folders import calibration_of, licence_of, model_digest
 from xinstruct.training.jobs import JobLook, JobPhase, Jobs
 from xinstruct.training.promotion import family_of, promotable, promote
 from xinstruct.training.snapshot import build_snapshot
@@ -214,7 +214,8 @@ class JobKeeper:
         base = Path(resolve_base(self._deps, request.base_model))
         licence, base_digest, now_ms = licence_of(base), model_digest(base), self._deps.clock()
         registry.register(self._deps.database, registry.Model(
-            digest, row.role, str(folder), base_digest, licence, row.job_name, row.round, now_ms))
+            digest, row.role, str(folder), base_digest, licence, row.job_name, row.round, now_ms,
+            calibration_of(folder)))
         trained = ModelTrained(row.job_name, row.role, digest, "", base_digest, licence, look.metrics,
                                row.snapshot_digest, row.round, now_ms, request.promote_when_done)
         self._deps.log.append([trained.record(MODEL_TRAINED.name)])

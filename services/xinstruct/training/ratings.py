@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from xinstruct.spine.languages import language
 from xinstruct.spine.prompts import LABELS, Family, evaluator_prompt
-from xinstruct.training.data import Example
+from xinstruct.training.data import Example, is_right
 from xinstruct.training.domain import PairRow
 
 BEST, REASONABLE, WORST = range(3)
@@ -62,7 +62,7 @@ def evaluator_examples(
 
 def _wrong(row: PairRow, drafts: Iterable[str], shelf: _Shelf, draw: random.Random, *, count: int) -> list[Rated]:
     """One of the drafts that differ, if there are any, and the pair damaged in several ways, none of them twice."""
-    different = [draft for draft in drafts if draft.split() != row.instruction.split()]
+    different = [draft for draft in drafts if not is_right(draft, row.instruction)]
     found = [Rated(replace(row, instruction=draw.choice(different)), REASONABLE)] if different else []
     while len(found) < count:
         found.append(_damaged(row, shelf, draw))

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+from xinstruct.scoring.domain import Calibration
 from xinstruct.spine.inference import Classified, Classify, Decoding, Generate, Generated
 from xinstruct.spine.inference.local import LocalInference
 from xinstruct.spine.prompts import LABELS, evaluator_prompt, generator_prompt
 from xinstruct.training.domain import JobSpec, PairRow
-from xinstruct.training.folders import model_digest
+from xinstruct.training.folders import calibration_of, model_digest
 from xinstruct.training.pretrain import Part, Plan
 
 SMALL = Plan(
@@ -119,6 +120,26 @@ def test_an_evaluator_does_not_depend_on_where_its_generator_lies(
     finish(first)
     finish(second)
     assert model_digest(first.parent / "model") == model_digest(second.parent / "model")
+
+
+def test_an_evaluator_is_calibrated_with_drafts_of_rows_held_out_and_its_digest_says_so(
+    spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    lakes = spec("lakes", epochs=6.0)
+    finish(lakes)
+    rated = spec("rated", role="evaluator", generator=lakes.parent / "model", held_out_ratio=0.5, epochs=8.0,
+                 wrong_each=3)
+    pairs = [json.loads(line) for line in (rated.parent / "rows.jsonl").read_text().splitlines()]
+    for number, pair in enumerate(pairs):
+        if number % 3 == 0:  # of these the generator knows nothing: what it writes is wrong
+            pair |= {"instruction": "Name what is sold at the market.", "response": f"Soko {number}\n\nNi soko."}
+    (rated.parent / "rows.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    finish(rated)
+    folder = rated.parent / "model"
+    assert Calibration.parse(calibration_of(folder)) is not None
+    bare = shutil.copytree(folder, tmp_path / "bare")
+    (bare / "calibration.json").unlink()
+    assert model_digest(bare) != model_digest(folder)
 
 
 def test_a_job_without_rows_says_why_it_failed(spec: Callable[..., Path]) -> None:

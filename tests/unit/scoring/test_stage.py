@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from builders import pair as a_pair
 from xinstruct.scoring.config import ScoringSettings
-from xinstruct.scoring.domain import ScoringReason, caught_up
+from xinstruct.scoring.domain import Calibration, ScoringReason, caught_up
 from xinstruct.scoring.stage import stage
 from xinstruct.spine.inference import Classified, Classify, Refused
 from xinstruct.spine.messages import LabelReading, ScoredPair
@@ -26,8 +30,9 @@ class NoPort:
     def close(self) -> None: ...
 
 
-def build(slot: str = "a", digest: str = DIGEST) -> Stage:
-    return stage(ScoringSettings(prompt_family="chat"), slot=slot, evaluator_digest=digest, port=NoPort())
+def build(slot: str = "a", digest: str = DIGEST, calibration: Calibration | None = None) -> Stage:
+    return stage(ScoringSettings(prompt_family="chat"), slot=slot, evaluator_digest=digest, port=NoPort(),
+                 calibration=calibration)
 
 
 def decide(answer: Any, slot: str = "a", digest: str = DIGEST) -> Any:
@@ -55,6 +60,39 @@ def test_probabilities_keep_the_order_of_the_labels() -> None:
 def test_a_vote_is_marked_as_one() -> None:
     outcome = decide(Classified((1.0, 0.0, 0.0), votes_count=8))
     assert (outcome.payload.reading, outcome.payload.votes_count) == (LabelReading.VOTE, 8)
+
+
+def test_a_calibrated_evaluator_weighs_in_the_log_probability_of_the_draft_and_says_so() -> None:
+    calibration = Calibration(bias=1.0, log_odds=0.5, log_probability=4.0)
+    drafted = replace(a_pair(), mean_log_probability=-0.75)
+    (outcome,) = build(calibration=calibration).decide(
+        drafted.record("pair-drafted-v1"), drafted, [Classified((0.8, 0.15, 0.05))]
+    )
+    assert isinstance(outcome, Emit) and isinstance(outcome.payload, ScoredPair)
+    score = outcome.payload
+    odds = 1.0 + 0.5 * math.log(0.8 / 0.2) - 4.0 * 0.75
+    assert score.p_best == pytest.approx(1 / (1 + math.exp(-odds)))
+    assert score.p_reasonable == pytest.approx(3 * score.p_worst)
+    assert score.p_best + score.p_reasonable + score.p_worst == pytest.approx(1.0)
+    assert score.reading == LabelReading.CALIBRATED
+
+
+@pytest.mark.parametrize(
+    ("answer", "log_probability", "reading"),
+    [
+        (Classified((0.8, 0.15, 0.05)), math.nan, LabelReading.LOG_PROBABILITY),
+        (Classified((0.75, 0.25, 0.0), votes_count=8), -0.75, LabelReading.VOTE),
+    ],
+)
+def test_what_cannot_be_calibrated_stays_as_it_was_read(
+    answer: Classified, log_probability: float, reading: LabelReading
+) -> None:
+    drafted = replace(a_pair(), mean_log_probability=log_probability)
+    calibrated = build(calibration=Calibration(bias=1.0, log_odds=0.5, log_probability=4.0))
+    (outcome,) = calibrated.decide(drafted.record("pair-drafted-v1"), drafted, [answer])
+    assert isinstance(outcome, Emit) and isinstance(outcome.payload, ScoredPair)
+    score = outcome.payload
+    assert ((score.p_best, score.p_reasonable, score.p_worst), score.reading) == (answer.probabilities, reading)
 
 
 def test_a_pair_too_long_for_the_model_is_rejected() -> None:

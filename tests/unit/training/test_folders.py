@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xinstruct.spine.errors import Invalid, NotFound
-from xinstruct.training.folders import licence_of, model_digest
+from xinstruct.training.folders import calibration_of, licence_of, model_digest
 
 
 def folder(path: Path, **files: str) -> Path:
@@ -21,7 +21,7 @@ def folder(path: Path, **files: str) -> Path:
 def test_the_digest_covers_weights_tokenizer_and_config_only(tmp_path: Path) -> None:
     plain = model_digest(folder(tmp_path / "a"))
     assert model_digest(folder(tmp_path / "b", **{"README.md": "hello", "MANIFEST.json": "{}"})) == plain
-    for name in ("model.safetensors", "config.json", "tokenizer.json", "generation_config.json"):
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "generation_config.json", "calibration.json"):
         assert model_digest(folder(tmp_path / name, **{name: "other"})) != plain
 
 
@@ -49,3 +49,19 @@ def test_a_folder_without_weights_is_refused_and_a_missing_one_is_not_found(tmp_
 ])
 def test_the_licence_is_the_one_that_the_folder_states(tmp_path: Path, files: dict[str, str], licence: str) -> None:
     assert licence_of(folder(tmp_path / "a", **files)) == licence
+
+
+def test_the_calibration_is_the_one_that_the_folder_holds(tmp_path: Path) -> None:
+    written = '{"bias": 1.0, "log_odds": 0.5, "log_probability": 4}'
+    assert calibration_of(folder(tmp_path / "a", **{"calibration.json": written})) == written
+    assert calibration_of(folder(tmp_path / "b")) == ""
+
+
+@pytest.mark.parametrize("content", [
+    "", "[]", "3", '{"bias": 1.0, "log_odds": 0.5}', '{"bias": 1.0, "log_odds": 0.5, "log_probability": "4"}',
+    '{"bias": 1.0, "log_odds": 0.5, "log_probability": NaN}',
+    '{"bias": 1.0, "log_odds": 0.5, "log_probability": 4, "more": 1}',
+])
+def test_a_calibration_that_scoring_could_not_apply_is_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(Invalid, match="bias, log_odds, log_probability"):
+        calibration_of(folder(tmp_path / "a", **{"calibration.json": content}))
