@@ -23,6 +23,7 @@ START_S_MAX = 120.0
 STOP_S_MAX = 15.0
 POLL_S = 0.1
 SAMPLE_S = 1.0
+RESIDENT_CHANGE_RATIO = 0.01
 LOG_LINES_SHOWN = 12
 
 
@@ -200,10 +201,13 @@ class MemoryMeter:
     """The largest memory of this process and all its descendants together, sampled once a second.
 
     Proportional set size where the system tells it (memory shared by n processes counts 1/n for each), else resident.
+    The kernel walks all pages for it, so it is asked again only of processes whose resident size has changed.
     """
 
     def __init__(self) -> None:
         self.peak_mb = 0.0
+        self._read: dict[int, tuple[int, int]] = {}
+        """Process id → resident size when it was asked, and the answer; bytes."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
 
@@ -218,13 +222,17 @@ class MemoryMeter:
     def _run(self) -> None:
         own = psutil.Process()
         while not self._stopping.wait(SAMPLE_S):
-            total = sum(_memory_bytes(process) for process in (own, *own.children(recursive=True)))
+            total = sum(self._memory_bytes(process) for process in (own, *own.children(recursive=True)))
             self.peak_mb = max(self.peak_mb, total / 1e6)
 
-
-def _memory_bytes(process: psutil.Process) -> int:
-    try:
-        info = process.memory_full_info()
-    except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-        return 0
-    return int(getattr(info, "pss", info.rss))
+    def _memory_bytes(self, process: psutil.Process) -> int:
+        try:
+            resident = process.memory_info().rss
+            asked_at, answer = self._read.get(process.pid, (0, 0))
+            if abs(resident - asked_at) > RESIDENT_CHANGE_RATIO * asked_at:
+                info = process.memory_full_info()
+                answer = int(getattr(info, "pss", info.rss))
+                self._read[process.pid] = resident, answer
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            return 0
+        return answer

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,14 +32,15 @@ from xinstruct.spine.inference import (
     Inference,
     Refused,
     Request,
-    request_digest,
 )
+from xinstruct.spine.inference.local_writer import Writer
 
 if TYPE_CHECKING:
     import torch
 
 LENGTH_STEP_TOKENS = 64
 """Prompts are padded to a multiple of this; longer ones than 16 steps to a power of two."""
+WARM_UP_S = 20.0
 LOOK_AHEAD_BATCHES = 4
 """How far behind the oldest request company of its length is looked for."""
 
@@ -82,6 +84,7 @@ class LocalInference(Inference):
         self._waiting: list[_Task] = []
         self._lock = threading.Lock()
         self._closed = False
+        self._warm = False
         self._thread = threading.Thread(target=self._work, name="local-inference", daemon=True)
         self._thread.start()
 
@@ -129,11 +132,21 @@ class LocalInference(Inference):
     def _receive(self) -> bool:
         """Take what was submitted, waiting only when there is nothing to do; False when closed."""
         while not self._waiting or not self._tasks.empty():
-            task = self._tasks.get()
+            try:
+                task = self._tasks.get(timeout=None if self._warm else WARM_UP_S)
+            except queue.Empty:
+                self._warm_up()
+                continue
             if task is None:
                 return False
             self._waiting.append(task)
         return True
+
+    def _warm_up(self) -> None:
+        """Load the libraries while nobody asks: about ten seconds that the first answer need not wait for."""
+        self._warm = True
+        with suppress(ImportError):  # probe() says what is missing
+            from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
     def _answer_oldest(self) -> None:
         first = self._waiting[0].request
@@ -263,7 +276,7 @@ def _generate(
     ids, mask = _shape(loaded, rows, batch_rows)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     ends = _end_tokens(loaded)
-    writers = [_Writer(request, loaded.tokenizer, ends) for request in requests]
+    writers = [Writer(request, loaded.tokenizer, ends) for request in requests]
     cache = None
     with torch.inference_mode():
         for _ in range(requests[0].decoding.tokens_max):
@@ -280,59 +293,6 @@ def _generate(
             mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
             positions = positions[:, -1:] + 1
     return [writer.answer(len(row)) for writer, row in zip(writers, rows, strict=True)]
-
-
-class _Writer:
-    """One row's answer while it grows."""
-
-    def __init__(self, request: Generate, tokenizer: Any, ends: frozenset[int]) -> None:
-        import torch
-
-        self._decoding = request.decoding
-        self._tokenizer = tokenizer
-        self._ends = ends
-        self._tokens: list[int] = []
-        self._log_probabilities: list[float] = []
-        self.finish = ""
-        # A stream of its own for each row: a sampled answer does not depend on the rows beside it either.
-        self._draw = torch.Generator().manual_seed(int(request_digest(request)[7:22], 16))
-
-    def next(self, scores: torch.Tensor) -> int:
-        """Choose and note the next token; a finished row goes on for the shape's sake, unnoted."""
-        token = int(scores.argmax()) if self._decoding.temperature == 0 else self._sample(scores)
-        if self.finish:
-            return token
-        self._log_probabilities.append(float(scores[token]))
-        if token in self._ends:
-            self.finish = "stop"
-        else:
-            self._tokens.append(token)
-            if self._stopped_at() is not None:
-                self.finish = "stop"
-        return token
-
-    def answer(self, prompt_tokens: int) -> Generated:
-        text = self._tokenizer.decode(self._tokens, skip_special_tokens=True)
-        stop = self._stopped_at()
-        text = text if stop is None else text[:stop]
-        mean = sum(self._log_probabilities) / max(1, len(self._log_probabilities))
-        finish = "stop" if self.finish else "length"
-        return Generated(text.strip(), finish, min(0.0, mean), prompt_tokens, len(self._tokens))  # type: ignore[arg-type]
-
-    def _stopped_at(self) -> int | None:
-        if not self._decoding.stop:
-            return None
-        text = self._tokenizer.decode(self._tokens, skip_special_tokens=True)
-        places = [place for stop in self._decoding.stop if (place := text.find(stop)) >= 0]
-        return min(places, default=None)
-
-    def _sample(self, scores: torch.Tensor) -> int:
-        import torch
-
-        shares = torch.softmax(scores / self._decoding.temperature, dim=-1)
-        ordered, order = shares.sort(descending=True, stable=True)
-        kept = ordered.cumsum(0) - ordered < self._decoding.top_p
-        return int(order[torch.multinomial(ordered * kept, 1, generator=self._draw)])
 
 
 def _classify(
@@ -380,14 +340,10 @@ def _end_tokens(loaded: _Loaded) -> frozenset[int]:
 
 
 def _succeed(future: Future[Answer], answer: Answer) -> None:
-    try:
+    with suppress(InvalidStateError):  # cancelled by the caller
         future.set_result(answer)
-    except InvalidStateError:
-        return  # cancelled by the caller
 
 
 def _fail(future: Future[Answer], error: BaseException) -> None:
-    try:
+    with suppress(InvalidStateError):  # cancelled by the caller
         future.set_exception(error)
-    except InvalidStateError:
-        return  # cancelled by the caller
