@@ -18,7 +18,10 @@ from xinstruct.spine.topics import TOPICS
 
 DOCUMENTS = tuple(sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))))
 
-WRITTEN_WHEN_RUN = (".venv", ".cache", "var", "dist", "manifest.json", "report.json", "xinstruct.yaml", "seeds.jsonl")
+WRITTEN_WHEN_RUN = (
+    ".venv", ".cache", "var", "dist",
+    "calibration.json", "manifest.json", "report.json", "seeds.jsonl", "xinstruct.yaml",
+)
 """Files, and first folders of paths, that a clean clone does not have."""
 
 documents = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
