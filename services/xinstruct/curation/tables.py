@@ -179,7 +179,8 @@ def training_snapshots(connection: Connection) -> dict[str, str]:
     """Training job → digest of its snapshot, whether it is done, failed or still at work."""
     if not sa.inspect(connection).has_table(_TRAINING_JOBS.name):
         return {}
-    return {row.job_name: row.snapshot_digest for row in connection.execute(_TRAINING_JOBS.select()) if row[1]}
+    rows = connection.execute(_TRAINING_JOBS.select().where(_TRAINING_JOBS.c.snapshot_digest != ""))
+    return {row.job_name: row.snapshot_digest for row in rows}
 
 
 PROJECTIONS: tuple[Projection, ...] = (
