@@ -234,6 +234,14 @@ def test_a_file_with_mistakes_stores_nothing(stocked: House, stub: Stub) -> None
     assert stocked.rows(tables.REVIEWS) == []
 
 
+def test_half_a_character_in_a_file_is_a_mistake_of_its_line(stocked: House, stub: Stub) -> None:
+    content = b'{"pair_id": "pair-sw0000", "label": "best"}\n{"pair_id": "\\ud83d", "label": "best"}\n'
+    request = pb.ImportReviewsRequest(format="jsonl", reviewer="r-1", content=content)
+    refused(lambda: stub.ImportReviews(request, timeout=5), Invalid, "line 2: half of a surrogate pair")
+    stocked.settle()
+    assert stocked.rows(tables.REVIEWS) == []
+
+
 def test_labels_are_checked_one_by_one(stocked: House, stub: Stub) -> None:
     good = pb.Review(pair_id="pair-sw0000", reviewer="r-1", label="best", tags=["fluent"])
     assert stub.SubmitReviews(pb.SubmitReviewsRequest(reviews=[good]), timeout=5).reviews_count == 1
