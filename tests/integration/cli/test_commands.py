@@ -98,7 +98,8 @@ def test_a_story_is_read_from_the_catalog(config: Path, capsys: pytest.CaptureFi
         (("models", "promote", "generator", "12345678"), ExitCode.NOT_FOUND),
         (("crawl", "pause", "nothing"), ExitCode.NOT_FOUND), (("crawl", "add", "no url"), ExitCode.INVALID),
         (("release", "export", "none"), ExitCode.NOT_FOUND), (("dlq", "show", "abc"), ExitCode.NOT_FOUND),
-        (("release", "publish"), ExitCode.CONFLICT),
+        (("release", "publish"), ExitCode.CONFLICT), (("review", "export"), ExitCode.NOT_FOUND),
+        (("review", "export", "--release", "none"), ExitCode.NOT_FOUND),
     ],
 )  # fmt: skip
 def test_failures_are_one_sentence_and_an_exit_code(
