@@ -12,9 +12,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from fsspec.implementations.memory import MemoryFileSystem
-from fsspec.registry import _registry as STORES
 
+from failing_store import fail_with
 from xinstruct.spine.blobs import Blobs, digest_of
 from xinstruct.spine.errors import Invalid, NotFound, Unavailable
 
@@ -110,19 +109,6 @@ def test_a_blob_that_does_not_fit_on_the_disk_is_unavailable_and_not_half_there(
     assert blobs.get(blobs.put(b"small")) == b"small"
 
 
-class Store(MemoryFileSystem):
-    """An object store whose client raises `error` for whatever it is asked."""
-
-    protocol = "s3"
-    cachable = False
-    error: Exception
-
-    def fail(self, *arguments: object, **options: object) -> None:
-        raise self.error
-
-    exists = cat_file = rm_file = size = modified = glob = makedirs = pipe_file = mv = fail
-
-
 USES: dict[str, Callable[[Blobs], object]] = {
     "put": lambda blobs: blobs.put(CONTENT),
     "get": lambda blobs: blobs.get(digest_of(CONTENT)),
@@ -134,7 +120,7 @@ USES: dict[str, Callable[[Blobs], object]] = {
 
 
 def failing(error: Exception, monkeypatch: pytest.MonkeyPatch, **answers: object) -> Blobs:
-    monkeypatch.setitem(STORES, "s3", type("Failing", (Store,), {"error": error, **answers}))
+    fail_with(error, monkeypatch, **answers)
     return Blobs("s3://bucket/blobs")
 
 
