@@ -237,6 +237,7 @@ class CurationServiceServicer:
 
     def ExportReviews(self, request, context):
         """A file for reviewers: pair, link, empty label and tags, in chunks. INVALID_ARGUMENT: unknown format.
+        NOT_FOUND: no such release, or no row to review.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -285,7 +286,8 @@ class CurationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CollectGarbage(self, request, context):
-        """Erases expired bodies and blobs that nothing refers to, or only says which.
+        """Erases expired bodies and blobs that nothing refers to, or only counts them. Files that a killed publication left go
+        too, uncounted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

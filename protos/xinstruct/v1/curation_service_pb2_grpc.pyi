@@ -60,7 +60,9 @@ class CurationServiceStub:
     FAILED_PRECONDITION: the catalog no longer holds its rows, or the files would differ.
     """
     ExportReviews: _grpc.UnaryStreamMultiCallable[_curation_service_pb2.ExportReviewsRequest, _curation_service_pb2.Chunk]
-    """A file for reviewers: pair, link, empty label and tags, in chunks. INVALID_ARGUMENT: unknown format."""
+    """A file for reviewers: pair, link, empty label and tags, in chunks. INVALID_ARGUMENT: unknown format.
+    NOT_FOUND: no such release, or no row to review.
+    """
     ImportReviews: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ImportReviewsRequest, _curation_service_pb2.SubmitReviewsResponse]
     """Stores the labels of a reviewer's file. INVALID_ARGUMENT names every mistake with its line; nothing is stored then."""
     SubmitReviews: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.SubmitReviewsRequest, _curation_service_pb2.SubmitReviewsResponse]
@@ -74,7 +76,9 @@ class CurationServiceStub:
     WatchTakedown: _grpc.UnaryStreamMultiCallable[_curation_service_pb2.WatchTakedownRequest, _curation_service_pb2.TakedownEvent]
     """One takedown's progress until it is done, from page_token on."""
     CollectGarbage: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.CollectGarbageRequest, _curation_service_pb2.CollectGarbageResponse]
-    """Erases expired bodies and blobs that nothing refers to, or only says which."""
+    """Erases expired bodies and blobs that nothing refers to, or only counts them. Files that a killed publication left go
+    too, uncounted.
+    """
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ListDeadLettersRequest, _curation_service_pb2.ListDeadLettersResponse]
     """Dead letters of one stage, oldest first."""
     ReplayDeadLetters: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ReplayDeadLettersRequest, _curation_service_pb2.ReplayDeadLettersResponse]
@@ -112,7 +116,9 @@ class CurationServiceAsyncStub(CurationServiceStub):
     FAILED_PRECONDITION: the catalog no longer holds its rows, or the files would differ.
     """
     ExportReviews: _aio.UnaryStreamMultiCallable[_curation_service_pb2.ExportReviewsRequest, _curation_service_pb2.Chunk]  # type: ignore[assignment]
-    """A file for reviewers: pair, link, empty label and tags, in chunks. INVALID_ARGUMENT: unknown format."""
+    """A file for reviewers: pair, link, empty label and tags, in chunks. INVALID_ARGUMENT: unknown format.
+    NOT_FOUND: no such release, or no row to review.
+    """
     ImportReviews: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ImportReviewsRequest, _curation_service_pb2.SubmitReviewsResponse]  # type: ignore[assignment]
     """Stores the labels of a reviewer's file. INVALID_ARGUMENT names every mistake with its line; nothing is stored then."""
     SubmitReviews: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.SubmitReviewsRequest, _curation_service_pb2.SubmitReviewsResponse]  # type: ignore[assignment]
@@ -126,7 +132,9 @@ class CurationServiceAsyncStub(CurationServiceStub):
     WatchTakedown: _aio.UnaryStreamMultiCallable[_curation_service_pb2.WatchTakedownRequest, _curation_service_pb2.TakedownEvent]  # type: ignore[assignment]
     """One takedown's progress until it is done, from page_token on."""
     CollectGarbage: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.CollectGarbageRequest, _curation_service_pb2.CollectGarbageResponse]  # type: ignore[assignment]
-    """Erases expired bodies and blobs that nothing refers to, or only says which."""
+    """Erases expired bodies and blobs that nothing refers to, or only counts them. Files that a killed publication left go
+    too, uncounted.
+    """
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ListDeadLettersRequest, _curation_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
     """Dead letters of one stage, oldest first."""
     ReplayDeadLetters: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ReplayDeadLettersRequest, _curation_service_pb2.ReplayDeadLettersResponse]  # type: ignore[assignment]
@@ -239,7 +247,9 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _curation_service_pb2.ExportReviewsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_curation_service_pb2.Chunk], _abc.AsyncIterator[_curation_service_pb2.Chunk]]:
-        """A file for reviewers: pair, link, empty label and tags, in chunks. INVALID_ARGUMENT: unknown format."""
+        """A file for reviewers: pair, link, empty label and tags, in chunks. INVALID_ARGUMENT: unknown format.
+        NOT_FOUND: no such release, or no row to review.
+        """
 
     @_abc_1.abstractmethod
     def ImportReviews(
@@ -295,7 +305,9 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _curation_service_pb2.CollectGarbageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_curation_service_pb2.CollectGarbageResponse, _abc.Awaitable[_curation_service_pb2.CollectGarbageResponse]]:
-        """Erases expired bodies and blobs that nothing refers to, or only says which."""
+        """Erases expired bodies and blobs that nothing refers to, or only counts them. Files that a killed publication left go
+        too, uncounted.
+        """
 
     @_abc_1.abstractmethod
     def ListDeadLetters(

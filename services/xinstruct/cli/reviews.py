@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,6 @@ from xinstruct.spine.errors import Invalid
 
 group = typer.Typer(name="review", help="Labels by people.", no_args_is_help=True)
 FORMATS = ("csv", "jsonl")
-MISTAKES_MAX = 20
 FormatOption = Annotated[str, typer.Option("--format", help="csv or jsonl; default: by the file's name, else csv.")]
 
 
@@ -62,30 +60,13 @@ def import_file(
         content = file.read_bytes()
     except OSError as error:
         raise Invalid(f"cannot read {file}: {error.strerror}") from error
-    word = format_ or format_of(file)
-    refuse_lone_surrogates(content, word)
     with connect(config, Work.CHANGE) as client:
-        request = ImportReviewsRequest(format=word, reviewer=reviewer, content=content)
+        request = ImportReviewsRequest(format=format_ or format_of(file), reviewer=reviewer, content=content)
         stored = client.ask(client.curation.ImportReviews, request, deadline_s=LONG_DEADLINE_S)
     if as_json:
         print_json(stored)
     else:
         print_line(f"stored {stored.reviews_count:,} labels by {reviewer}")
-
-
-def refuse_lone_surrogates(content: bytes, file_format: str) -> None:
-    """Invalid, with every line that holds half of a character pair: as bytes, or in JSON as an escape like \\ud83d."""
-    mistakes = []
-    for line, raw in enumerate(content.split(b"\n"), start=1):
-        try:
-            text = raw.decode("utf-8", "surrogatepass")
-            unescaped = json.dumps(json.loads(text), ensure_ascii=False) if file_format == "jsonl" else ""
-        except ValueError:
-            continue  # no UTF-8 or no JSON: the import says so
-        if any("\ud800" <= character <= "\udfff" for character in text + unescaped):
-            mistakes.append(f"line {line}: half of a surrogate pair, which is no character: correct or leave it out")
-    if mistakes:
-        raise Invalid("\n".join(mistakes[:MISTAKES_MAX]))
 
 
 def format_of(file: Path | None) -> str:

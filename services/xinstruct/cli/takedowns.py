@@ -68,7 +68,8 @@ def gc(
 ) -> None:
     """Erase what nothing needs any more.
 
-    Page bodies past their retention, and blobs that nothing refers to.
+    Page bodies past their retention, blobs that nothing refers to, and the files that a publication left when it was
+    killed; the first two are counted.
     """
     from xinstruct.v1.curation_service_pb2 import CollectGarbageRequest
 

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -88,6 +89,9 @@ class WorkerPool:
 
     def _serve(self) -> None:
         """One thread, one process at a time."""
+        # A process begins with the mask of the thread that starts it: the interrupt that a terminal sends to all of its
+        # process group is the parent's to handle, from the worker's first instruction on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         worker: _Worker | None = None
         try:
             while not self._closing.is_set():

@@ -33,11 +33,10 @@ from xinstruct.crawler.tables import (
 from xinstruct.spine import topics
 from xinstruct.spine.messages import FetchedPage, Payload
 from xinstruct.spine.record import Record
-from xinstruct.spine.sql import insert_new, upsert
+from xinstruct.spine.sql import chunks, insert_new, upsert
 from xinstruct.spine.urls import ROW_MARK, host_of
 
 ACTIVE, PAUSED, REMOVED = "active", "paused", "removed"
-VALUES_MAX = 1_000
 SITEMAPS_MAX = 10_000
 """Sitemaps of a source: they are no pages of its budget, and an index of indexes can name them without end."""
 _PAGE_FIELDS = tuple(item.name for item in fields(Page))
@@ -201,11 +200,11 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
 def _left_urls(connection: sa.Connection, urls: Sequence[str], source_id: str) -> set[str]:
     """Those of `urls` that are pages of a removed source: free for the next, `source_id`, that lists them."""
     left: set[str] = set()
-    for start in range(0, len(urls), VALUES_MAX):
+    for part in chunks(urls):
         query = (
             sa.select(PAGES.c.url).join(SOURCES, SOURCES.c.source_id == PAGES.c.source_id)
             .where(SOURCES.c.state == REMOVED, SOURCES.c.source_id != source_id, PAGES.c.kind == "page")
-            .where(PAGES.c.url.in_(urls[start:start + VALUES_MAX]))
+            .where(PAGES.c.url.in_(part))
         )
         left.update(connection.execute(query).scalars())
     return left
@@ -224,8 +223,8 @@ def bring_nearer(
     So what a crawl reaches does not depend on the order of its visits: further links may be within the source's depth
     now. Only pages of `source_id` that were farther, if it is given; else the pages are known to have been.
     """
-    for start in range(0, len(urls), VALUES_MAX):
-        pages: sa.ColumnElement[bool] = PAGES.c.url.in_(urls[start:start + VALUES_MAX])
+    for part in chunks(urls):
+        pages: sa.ColumnElement[bool] = PAGES.c.url.in_(part)
         if source_id is not None:
             pages = sa.and_(pages, PAGES.c.source_id == source_id, PAGES.c.depth > depth)
         depth_max = sa.select(SOURCES.c.depth_max).where(SOURCES.c.source_id == PAGES.c.source_id).scalar_subquery()
@@ -238,10 +237,9 @@ def bring_nearer(
 
 
 def known_urls(connection: sa.Connection, urls: Sequence[str]) -> set[str]:
-    """Those of `urls` that the frontier has; asked in parts, for databases limit the values of one statement."""
+    """Those of `urls` that the frontier has."""
     known: set[str] = set()
-    for start in range(0, len(urls), VALUES_MAX):
-        part = urls[start:start + VALUES_MAX]
+    for part in chunks(urls):
         known.update(connection.execute(sa.select(PAGES.c.url).where(PAGES.c.url.in_(part))).scalars())
     return known
 
@@ -345,7 +343,7 @@ def forget_outbox(connection: sa.Connection, sequences: Sequence[int]) -> None:
 
 
 def claim(connection: sa.Connection, wanted: Sequence[tuple[str, int, int]]) -> list[bool]:
-    """For each (fetch id, partition, offset), at most VALUES_MAX: whether that record is the first of its fetch.
+    """For each (fetch id, partition, offset), at most IN_VALUES_MAX: whether that record is the first of its fetch.
 
     Repeatable: the same place gets the same answer. Two of one fetch in `wanted` are taken in their order.
     """

@@ -12,8 +12,7 @@ import sqlalchemy as sa
 
 from xinstruct.crawler.settle import DISPUTED
 from xinstruct.crawler.tables import PAGES
-
-VALUES_MAX = 1_000
+from xinstruct.spine.sql import chunks
 
 
 def assert_licence(connection: sa.Connection, urls: Sequence[str], licence: str, *, now_ms: int) -> None:
@@ -21,11 +20,10 @@ def assert_licence(connection: sa.Connection, urls: Sequence[str], licence: str,
 
     A page whose text was recorded with another one is due, for a record that says what holds now.
     """
-    for start in range(0, len(urls) if licence else 0, VALUES_MAX):
-        told = sa.and_(
-            PAGES.c.url.in_(urls[start:start + VALUES_MAX]), PAGES.c.kind == "page",
-            PAGES.c.licence.not_in((licence, DISPUTED)),
-        )
+    if not licence:
+        return
+    for part in chunks(urls):
+        told = sa.and_(PAGES.c.url.in_(part), PAGES.c.kind == "page", PAGES.c.licence.not_in((licence, DISPUTED)))
         # Without a validator the page is sent whole: an unchanged one makes no record.
         connection.execute(
             PAGES.update().where(told, PAGES.c.body_digest != "").values(due_time_ms=now_ms, etag="", last_modified="")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,15 +15,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xinstruct.spine.blobs import store_errors
 from xinstruct.spine.errors import Invalid, NotFound, Unavailable, require
 
 ROW_BYTES_MAX = 5_000_000
-STORE_ERRORS = (
-    ("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"), ("aiohttp", "ClientError"),
-    ("gcsfs.retry", "HttpError"), ("google.auth.exceptions", "GoogleAuthError"),
-    ("azure.core.exceptions", "AzureError"),
-)
-"""What the clients of object stores raise that is no OSError; fsspec lets it through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +134,10 @@ def _store_errors(location: str) -> Iterator[None]:
     """What an object store's client raises, as NotFound or Unavailable; every other error passes."""
     try:
         yield
-    except _store_error_types() as error:
+    except store_errors() as error:
         if _says_missing(error):
             raise NotFound(f"no file {location}") from error
         raise Unavailable(f"cannot read {location}: {type(error).__name__}: {error}") from error
-
-
-def _store_error_types() -> tuple[type[Exception], ...]:
-    """Of the clients that are loaded: no other can have raised anything."""
-    return tuple(getattr(sys.modules[module], name) for module, name in STORE_ERRORS if module in sys.modules)
 
 
 def _says_missing(error: Exception) -> bool:

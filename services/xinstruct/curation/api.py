@@ -16,7 +16,7 @@ from xinstruct.curation.release import Releases
 from xinstruct.curation.rows import Row
 from xinstruct.curation.story import read_story
 from xinstruct.spine.app import Deps
-from xinstruct.spine.errors import Conflict, Invalid, require
+from xinstruct.spine.errors import Conflict, Invalid, NotFound, require
 from xinstruct.spine.messages import ReleasePublished, ReviewedPair, TakedownKind, TakedownRequested
 from xinstruct.spine.record import FOR_GROUP_HEADER, Record
 from xinstruct.spine.sql import transaction
@@ -135,11 +135,17 @@ class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
 
     def ExportReviews(self, request: pb.ExportReviewsRequest, context: Any) -> Iterator[pb.Chunk]:
         """A file for reviewers."""
+        if request.release:
+            self._releases.get(request.release)
         found = rows.rows_to_review(
             self._deps.database, self._settings, language=request.language, release=request.release,
             rows_max=request.rows_max or REVIEW_ROWS_DEFAULT,
         )  # fmt: skip
         content = review.render_file(found, request.format)
+        if not found:
+            among = f"release {request.release!r}" if request.release else "what selection keeps now"
+            language = f" of language {request.language!r}" if request.language else ""
+            raise NotFound(f"nothing to review: no row{language} in {among}; `xinstruct status` shows what there is")
         for start in range(0, len(content), export.CHUNK_BYTES_MAX):
             yield pb.Chunk(content=content[start : start + export.CHUNK_BYTES_MAX])
 

@@ -19,11 +19,10 @@ from xinstruct.curation.tables import (
     SCORES,
     Connection,
     Engine,
-    chunks,
     payload_of,
 )
 from xinstruct.spine.messages import ReviewedPair
-from xinstruct.spine.sql import transaction
+from xinstruct.spine.sql import chunks, transaction
 
 
 @dataclass(frozen=True)

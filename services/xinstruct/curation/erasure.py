@@ -30,11 +30,10 @@ from xinstruct.curation.tables import (
     TAKEDOWNS,
     TOMBSTONES,
     Connection,
-    chunks,
 )  # fmt: skip
 from xinstruct.spine import topics
 from xinstruct.spine.messages import TakedownKind, TakedownRequested
-from xinstruct.spine.sql import insert_new, upsert
+from xinstruct.spine.sql import chunks, insert_new, upsert
 from xinstruct.spine.topics import Topic
 
 Rows = Sequence[Mapping[str, Any]]

@@ -20,7 +20,7 @@ import fsspec
 from pyarrow.lib import ArrowInvalid
 
 from xinstruct.curation import card, manifest, parquet
-from xinstruct.spine.blobs import digest_of
+from xinstruct.spine.blobs import digest_of, store_errors
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, Unavailable
 
 _PART_SUFFIX = ".part"
@@ -60,7 +60,7 @@ def read_manifest(location: str) -> tuple[bytes, dict[str, Any]]:
         content: bytes = fs.cat_file(f"{path}/{manifest.FILE_NAME}")
     except FileNotFoundError as error:
         raise NotFound(f"no release at {location}: manifest.json is not there") from error
-    except OSError as error:
+    except _failures() as error:
         raise Unavailable(f"cannot read {location}: {error}") from error
     return content, manifest.loads(content, name=location)
 
@@ -107,7 +107,7 @@ def remove(location: str) -> bool:
         fs.rm(path, recursive=True)
     except FileNotFoundError:
         return False
-    except OSError as error:
+    except _failures() as error:
         raise Unavailable(f"cannot delete {location}: {error}") from error
     return True
 
@@ -129,13 +129,22 @@ def local_copy(location: str) -> Iterator[Path]:
         return
     fs, path = fsspec.core.url_to_fs(location)
     with tempfile.TemporaryDirectory(prefix="xinstruct-release-") as temporary:
-        fs.get(f"{path}/", temporary, recursive=True)
+        try:
+            fs.get(f"{path}/", temporary, recursive=True)
+        except FileNotFoundError as error:
+            raise NotFound(f"no release at {location}") from error
+        except _failures() as error:
+            raise Unavailable(f"cannot read {location}: {error}") from error
         yield Path(temporary)
 
 
 def is_local(location: str) -> bool:
     """Whether `location` is a path and no URL of another file system."""
     return "://" not in location or location.startswith("file://")
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    return (OSError, *store_errors())
 
 
 @contextmanager
@@ -150,8 +159,8 @@ def _staging(location: str) -> Iterator[Path]:
             with suppress(OSError):  # a network file system without locks
                 fcntl.flock(handle, fcntl.LOCK_SH)
             yield staging
-    except OSError as error:
-        reason = error.strerror or error
+    except _failures() as error:
+        reason = getattr(error, "strerror", None) or error
         raise Unavailable(f"cannot write the release at {location}: {reason}; nothing was published") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -25,7 +25,6 @@ from xinstruct.curation.tables import (
     Connection,
     Engine,
     Projection,
-    chunks,
     row_of,
 )  # fmt: skip
 from xinstruct.spine.app import Clock
@@ -34,7 +33,7 @@ from xinstruct.spine.errors import Invalid, Unavailable
 from xinstruct.spine.log import Log
 from xinstruct.spine.messages import PAYLOADS, DeadLetter, Payload, TakedownRequested
 from xinstruct.spine.record import Record, slot_id
-from xinstruct.spine.sql import transaction, upsert
+from xinstruct.spine.sql import chunks, transaction, upsert
 from xinstruct.spine.topics import DEAD_LETTERS, TAKEDOWN_REQUESTED, Topic
 
 STAGE = "curation"

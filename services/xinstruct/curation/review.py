@@ -39,13 +39,14 @@ def parse_file(
     require(len(content) <= FILE_BYTES_MAX, f"{len(content)} bytes, more than {FILE_BYTES_MAX}")
     require(is_pseudonym(reviewer), reviewer_rule(reviewer))
     try:
-        text = content.decode("utf-8-sig")
+        # Halves of a surrogate pair pass here: as a mistake of their line they are named with all others.
+        text = content.decode("utf-8-sig", "surrogatepass")
     except UnicodeDecodeError as error:
         raise Invalid(f"not UTF-8 at byte {error.start}: save the file as UTF-8") from error
     mistakes: list[str] = []
     reviews: list[ReviewedPair] = []
     first_line: dict[str, int] = {}
-    rows = list(_rows(text, file_format, mistakes))
+    rows = list(_storable(_rows(text, file_format, mistakes), mistakes))
     there = set(known({str(row.get("pair_id", "")) for _, row in rows}))
     for line, row in rows:
         found = mistakes_of(row)
@@ -165,6 +166,17 @@ def _language_summary(reviews: Sequence[ReviewedPair]) -> dict[str, Any]:
         "labels": dict(sorted(Counter(review.label for review in reviews).items())),
         "agreement": agreement,
     }
+
+
+def _storable(
+    rows: Iterable[tuple[int, dict[str, Any]]], mistakes: list[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows without half a surrogate pair, which neither SQL nor a message can hold; the others go to `mistakes`."""
+    for line, row in rows:
+        if any("\ud800" <= character <= "\udfff" for character in json.dumps(row, ensure_ascii=False)):
+            mistakes.append(f"line {line}: half of a surrogate pair, which is no character: correct or leave it out")
+        else:
+            yield line, row
 
 
 def _rows(text: str, file_format: str, mistakes: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:

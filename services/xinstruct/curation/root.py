@@ -12,8 +12,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from xinstruct.curation.tables import DOCUMENTS, ERASURES, PAGES, PAIRS, Connection, chunks
+from xinstruct.curation.tables import DOCUMENTS, ERASURES, PAGES, PAIRS, Connection
 from xinstruct.spine.messages import TakedownKind
+from xinstruct.spine.sql import chunks
 from xinstruct.spine.urls import ROW_MARK
 
 FACTS = ("page_id", "document_id", "url", "host", "text_digest", "body_digest")

@@ -23,13 +23,12 @@ from xinstruct.curation.tables import (
     Connection,
     Engine,
     PayloadT,
-    chunks,
     payload_of,
 )
 from xinstruct.spine import registry
 from xinstruct.spine.errors import NotFound
 from xinstruct.spine.messages import AdmittedDocument, DeadLetter, DraftedPair, ReviewedPair, ScoredPair
-from xinstruct.spine.sql import transaction
+from xinstruct.spine.sql import chunks, transaction
 
 
 @dataclass(frozen=True)

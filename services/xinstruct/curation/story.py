@@ -27,12 +27,11 @@ from xinstruct.curation.tables import (
     Connection,
     Engine,
     canonical_json,
-    chunks,
 )
 from xinstruct.spine import registry
 from xinstruct.spine.errors import NotFound
 from xinstruct.spine.messages import TakedownKind
-from xinstruct.spine.sql import transaction
+from xinstruct.spine.sql import chunks, transaction
 
 Row = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -24,7 +24,6 @@ from xinstruct.spine.topics import Topic
 
 Engine = sa.Engine
 Connection = sa.Connection
-IN_VALUES_MAX = 500
 PayloadT = TypeVar("PayloadT", bound=Payload)
 
 _TYPES: Mapping[str, type[sa.types.TypeEngine[Any]]] = {
@@ -176,18 +175,12 @@ class Projection:
     key_column: str
 
 
-def chunks(values: Iterable[str]) -> Iterator[list[str]]:
-    """`values` without repeats, sorted, in lists short enough for one IN (…)."""
-    ordered = sorted(set(values))
-    for start in range(0, len(ordered), IN_VALUES_MAX):
-        yield ordered[start : start + IN_VALUES_MAX]
-
-
 def training_snapshots(connection: Connection) -> dict[str, str]:
     """Training job → digest of its snapshot, whether it is done, failed or still at work."""
     if not sa.inspect(connection).has_table(_TRAINING_JOBS.name):
         return {}
-    return {row.job_name: row.snapshot_digest for row in connection.execute(_TRAINING_JOBS.select()) if row[1]}
+    rows = connection.execute(_TRAINING_JOBS.select().where(_TRAINING_JOBS.c.snapshot_digest != ""))
+    return {row.job_name: row.snapshot_digest for row in rows}
 
 
 PROJECTIONS: tuple[Projection, ...] = (

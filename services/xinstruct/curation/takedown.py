@@ -30,7 +30,6 @@ from xinstruct.curation.tables import (
     TRAINED_MODELS,
     Connection,
     canonical_json,
-    chunks,
     training_snapshots,
 )
 from xinstruct.spine import topics
@@ -38,7 +37,7 @@ from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import NotFound
 from xinstruct.spine.inference import journal
-from xinstruct.spine.sql import scrub, transaction
+from xinstruct.spine.sql import chunks, scrub, transaction
 
 TOPICS = (
     topics.DOCUMENT_ADMITTED, topics.PAIR_DRAFTED, topics.PAIR_SCORED, topics.PAIR_REVIEWED, topics.RECORD_DROPPED,

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import fsspec
 
 from xinstruct.spine.errors import Invalid, NotFound, Unavailable
 
 _PREFIX = "sha256:"
+_STORE_ERRORS = (
+    ("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"), ("aiohttp", "ClientError"),
+    ("gcsfs.retry", "HttpError"), ("google.auth.exceptions", "GoogleAuthError"),
+    ("azure.core.exceptions", "AzureError"),
+)  # fmt: skip
 
 
 def digest_of(content: bytes) -> str:
@@ -23,8 +30,13 @@ def digest_of(content: bytes) -> str:
     return _PREFIX + hashlib.sha256(content).hexdigest()
 
 
+def store_errors() -> tuple[type[Exception], ...]:
+    """What clients of object stores raise that is no OSError, which fsspec lets through; of those that are loaded."""
+    return tuple(getattr(sys.modules[module], name) for module, name in _STORE_ERRORS if module in sys.modules)
+
+
 class Blobs:
-    """Blobs under `root` (a path or fsspec URL)."""
+    """Blobs under `root` (a path or fsspec URL). Every method: Unavailable when the store does not answer."""
 
     def __init__(self, root: str) -> None:
         self._fs, self._root = fsspec.core.url_to_fs(root)
@@ -33,54 +45,58 @@ class Blobs:
         """Store `content` and return its digest; storing it again is free. Unavailable when the disk is full."""
         digest = digest_of(content)
         path = self._path(digest)
-        if self._fs.exists(path):
+        if self._ask(self._fs.exists, path):
             return digest
         # A random temporary name: two writers of one content must not share a half-written file.
         temporary = f"{path}.{uuid.uuid4().hex}.part"
         try:
-            self._fs.makedirs(os.path.dirname(path), exist_ok=True)
-            self._fs.pipe_file(temporary, content)
-            self._fs.mv(temporary, path)
-        except OSError as error:
-            raise Unavailable(f"cannot store a blob of {len(content)} bytes under {self._root}: {error}") from error
+            self._ask(self._fs.makedirs, os.path.dirname(path), exist_ok=True)
+            self._ask(self._fs.pipe_file, temporary, content)
+            self._ask(self._fs.mv, temporary, path)
+        except NotFound as error:  # the folder or bucket itself is gone
+            raise Unavailable(f"cannot store a blob of {len(content)} bytes: {error.message}") from error
         return digest
 
     def get(self, digest: str) -> bytes:
         """The content of `digest`; NotFound when it is not (or no longer) there, Invalid when it does not match."""
-        try:
-            content: bytes = self._fs.cat_file(self._path(digest))
-        except FileNotFoundError as error:
-            raise NotFound(f"no blob {digest}") from error
+        content: bytes = self._ask(self._fs.cat_file, self._path(digest))
         if digest_of(content) != digest:
             raise Invalid(f"blob {digest} is damaged: its content does not match its digest")
         return content
 
     def has(self, digest: str) -> bool:
         """Whether `digest` is stored."""
-        return bool(self._fs.exists(self._path(digest)))
+        return bool(self._ask(self._fs.exists, self._path(digest)))
 
     def delete(self, digest: str) -> bool:
         """Erase; False when it was not there."""
         try:
-            self._fs.rm_file(self._path(digest))
-        except FileNotFoundError:
+            self._ask(self._fs.rm_file, self._path(digest))
+        except NotFound:
             return False
         return True
 
     def facts(self, digest: str) -> tuple[int, int]:
         """(size in bytes, Unix milliseconds of the last change); NotFound when it is not there."""
         path = self._path(digest)
-        try:
-            return int(self._fs.size(path)), int(self._fs.modified(path).timestamp() * 1000)
-        except FileNotFoundError as error:
-            raise NotFound(f"no blob {digest}") from error
+        size, changed = self._ask(self._fs.size, path), self._ask(self._fs.modified, path)
+        return int(size), int(changed.timestamp() * 1000)
 
     def digests(self) -> Iterator[str]:
         """Every stored digest, in no order."""
-        for path in self._fs.glob(f"{self._root}/??/*"):
+        for path in self._ask(self._fs.glob, f"{self._root}/??/*"):
             name = os.path.basename(path)
             if len(name) == 64:
                 yield _PREFIX + name
+
+    def _ask(self, call: Callable[..., Any], path: str, *arguments: Any, **options: Any) -> Any:
+        failures: tuple[type[Exception], ...] = (OSError, *store_errors())
+        try:
+            return call(path, *arguments, **options)
+        except FileNotFoundError as error:
+            raise NotFound(f"no blob at {path}") from error
+        except failures as error:
+            raise Unavailable(f"{self._root} cannot be read or written now: {type(error).__name__}: {error}") from error
 
     def _path(self, digest: str) -> str:
         name = digest.removeprefix(_PREFIX)

@@ -6,7 +6,7 @@ WAL mode with secure_delete, so that an erased row leaves no bytes behind, and o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ METADATA = sa.MetaData(
 )
 
 BUSY_TIMEOUT_MS = 30_000
+IN_VALUES_MAX = 500
 _UNIQUE_VIOLATION = "23505"
 
 Engine = sa.Engine
@@ -90,6 +91,13 @@ def insert_new(
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         statement = dialect.insert(table).on_conflict_do_nothing(index_elements=list(key))
         connection.execute(statement, list(rows))
+
+
+def chunks(values: Iterable[str]) -> Iterator[list[str]]:
+    """`values` without repeats, sorted, in lists short enough for one IN (…): databases limit a statement's values."""
+    ordered = sorted(set(values))
+    for start in range(0, len(ordered), IN_VALUES_MAX):
+        yield ordered[start : start + IN_VALUES_MAX]
 
 
 def create_schema(engine: sa.Engine) -> None:

@@ -6,11 +6,14 @@ import resource
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 
+from failing_store import fail_with
 from xinstruct.spine.blobs import Blobs, digest_of
 from xinstruct.spine.errors import Invalid, NotFound, Unavailable
 
@@ -104,3 +107,43 @@ def test_a_blob_that_does_not_fit_on_the_disk_is_unavailable_and_not_half_there(
         blobs.put(CONTENT * 10)
     assert list(blobs.digests()) == []
     assert blobs.get(blobs.put(b"small")) == b"small"
+
+
+USES: dict[str, Callable[[Blobs], object]] = {
+    "put": lambda blobs: blobs.put(CONTENT),
+    "get": lambda blobs: blobs.get(digest_of(CONTENT)),
+    "has": lambda blobs: blobs.has(digest_of(CONTENT)),
+    "delete": lambda blobs: blobs.delete(digest_of(CONTENT)),
+    "facts": lambda blobs: blobs.facts(digest_of(CONTENT)),
+    "digests": lambda blobs: list(blobs.digests()),
+}
+
+
+def failing(error: Exception, monkeypatch: pytest.MonkeyPatch, **answers: object) -> Blobs:
+    fail_with(error, monkeypatch, **answers)
+    return Blobs("s3://bucket/blobs")
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("error", [
+    EndpointConnectionError(endpoint_url="http://store.example"), ClientError({"Error": {"Code": "SlowDown"}}, "Get"),
+    aiohttp.ClientPayloadError("cut short"), TimeoutError("no answer"), PermissionError("denied"),
+], ids=lambda error: type(error).__name__)  # fmt: skip
+def test_a_store_that_does_not_answer_is_unavailable(
+    use: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = failing(error, monkeypatch)
+    with pytest.raises(Unavailable, match=type(error).__name__):
+        USES[use](blobs)
+
+
+def test_a_place_that_is_gone_while_something_is_stored_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Unavailable, match="cannot store"):
+        failing(FileNotFoundError("no bucket"), monkeypatch, exists=lambda *_: False).put(CONTENT)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_bug_is_no_store_that_does_not_answer(use: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = failing(RuntimeError("a bug"), monkeypatch)
+    with pytest.raises(RuntimeError, match="a bug"):
+        USES[use](blobs)

@@ -81,14 +81,19 @@ def totals(records: Sequence[Record]) -> list[Record]:
 # ── two members ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_second_member_takes_some_partitions_and_the_first_keeps_its_place_in_the_others(
-    kafka_backend: Backend,
-) -> None:
-    log, other_log = kafka_backend.open("0"), kafka_backend.open("1")
+def two_members(backend: Backend) -> tuple[Log, Subscription, list[Record], Subscription]:
+    """A log, a member that has read its thirty numbers, those, and a second member that joins from another process."""
+    log = backend.open("0")
     log.append([number(i) for i in range(30)])
     first = log.subscribe("adder", NUMBERS, "1")
     window = poll_all(first, log, NUMBERS)
-    second = other_log.subscribe("adder", NUMBERS, "1")
+    return log, first, window, backend.open("1").subscribe("adder", NUMBERS, "1")
+
+
+def test_a_second_member_takes_some_partitions_and_the_first_keeps_its_place_in_the_others(
+    kafka_backend: Backend,
+) -> None:
+    log, first, window, second = two_members(kafka_backend)
     with polled(second) as others:
         again, lost = poll_until_shared(first, second)
         assert again == [], "a kept partition was read twice"
@@ -103,11 +108,7 @@ def test_a_second_member_takes_some_partitions_and_the_first_keeps_its_place_in_
 
 
 def test_a_commit_for_a_partition_that_moved_names_it_and_writes_nothing(kafka_backend: Backend) -> None:
-    log, other_log = kafka_backend.open("0"), kafka_backend.open("1")
-    log.append([number(i) for i in range(30)])
-    first = log.subscribe("adder", NUMBERS, "1")
-    window = poll_all(first, log, NUMBERS)
-    second = other_log.subscribe("adder", NUMBERS, "1")
+    log, first, window, second = two_members(kafka_backend)
     with polled(second):
         _, lost = poll_until_shared(first, second)
         with pytest.raises(Fenced) as caught:
@@ -121,11 +122,7 @@ def test_a_commit_for_a_partition_that_moved_names_it_and_writes_nothing(kafka_b
 
 
 def test_commits_during_a_rebalance_succeed_for_what_is_kept_and_name_what_is_not(kafka_backend: Backend) -> None:
-    log, other_log = kafka_backend.open("0"), kafka_backend.open("1")
-    log.append([number(i) for i in range(30)])
-    first = log.subscribe("adder", NUMBERS, "1")
-    window = poll_all(first, log, NUMBERS)
-    second = other_log.subscribe("adder", NUMBERS, "1")
+    log, first, window, second = two_members(kafka_backend)
     committed: list[int] = []
     with polled(second) as others:
         fenced: set[int] = set()

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from xinstruct.spine import registry
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, Unavailable
 from xinstruct.spine.registry import Model
-from xinstruct.spine.sql import create_schema, insert_new, transaction, upsert
+from xinstruct.spine.sql import IN_VALUES_MAX, chunks, create_schema, insert_new, transaction, upsert
 
 TABLE = sa.Table(
     "contract", sa.MetaData(), sa.Column("id", sa.Text, primary_key=True), sa.Column("value", sa.Text),
@@ -57,6 +57,19 @@ def test_inserting_what_is_there_changes_nothing(table: sa.Engine) -> None:
         insert_new(connection, TABLE, [{"id": "a", "value": "x", "source_offset": 9},
                                        {"id": "b", "value": "y", "source_offset": 2}], key=("id",))
     assert rows(table) == [("a", "first", 1), ("b", "y", 2)]
+
+
+def test_parts_of_many_values_find_every_row_once(table: sa.Engine) -> None:
+    names = [f"{number:05}" for number in range(2 * IN_VALUES_MAX + 1)]
+    with transaction(table) as connection:
+        insert_new(connection, TABLE, [{"id": name, "value": "", "source_offset": 0} for name in names], key=("id",))
+        found = [
+            list(connection.execute(sa.select(TABLE.c.id).where(TABLE.c.id.in_(part)).order_by(TABLE.c.id)).scalars())
+            for part in chunks([*reversed(names), *names])
+        ]
+    assert [len(part) for part in found] == [IN_VALUES_MAX, IN_VALUES_MAX, 1]
+    assert [name for part in found for name in part] == names
+    assert list(chunks([])) == []
 
 
 def test_no_rows_are_no_statement(table: sa.Engine) -> None:

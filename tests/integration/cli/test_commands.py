@@ -66,6 +66,19 @@ def test_a_source_that_was_added_without_a_server_is_kept(config: Path, capsys: 
     deps.database.dispose()
 
 
+def test_half_a_character_in_a_review_file_is_refused_and_nothing_is_stored(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "labels.jsonl"
+    file.write_bytes(b'{"pair_id": "a"}\n{"pair_id": "\\ud83d", "label": "best"}\n')
+    assert main(["review", "import", str(file), "--reviewer", "r1", "--config", str(config)]) == ExitCode.INVALID
+    assert "line 2: half of a surrogate pair" in capsys.readouterr().err
+    deps = build_deps(load_settings(config))
+    assert sum(deps.log.end_offsets(_topic("pair-reviewed-v1")).values()) == 0
+    deps.log.close()
+    deps.database.dispose()
+
+
 def test_a_story_is_read_from_the_catalog(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     deps = build_deps(load_settings(config))
     deps.log.append([page(failure="timed_out", status=0, body_digest="").record(PAGE_FETCHED.name)])
@@ -85,7 +98,8 @@ def test_a_story_is_read_from_the_catalog(config: Path, capsys: pytest.CaptureFi
         (("models", "promote", "generator", "12345678"), ExitCode.NOT_FOUND),
         (("crawl", "pause", "nothing"), ExitCode.NOT_FOUND), (("crawl", "add", "no url"), ExitCode.INVALID),
         (("release", "export", "none"), ExitCode.NOT_FOUND), (("dlq", "show", "abc"), ExitCode.NOT_FOUND),
-        (("release", "publish"), ExitCode.CONFLICT),
+        (("release", "publish"), ExitCode.CONFLICT), (("review", "export"), ExitCode.NOT_FOUND),
+        (("review", "export", "--release", "none"), ExitCode.NOT_FOUND),
     ],
 )  # fmt: skip
 def test_failures_are_one_sentence_and_an_exit_code(

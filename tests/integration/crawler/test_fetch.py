@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import socket
 import threading
 import zlib
@@ -142,6 +143,24 @@ def test_a_slow_answer_is_given_up(fetcher, site):
     assert get(fetcher, site, slow).failure == FetchFailure.TIMEOUT
 
 
+def failure_of(answers, *, timeout_s) -> str:
+    """Of one request to a server that takes what is asked and sends `answers`, until the client is gone."""
+    def serve(listener):
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(65_536)
+            for part in answers:
+                connection.sendall(part)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = f"127.0.0.1:{listener.getsockname()[1]}"
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        started = Fetcher(FetchSettings(private_hosts_allowed=(host,), timeout_s=timeout_s))
+        failure = started.get(Request(f"http://{host}/")).failure
+        started.close()
+    return failure
+
+
 @pytest.mark.parametrize("start", [
     b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
@@ -150,39 +169,19 @@ def test_an_answer_that_comes_byte_by_byte_is_given_up(start):
     """Each byte is in time; the whole is not."""
     given_up = threading.Event()
 
-    def drip(listener):
-        connection, _ = listener.accept()
-        with connection, suppress(OSError):
-            connection.recv(65_536)
-            connection.sendall(start)
-            while not given_up.wait(0.02):
-                connection.sendall(b"x")
+    def drip():
+        yield start
+        while not given_up.wait(0.02):
+            yield b"x"
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        host = f"127.0.0.1:{listener.getsockname()[1]}"
-        threading.Thread(target=drip, args=(listener,), daemon=True).start()
-        started = Fetcher(FetchSettings(private_hosts_allowed=(host,), timeout_s=0.5))
-        assert started.get(Request(f"http://{host}/")).failure == FetchFailure.TIMEOUT
-        given_up.set()
-        started.close()
+    assert failure_of(drip(), timeout_s=0.5) == FetchFailure.TIMEOUT
+    given_up.set()
 
 
 @pytest.mark.parametrize("flood", [b"X: " + b"a" * 4_000 + b"\r\n", b"x" * 65_536])
 def test_headers_without_end_are_given_up(flood):
-    def pour(listener):
-        connection, _ = listener.accept()
-        with connection, suppress(OSError):
-            connection.recv(65_536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\n")
-            while True:
-                connection.sendall(flood)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        host = f"127.0.0.1:{listener.getsockname()[1]}"
-        threading.Thread(target=pour, args=(listener,), daemon=True).start()
-        started = Fetcher(FetchSettings(private_hosts_allowed=(host,), timeout_s=20))
-        assert started.get(Request(f"http://{host}/")).failure == FetchFailure.MALFORMED_ANSWER
-        started.close()
+    pour = itertools.chain([b"HTTP/1.1 200 OK\r\n"], itertools.repeat(flood))
+    assert failure_of(pour, timeout_s=20) == FetchFailure.MALFORMED_ANSWER
 
 
 def test_redirects_are_answers_and_not_followed(fetcher, site):

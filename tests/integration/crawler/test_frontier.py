@@ -204,21 +204,12 @@ def test_a_reservation_for_the_host_holds_with_and_without_a_robots_txt_and_wher
     assert "/1" not in site.asked
 
 
-def test_a_reservation_that_cannot_be_read_now_closes_the_host_until_it_can(crawl, site):
-    site.answers |= {"/.well-known/tdmrep.json": response(status=503), "/1": page()}
+@pytest.mark.parametrize(("rules", "status"), [("/.well-known/tdmrep.json", 503), ("/robots.txt", 500)])
+def test_rules_that_cannot_be_read_now_close_the_host_until_they_can(crawl, site, rules, status):
+    site.answers |= {rules: response(status=status), "/1": page()}
     crawl.add(SourceKind.URL, site.url("/1"))
     crawl.fetch()
-    del site.answers["/.well-known/tdmrep.json"]
-    crawl.clock.now_ms += 601_000
-    crawl.fetch()
-    assert [item.failure for item in crawl.pages()] == ["robots_unreachable", ""]
-
-
-def test_a_robots_txt_that_recovers_opens_the_site_again(crawl, site):
-    site.answers |= {"/robots.txt": response(status=500), "/1": page()}
-    crawl.add(SourceKind.URL, site.url("/1"))
-    crawl.fetch()
-    del site.answers["/robots.txt"]
+    del site.answers[rules]
     crawl.clock.now_ms += 601_000
     crawl.fetch()
     assert [item.failure for item in crawl.pages()] == ["robots_unreachable", ""]

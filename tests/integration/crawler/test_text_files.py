@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from fsspec.implementations.memory import MemoryFileSystem
-from fsspec.registry import _registry as STORES
 
+from failing_store import fail_with
 from xinstruct.spine.messages import SourceKind
 
 PLAIN = (
@@ -93,17 +92,6 @@ def test_a_file_that_cannot_be_read_is_a_reason(crawl, location):
     assert not any(loop.pending() for loop in crawl.app.loops)
 
 
-class Store(MemoryFileSystem):
-    """An object store whose client raises `error` when a file is opened."""
-
-    protocol = "s3"
-    cachable = False
-    error: Exception
-
-    def _open(self, path, mode="rb", **options):
-        raise self.error
-
-
 @pytest.mark.parametrize("kind", [SourceKind.JSONL, SourceKind.PARQUET])
 @pytest.mark.parametrize(("error", "said", "again_ms"), [
     (EndpointConnectionError(endpoint_url="http://store.example"), "EndpointConnectionError", 60_000),
@@ -116,7 +104,7 @@ class Store(MemoryFileSystem):
 def test_an_object_store_s_error_is_a_reason_and_harms_nobody(
     crawl, tmp_path, monkeypatch, kind, error, said, again_ms
 ):
-    monkeypatch.setitem(STORES, "s3", type("Failing", (Store,), {"error": error}))
+    fail_with(error, monkeypatch)
     (tmp_path / "good.jsonl").write_text(json.dumps({"text": PLAIN}) + "\n")
     bad = crawl.add(kind, "s3://bucket/texts")
     crawl.add(SourceKind.JSONL, str(tmp_path / "good.jsonl"))
@@ -128,7 +116,7 @@ def test_an_object_store_s_error_is_a_reason_and_harms_nobody(
 
 
 def test_an_error_of_our_own_is_no_store_s_error(crawl, monkeypatch):
-    monkeypatch.setitem(STORES, "s3", type("Failing", (Store,), {"error": RuntimeError("a bug")}))
+    fail_with(RuntimeError("a bug"), monkeypatch)
     crawl.add(SourceKind.JSONL, "s3://bucket/texts")
     with pytest.raises(RuntimeError, match="a bug"):
         crawl.fetch()

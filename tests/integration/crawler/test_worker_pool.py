@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -65,7 +67,7 @@ def pool() -> Iterator[WorkerPool]:
 
 @pytest.fixture(autouse=True)
 def path_of_workers(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.path.abspath("tests"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.abspath("tests"), *sys.path]))
 
 
 def ask(pool, name, body=b"", **arguments):
@@ -120,3 +122,27 @@ def test_closing_ends_the_processes_at_once():
     assert time.monotonic() - begin < 5
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_the_interrupt_of_a_terminal_is_the_parents_alone():
+    """A terminal sends it to the whole process group: here a parent's, which takes it and asks its worker again."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False,
+                          start_new_session=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("interrupted\nthe same worker answers\n", "", 0)
+
+
+INTERRUPTED = """
+import os, signal
+from xinstruct.crawler.extract_worker import WorkerPool
+
+pool = WorkerPool(workers_count=1, memory_mb_max=1024, deadline_s=60.0, handlers="integration.crawler.test_worker_pool")
+pid = pool.submit("echo", {}, b"").result()["pid"]
+try:
+    os.killpg(0, signal.SIGINT)
+    signal.pause()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+if pool.submit("echo", {}, b"").result()["pid"] == pid:
+    print("the same worker answers", flush=True)
+pool.close()
+"""

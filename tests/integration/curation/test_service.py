@@ -234,6 +234,23 @@ def test_a_file_with_mistakes_stores_nothing(stocked: House, stub: Stub) -> None
     assert stocked.rows(tables.REVIEWS) == []
 
 
+def test_a_file_without_a_row_to_review_is_refused(stocked: House, stub: Stub) -> None:
+    refused(lambda: exported(stub, format="csv", release="none"), NotFound, "`xinstruct release list` shows")
+    refused(lambda: exported(stub, format="x", language="fi"), Invalid, "format 'x'")
+    refused(lambda: exported(stub, format="csv", language="fi"), NotFound, "no row of language 'fi' in what selection")
+    release = stub.PublishRelease(pb.PublishReleaseRequest(request_id="r1"), timeout=30)
+    words = f"no row of language 'fi' in release '{release.name}'"
+    refused(lambda: exported(stub, format="csv", release=release.name, language="fi"), NotFound, words)
+
+
+def test_half_a_character_in_a_file_is_a_mistake_of_its_line(stocked: House, stub: Stub) -> None:
+    content = b'{"pair_id": "pair-sw0000", "label": "best"}\n{"pair_id": "\\ud83d", "label": "best"}\n'
+    request = pb.ImportReviewsRequest(format="jsonl", reviewer="r-1", content=content)
+    refused(lambda: stub.ImportReviews(request, timeout=5), Invalid, "line 2: half of a surrogate pair")
+    stocked.settle()
+    assert stocked.rows(tables.REVIEWS) == []
+
+
 def test_labels_are_checked_one_by_one(stocked: House, stub: Stub) -> None:
     good = pb.Review(pair_id="pair-sw0000", reviewer="r-1", label="best", tags=["fluent"])
     assert stub.SubmitReviews(pb.SubmitReviewsRequest(reviews=[good]), timeout=5).reviews_count == 1

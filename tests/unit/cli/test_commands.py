@@ -13,7 +13,7 @@ from xinstruct.cli.look import story_line
 from xinstruct.cli.main import main
 from xinstruct.cli.output import ExitCode
 from xinstruct.cli.releases import write_chunks
-from xinstruct.cli.reviews import format_of, refuse_lone_surrogates
+from xinstruct.cli.reviews import format_of
 from xinstruct.cli.single import read_text
 from xinstruct.cli.takedowns import _tell, kind_of
 from xinstruct.settings import XinstructSettings
@@ -109,30 +109,6 @@ def test_a_text_comes_from_the_argument_or_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "found"), [("a.csv", "csv"), ("a.JSONL", "jsonl"), ("a.txt", "csv"), (None, "csv")])
 def test_a_review_file_has_the_format_of_its_name(name: str | None, found: str) -> None:
     assert format_of(Path(name) if name else None) == found
-
-
-@pytest.mark.parametrize(("content", "file_format", "mistake"), [
-    (b'{"pair_id": "a"}\n{"pair_id": "\\ud83d", "label": "best"}\n', "jsonl", "line 2: half of a surrogate pair"),
-    (b'{"tags": ["\\uDE00x"]}\n', "jsonl", "line 1: half of a surrogate pair"),
-    (b"pair_id,label\r\na,best\r\n\xed\xa0\xbd,best\r\n", "csv", "line 3: half of a surrogate pair"),
-    (b'{"pair_id": "\xed\xb8\x80"}\n', "jsonl", "line 1: half of a surrogate pair"),
-])  # fmt: skip
-def test_half_a_surrogate_pair_in_a_review_file_is_refused_with_its_line(
-    content: bytes, file_format: str, mistake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / f"labels.{file_format}"
-    file.write_bytes(content)
-    config = tmp_path / "xinstruct.yaml"
-    config.write_text("home: home\n")
-    assert main(["review", "import", str(file), "--reviewer", "r1", "--config", str(config)]) == ExitCode.INVALID
-    assert mistake in capsys.readouterr().err
-    assert not (tmp_path / "home").exists()
-
-
-def test_whole_pairs_and_what_the_import_itself_refuses_are_left_to_it() -> None:
-    whole = b'{"pair_id": "\\ud83d\\ude00"}\nno JSON \\ud83d\n\xff\n'
-    refuse_lone_surrogates(whole, "jsonl")
-    refuse_lone_surrogates(b"pair_id\n\\ud83d \xf0\x9f\x98\x80\n", "csv")
 
 
 def test_an_unknown_language_of_a_source_lists_the_known_ones_and_nothing_is_added(

@@ -101,6 +101,37 @@ def test_a_malformed_file_is_refused_with_a_reason(text: str | bytes, file_forma
     assert mistakes(text, file_format)[0].startswith(expected)
 
 
+@pytest.mark.parametrize(("content", "file_format", "expected"), [
+    (b'{"pair_id": "a"}\n{"pair_id": "\\ud83d", "label": "best"}\n', "jsonl", "line 2: half of a surrogate pair"),
+    (b'{"tags": ["\\uDE00x"]}\n', "jsonl", "line 1: half of a surrogate pair"),
+    (b"pair_id,label\r\na,best\r\n\xed\xa0\xbd,best\r\n", "csv", "line 3: half of a surrogate pair"),
+    (b'{"pair_id": "\xed\xb8\x80"}\n', "jsonl", "line 1: half of a surrogate pair"),
+])  # fmt: skip
+def test_half_a_surrogate_pair_is_refused_with_its_line_and_never_looked_for(
+    content: bytes, file_format: str, expected: str
+) -> None:
+    def asked(ids: Collection[str]) -> Collection[str]:
+        assert ids == {word for word in ids if word.encode()}
+        return ids
+
+    with pytest.raises(Invalid) as caught:
+        parse_file(content, file_format, reviewer="r-1", review_time_ms=7, known=asked)
+    assert caught.value.message.startswith(expected) and "\n" not in caught.value.message
+
+
+def test_halves_of_surrogate_pairs_are_named_with_every_other_mistake() -> None:
+    assert [mistake[:10] for mistake in mistakes(
+        b'{"pair_id": "\\ud83d"}\n{"pair_id": "\\ud83d\\ude00"}\nno JSON \\ud83d\n', "jsonl", known="\U0001f600"
+    )] == ["line 1: ha", "line 3: no"]
+
+
+def test_whole_surrogate_pairs_are_characters() -> None:
+    whole = '{"pair_id": "\\ud83d\\ude00", "label": "best"}\n'
+    assert [review.pair_id for review in parse(whole, "jsonl")] == ["\U0001f600"]
+    assert parse(b"pair_id,label\n\\ud83d,best\n\xf0\x9f\x98\x80,worst\n")[0].pair_id == "\\ud83d"
+    assert mistakes(b"pair_id,label\n\xff,best\n") == ["not UTF-8 at byte 14: save the file as UTF-8"]
+
+
 @pytest.mark.parametrize("reviewer", ["Ann Smith", "ann@example.org", "", "x" * 41])
 def test_a_reviewer_is_a_pseudonym(reviewer: str) -> None:
     with pytest.raises(Invalid, match="pseudonym"):

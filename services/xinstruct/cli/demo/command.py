@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -89,9 +88,12 @@ def _run(plan: Plan, screen: Screen) -> dict[str, object]:
     from xinstruct.cli.factory import MemoryMeter
 
     started_s = time.monotonic()
-    with MemoryMeter() as memory, _running(plan, screen) as (factory, client):
+    with MemoryMeter() as memory, _running(plan, screen) as (factory, client), ExitStack() as beside:
         with kills(factory, count=plan.kills_count, seed=plan.seed) as killed, _blaming(factory):
-            before = _phases(plan, factory, client, screen)
+            bases = _first_round(plan, factory, client, screen)
+            before = beside.enter_context(_untuned(plan, client))
+            _second_round(plan, factory, client, screen, bases=bases)
+            _publish(plan, client, screen)
         for where in killed:
             screen.say(f"  killed {where}")
         gathered, untuned = _collect(plan, client, screen, before)
@@ -131,10 +133,10 @@ def _running(plan: Plan, screen: Screen) -> Iterator[tuple[Factory, Client]]:
         yield factory, stack.enter_context(connect_to(settings, patience_s=patience_s))
 
 
-def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> Future[list[Untuned]]:
-    """From the empty catalog to the release. Pages are fetched while both models learn, each on a core of its own.
+def _first_round(plan: Plan, factory: Factory, client: Client, screen: Screen) -> tuple[str, str]:
+    """From the empty catalog to scored pairs; the digests of generator and evaluator.
 
-    Returns what the untuned base writes, which it writes during the second round.
+    Pages are fetched while both models learn, each on a core of its own.
     """
     from xinstruct.cli.demo import phases
 
@@ -153,34 +155,23 @@ def _phases(plan: Plan, factory: Factory, client: Client, screen: Screen) -> Fut
     with screen.phase("score", "Scoring the pairs") as phase:
         phases.await_promotion(client, factory, role="evaluator", digest=evaluator.model_digest, phase=phase)
         phases.await_scores(client, factory, phase)
-    before = _untuned(plan, client)
-    _second_round(plan, factory, client, screen, bases=(generator.model_digest, evaluator.model_digest))
-    with screen.phase("release", "Publishing the release"):
-        try:
-            phases.publish(client, plan)
-        except Conflict as error:
-            # Nothing was kept. The report is written all the same: it shows why.
-            screen.say(f"  {error.message}")
-    return before
+    return generator.model_digest, evaluator.model_digest
 
 
-def _untuned(plan: Plan, client: Client) -> Future[list[Untuned]]:
-    """Have the untuned base draft a few documents of each language, beside whatever comes next."""
-    from xinstruct.cli.demo.untuned import drafts_of
-    from xinstruct.cli.report.gather import gather
+@contextmanager
+def _untuned(plan: Plan, client: Client) -> Iterator[Callable[[], list[Untuned]]]:
+    """The untuned base drafts a few documents of each language beside the block; the value waits for its drafts."""
+    from xinstruct.cli.demo.untuned import drafting
+    from xinstruct.cli.report.gather import documents_of
 
-    documents = gather(client).documents
+    documents = documents_of(client)
     sample = [
         document
         for code in plan.languages
         for document in [x for x in documents if x.language == code][:SAMPLE_PER_LANGUAGE]
     ]
-
-    def draft() -> list[Untuned]:
-        drafts = drafts_of(plan.base, [(document.text, document.language) for document in sample])
-        return [(x.language, x.url, x.text, draft) for x, draft in zip(sample, drafts, strict=True)]
-
-    return ThreadPoolExecutor(1).submit(draft)
+    with drafting(plan.base, [(document.text, document.language) for document in sample]) as drafted:
+        yield lambda: [(x.language, x.url, x.text, draft) for x, draft in zip(sample, drafted(), strict=True)]
 
 
 def _second_round(plan: Plan, factory: Factory, client: Client, screen: Screen, *, bases: tuple[str, str]) -> None:
@@ -201,8 +192,19 @@ def _second_round(plan: Plan, factory: Factory, client: Client, screen: Screen, 
         phases.await_scores(client, factory, phase)
 
 
+def _publish(plan: Plan, client: Client, screen: Screen) -> None:
+    from xinstruct.cli.demo import phases
+
+    with screen.phase("release", "Publishing the release"):
+        try:
+            phases.publish(client, plan)
+        except Conflict as error:
+            # Nothing was kept. The report is written all the same: it shows why.
+            screen.say(f"  {error.message}")
+
+
 def _collect(
-    plan: Plan, client: Client, screen: Screen, before: Future[list[Untuned]]
+    plan: Plan, client: Client, screen: Screen, before: Callable[[], list[Untuned]]
 ) -> tuple[Gathered, list[Untuned]]:
     """The catalog for the report, and the drafts of the untuned base."""
     from xinstruct.cli.factory import output_of
@@ -212,7 +214,7 @@ def _collect(
         gathered = gather(client)
         site = ["--seed", str(plan.seed), "--port", str(plan.site_port), "--languages", ",".join(plan.languages)]
         output_of(["microworld", "truth", *site], plan.truth_file)
-        return gathered, before.result()
+        return gathered, before()
 
 
 def _report(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.inference import Decoding, Generate, Generated
@@ -20,14 +22,33 @@ from xinstruct.spine.prompts import generator_prompt
 TOKENS_MAX = 72
 
 
-def drafts_of(model: Path, texts: Sequence[tuple[str, str]]) -> list[str]:
-    """What `model` writes for each (text, language). Unavailable when its process fails."""
+@contextmanager
+def drafting(model: Path, texts: Sequence[tuple[str, str]]) -> Iterator[Callable[[], list[str]]]:
+    """`model` drafts each (text, language) beside the block; its process is killed where the block ends before.
+
+    The value waits for what it wrote. Unavailable when its process fails.
+    """
     lines = "".join(json.dumps({"text": text, "language": code}) + "\n" for text, code in texts)
     command = [sys.executable, "-m", "xinstruct.cli.demo.untuned", str(model)]
-    done = subprocess.run(command, input=lines.encode(), capture_output=True, check=False)
-    if done.returncode:
-        raise Unavailable(f"the base model wrote nothing: {done.stderr.decode('utf-8', 'replace')[-400:]}")
-    return [str(json.loads(line)) for line in done.stdout.splitlines()]
+    # Files, not pipes: nobody reads while it writes.
+    with TemporaryFile() as asked, TemporaryFile() as drafts, TemporaryFile() as errors:
+        asked.write(lines.encode())
+        asked.seek(0)
+        process = subprocess.Popen(command, stdin=asked, stdout=drafts, stderr=errors)
+
+        def drafted() -> list[str]:
+            failed = process.wait()
+            for file in (drafts, errors):
+                file.seek(0)
+            if failed:
+                raise Unavailable(f"the base model wrote nothing: {errors.read().decode('utf-8', 'replace')[-400:]}")
+            return [str(json.loads(line)) for line in drafts]
+
+        try:
+            yield drafted
+        finally:
+            process.kill()
+            process.wait()
 
 
 def main(model: Path) -> None:

@@ -104,10 +104,22 @@ def gather(client: Client) -> Gathered:
         dropped=dict(sorted(funnel.dropped.items())),
         dead_letters=dict(sorted(funnel.dead_letters.items())),
         pairs=sorted(pairs, key=lambda pair: pair.pair_id),
-        documents=sorted(_documents(client), key=_document_id),
+        documents=documents_of(client),
         rounds=sorted(_rounds(client), key=lambda item: (item.number, item.role)),
         release=release,
     )
+
+
+def documents_of(client: Client) -> list[Document]:
+    """Every admitted document of the catalog now."""
+    from xinstruct.v1.curation_service_pb2 import ListDocumentsRequest
+
+    request = ListDocumentsRequest(page_size=1000)
+    found = [
+        Document(item.document_id, item.page_id, item.url, item.language, item.ordinal, item.text, item.masked_count)
+        for item in client.pages(client.curation.ListDocuments, request, items="documents")
+    ]
+    return sorted(found, key=lambda document: document.document_id)
 
 
 def published_clusters(location: str) -> dict[str, int]:
@@ -151,20 +163,6 @@ def _with_release(pair: Pair, clusters: Mapping[str, int]) -> Pair:
     if pair.pair_id not in clusters:
         return pair
     return replace(pair, published=True, cluster=clusters[pair.pair_id])
-
-
-def _documents(client: Client) -> Iterator[Document]:
-    from xinstruct.v1.curation_service_pb2 import ListDocumentsRequest
-
-    request = ListDocumentsRequest(page_size=1000)
-    for item in client.pages(client.curation.ListDocuments, request, items="documents"):
-        yield Document(
-            item.document_id, item.page_id, item.url, item.language, item.ordinal, item.text, item.masked_count
-        )
-
-
-def _document_id(document: Document) -> str:
-    return document.document_id
 
 
 def _rounds(client: Client) -> Iterator[Round]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ from xinstruct.spine.inference import (
     answer_to_json,
     request_digest,
 )
-from xinstruct.spine.sql import METADATA, insert_new, transaction
+from xinstruct.spine.sql import METADATA, chunks, insert_new, transaction
 
 ANSWERS = sa.Table(
     "answers",
@@ -46,7 +46,7 @@ BATCH_MAX = 256
 def erase(connection: sa.Connection, subjects: Collection[str]) -> int:
     """Erase every answer kept for one of `subjects`, within the caller's transaction; returns how many."""
     erased = 0
-    for part in _parts(sorted(subjects)):
+    for part in chunks(subjects):
         erased += connection.execute(sa.delete(ANSWERS).where(ANSWERS.c.subject.in_(part))).rowcount
     return erased
 
@@ -198,8 +198,3 @@ def _settle(future: Future[Answer], answer: Answer | None, error: BaseException 
     except InvalidStateError:
         # The caller cancelled; the answer is in the journal for whoever asks next.
         return
-
-
-def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), BATCH_MAX):
-        yield items[start : start + BATCH_MAX]
