@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
-from xinstruct.spine.errors import Conflict, Invalid, NotFound, require
+from xinstruct.spine.errors import Invalid, NotFound, require
 from xinstruct.spine.sql import METADATA, transaction, upsert
 
 ENDPOINT = "endpoint:"
@@ -108,27 +108,3 @@ def slots(engine: sa.Engine) -> dict[str, tuple[str, str]]:
     with transaction(engine) as connection:
         rows = connection.execute(sa.select(SLOTS)).all()
     return {row.slot: (row.evaluator_digest, row.target_offsets) for row in rows if row.evaluator_digest}
-
-
-def assign_slot(engine: sa.Engine, evaluator_digest: str, target_offsets: str) -> str:
-    """Give the evaluator an idle slot; returns "a" or "b".
-
-    The same evaluator again keeps its slot. Conflict when both slots are at work: one catching up, one promoted.
-    """
-    with transaction(engine) as connection:
-        rows = {row.slot: row.evaluator_digest for row in connection.execute(sa.select(SLOTS))}
-        for slot, digest in rows.items():
-            if digest == evaluator_digest:
-                return str(slot)
-        free = [slot for slot in ("a", "b") if not rows.get(slot)]
-        if not free:
-            raise Conflict("both scoring slots are at work; promote or rest one first")
-        row = {"slot": free[0], "evaluator_digest": evaluator_digest, "target_offsets": target_offsets}
-        upsert(connection, SLOTS, [row], key=("slot",))
-    return free[0]
-
-
-def rest_slot(engine: sa.Engine, slot: str) -> None:
-    """Stop a slot: it scores nothing until an evaluator is assigned again."""
-    with transaction(engine) as connection:
-        upsert(connection, SLOTS, [{"slot": slot, "evaluator_digest": "", "target_offsets": "{}"}], key=("slot",))

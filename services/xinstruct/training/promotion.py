@@ -12,6 +12,7 @@ from xinstruct.spine.messages import TrainingRequested
 from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS, Family
 from xinstruct.spine.stage import scoring_position_version
 from xinstruct.spine.topics import PAIR_DRAFTED
+from xinstruct.training import slots
 
 
 def family_of(command: bytes) -> Family:
@@ -30,7 +31,7 @@ def promote(deps: Deps, role: str, digest: str, family: Family) -> bool:
     if not slot:
         try:
             ends = json.dumps(deps.log.end_offsets(PAIR_DRAFTED), sort_keys=True)
-            slot = registry.assign_slot(deps.database, digest, ends)
+            slot = slots.assign(deps.database, digest, ends)
         except Conflict:
             return False
     if current is not None and not _caught_up(deps, digest, slot, family):
@@ -38,7 +39,7 @@ def promote(deps: Deps, role: str, digest: str, family: Family) -> bool:
     registry.promote(deps.database, role, digest, now_ms=deps.clock())
     for other in registry.slots(deps.database):
         if other != slot:
-            registry.rest_slot(deps.database, other)
+            slots.rest(deps.database, other)
     return True
 
 
@@ -106,7 +107,7 @@ class EndpointModels:
         registry.register(self._deps.database, known)
         for slot, (digest, _) in registry.slots(self._deps.database).items():
             if role == "evaluator" and not answers_at(name, digest):
-                registry.rest_slot(self._deps.database, slot)
+                slots.rest(self._deps.database, slot)
         return promote(self._deps, role, location, "chat")
 
     def _promotable(self, role: str, name: str) -> bool:

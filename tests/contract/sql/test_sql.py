@@ -11,6 +11,7 @@ from xinstruct.spine import registry
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, Unavailable
 from xinstruct.spine.registry import Model
 from xinstruct.spine.sql import IN_VALUES_MAX, chunks, create_schema, insert_new, transaction, upsert
+from xinstruct.training import slots
 
 TABLE = sa.Table(
     "contract", sa.MetaData(), sa.Column("id", sa.Text, primary_key=True), sa.Column("value", sa.Text),
@@ -161,12 +162,12 @@ def test_models_are_listed_newest_first(models: sa.Engine) -> None:
 
 
 def test_two_evaluators_have_two_slots_and_a_third_has_none(models: sa.Engine) -> None:
-    assert registry.assign_slot(models, FIRST, "{}") == "a"
-    assert registry.assign_slot(models, SECOND, "{}") == "b"
-    assert registry.assign_slot(models, FIRST, '{"0": 5}') == "a"
+    assert slots.assign(models, FIRST, "{}") == "a"
+    assert slots.assign(models, SECOND, "{}") == "b"
+    assert slots.assign(models, FIRST, '{"0": 5}') == "a"
     with pytest.raises(Conflict, match="slots"):
-        registry.assign_slot(models, "sha256:" + "0" * 64, "{}")
-    registry.rest_slot(models, "a")
+        slots.assign(models, "sha256:" + "0" * 64, "{}")
+    slots.rest(models, "a")
     assert set(registry.slots(models)) == {"b"}
 
 

@@ -24,6 +24,7 @@ from xinstruct.spine.errors import Conflict, Invalid, NotFound
 from xinstruct.spine.messages import AdmittedDocument
 from xinstruct.spine.sql import transaction
 from xinstruct.spine.topics import DOCUMENT_ADMITTED, PAIR_DRAFTED, PAIR_SCORED, RELEASE_PUBLISHED
+from xinstruct.training import slots
 
 
 def files(location: str) -> dict[str, bytes]:
@@ -107,7 +108,7 @@ def test_without_a_promoted_evaluator_nothing_is_published(house: House) -> None
 def test_an_evaluator_that_has_not_caught_up_refuses_the_release(stocked: House) -> None:
     stocked.write(PAIR_DRAFTED, builders.pair(pair_id="unscored", document_id="document-sw0000"))
     (place,) = [r for r in stocked.log.read(PAIR_DRAFTED, {}) if r.key == "unscored"]
-    registry.assign_slot(stocked.database, EVALUATOR, json.dumps({str(place.partition): place.offset + 1}))
+    slots.assign(stocked.database, EVALUATOR, json.dumps({str(place.partition): place.offset + 1}))
     with pytest.raises(Conflict, match="1 pairs wait"):
         releases(stocked).publish("r1")
 
