@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from xinstruct.crawler import frontier
-from xinstruct.crawler.circles import close_circle
+from xinstruct.crawler.circles import close_circle, free_namers
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.robots import HostRules, crawl_delay_s
 from xinstruct.crawler.settle import Page, Visit, settle
@@ -178,6 +178,8 @@ class FetchLoop:
                 result = close_circle(connection, page, result, now_ms=now_ms)
                 settlement = settle(page, sources[page.source_id], result, self._settings)
                 frontier.write(connection, page, settlement, tallies)
+                if settlement.counted:
+                    free_namers(connection, settlement.page, now_ms=now_ms)
                 self._postpone_host(connection, page.host, settlement.host_until_ms)
             frontier.count(connection, tallies, now_ms=now_ms)
         for future in ended:

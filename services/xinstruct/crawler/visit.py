@@ -28,14 +28,14 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 @dataclass(frozen=True)
 class Tools:
-    """What a visit works with. stands_for_circle(target, url): see circles.py."""
+    """What a visit works with. stands_for_itself(target, url): see circles.py."""
 
     fetcher: Fetcher
     pool: WorkerPool
     blobs: Blobs
     clock: Clock
     speaker: Speaker
-    stands_for_circle: Callable[[str, str], bool]
+    stands_for_itself: Callable[[str, str], bool]
 
 
 def visit(page: Page, rules: HostRules, tools: Tools) -> Visit:
@@ -139,7 +139,7 @@ def _with_facts(page: Page, seen: Visit, facts: Mapping[str, Any], tools: Tools)
         nofollow=any(item.directive in ("nofollow", "none") for item in (*seen.opt_outs, *said)),
     )
     target = canonical_target(page, seen)
-    return replace(seen, loops=tools.stands_for_circle(target, page.url)) if target else seen
+    return replace(seen, loops=tools.stands_for_itself(target, page.url)) if target else seen
 
 
 def _read_listing(page: Page, answer: Answer, seen: Visit, tools: Tools) -> Visit:
