@@ -10,7 +10,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,15 +40,16 @@ ACTIVE, PAUSED, REMOVED = "active", "paused", "removed"
 VALUES_MAX = 1_000
 SITEMAPS_MAX = 10_000
 """Sitemaps of a source: they are no pages of its budget, and an index of indexes can name them without end."""
+_NEW_HOST = {"robots_status": 0, "robots_text": "", "tdmrep_text": "", "rules_until_ms": 0, "next_time_ms": 0,
+             "lease_owner": "", "lease_until_ms": 0}
 _PAGE_FIELDS = tuple(item.name for item in fields(Page))
 
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """A host's row. rules: None before robots.txt was read. rules_until_ms: when they are to be read again."""
+    """What is known of a host. rules: by origin_of its pages, with the time when they are to be read again."""
 
-    rules: HostRules | None
-    rules_until_ms: int
+    rules: Mapping[str, tuple[HostRules, int]]
     next_time_ms: int
 
 
@@ -290,10 +291,8 @@ def sources_of(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str
 
 def lease_hosts(connection: sa.Connection, hosts: Sequence[str], owner: str, *, now_ms: int, until_ms: int) -> set[str]:
     """Those of `hosts` that `owner` may fetch from until `until_ms`: free ones, its own, those whose lease ended."""
-    empty = {"robots_status": 0, "robots_text": "", "tdmrep_text": "", "rules_until_ms": 0, "next_time_ms": 0,
-             "lease_owner": "", "lease_until_ms": 0}
     known = set(connection.execute(sa.select(HOSTS.c.host).where(HOSTS.c.host.in_(hosts))).scalars())
-    upsert(connection, HOSTS, [{"host": host, **empty} for host in sorted({*hosts} - known)], key=("host",))
+    upsert(connection, HOSTS, [{"host": host, **_NEW_HOST} for host in sorted({*hosts} - known)], key=("host",))
     connection.execute(
         HOSTS.update()
         .where(HOSTS.c.host.in_(hosts), sa.or_(HOSTS.c.lease_owner == owner, HOSTS.c.lease_until_ms <= now_ms))
@@ -304,23 +303,24 @@ def lease_hosts(connection: sa.Connection, hosts: Sequence[str], owner: str, *, 
 
 
 def host_states(connection: sa.Connection, hosts: Iterable[str]) -> dict[str, HostState]:
-    """What is known of hosts."""
-    rows = connection.execute(sa.select(HOSTS).where(HOSTS.c.host.in_(set(hosts))))
-    return {
-        row.host: HostState(
-            HostRules(row.robots_status, row.robots_text, row.tdmrep_text) if row.rules_until_ms else None,
-            row.rules_until_ms, row.next_time_ms,
-        )
-        for row in rows
-    }
+    """What is known of leased hosts."""
+    origins = {f"{scheme}://{host}": host for host in hosts for scheme in ("http", "https")}
+    wanted = {*origins, *origins.values()}
+    rows = {row.host: row for row in connection.execute(sa.select(HOSTS).where(HOSTS.c.host.in_(wanted)))}
+    states = {host: HostState({}, rows[host].next_time_ms) for host in origins.values()}
+    for origin, host in origins.items():
+        if origin in rows:
+            row = rows[origin]
+            rules = HostRules(row.robots_status, row.robots_text, row.tdmrep_text)
+            states[host] = replace(states[host], rules={**states[host].rules, origin: (rules, row.rules_until_ms)})
+    return states
 
 
-def store_rules(connection: sa.Connection, host: str, rules: HostRules, *, until_ms: int) -> None:
-    """Keep what a host's robots.txt and tdmrep.json said."""
-    connection.execute(HOSTS.update().where(HOSTS.c.host == host).values(
-        robots_status=rules.robots_status, robots_text=rules.robots_text, tdmrep_text=rules.tdmrep_text,
-        rules_until_ms=until_ms,
-    ))
+def store_rules(connection: sa.Connection, origin: str, rules: HostRules, *, until_ms: int) -> None:
+    """Keep what the robots.txt and tdmrep.json of `origin` said."""
+    row = {**_NEW_HOST, "host": origin, "robots_status": rules.robots_status, "robots_text": rules.robots_text,
+           "tdmrep_text": rules.tdmrep_text, "rules_until_ms": until_ms}
+    upsert(connection, HOSTS, [row], key=("host",))
 
 
 def postpone_host(connection: sa.Connection, host: str, until_ms: int) -> None:

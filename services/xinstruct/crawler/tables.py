@@ -58,6 +58,7 @@ PAGES = sa.Table(
 )
 HOSTS = sa.Table(
     "crawler_hosts", METADATA,
+    # A host has the lease and the Retry-After, "http://host" and "https://host" the rules: they are two authorities.
     sa.Column("host", sa.Text, primary_key=True),
     sa.Column("robots_status", sa.Integer, nullable=False),
     sa.Column("robots_text", sa.Text, nullable=False),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urljoin
 
 from xinstruct.crawler.domain import FetchFailure, refused
 from xinstruct.crawler.extract_worker import WorkerPool
@@ -52,9 +51,9 @@ def visit(page: Page, rules: HostRules, tools: Tools) -> Visit:
     return _read_page(page, answer, seen, tools) if page.kind == "page" else _read_listing(page, answer, seen, tools)
 
 
-def read_rules(root: str, tools: Tools) -> HostRules:
-    """robots.txt and tdmrep.json of the host at `root` ("https://host/"), with their redirects followed."""
-    answer = _well_known(root, "/robots.txt", tools)
+def read_rules(origin: str, tools: Tools) -> HostRules:
+    """robots.txt and tdmrep.json of `origin` ("https://host"), with their redirects followed."""
+    answer = _well_known(origin, "/robots.txt", tools)
     # Too large is no failure here: RFC 9309 reads the beginning.
     if answer.failure not in ("", FetchFailure.TOO_LARGE):
         return HostRules(0, "")
@@ -62,7 +61,7 @@ def read_rules(root: str, tools: Tools) -> HostRules:
     rules = HostRules(404 if answer.status in _REDIRECTS else answer.status, _text(answer) if found else "")
     if not rules.reachable:
         return replace(rules, retry_after_s=answer.retry_after_s(tools.clock()) or 0.0)
-    tdmrep = _well_known(root, "/.well-known/tdmrep.json", tools)
+    tdmrep = _well_known(origin, "/.well-known/tdmrep.json", tools)
     silent = tdmrep.failure in (FetchFailure.TIMEOUT, FetchFailure.CONNECTION_FAILED)
     if silent or tdmrep.status >= 500 or tdmrep.status == 429:
         # A reservation that cannot be read now is none that was not made: as for robots.txt.
@@ -70,9 +69,9 @@ def read_rules(root: str, tools: Tools) -> HostRules:
     return replace(rules, tdmrep_text=_text(tdmrep) if tdmrep.status == 200 and not tdmrep.failure else "")
 
 
-def _well_known(root: str, path: str, tools: Tools) -> Answer:
+def _well_known(origin: str, path: str, tools: Tools) -> Answer:
     """The answer to a file of the host, after its redirects."""
-    url = urljoin(root, path)
+    url = origin + path
     answer = tools.fetcher.get(Request(url))
     for _ in range(ROBOTS_REDIRECTS_MAX):
         if answer.status not in _REDIRECTS or not answer.header("location"):
