@@ -154,11 +154,15 @@ class FetchLoop:
         if rules is None or until_ms <= now_ms:
             self._readings[self._executor.submit(read_rules, origin, self._tools)] = page
             return True
-        delay_s = max(self._settings.host_delay_ms / 1000, crawl_delay_s(rules, self._tools.speaker))
-        if delay_s:
-            self._next_start_s[page.host] = time.monotonic() + delay_s
+        self._delay_host(page.host, rules)
         self._visits[self._executor.submit(visit, page, rules, self._tools)] = page
         return True
+
+    def _delay_host(self, host: str, rules: HostRules) -> None:
+        """Nothing new is asked of the host before its delay has passed."""
+        delay_s = max(self._settings.host_delay_ms / 1000, crawl_delay_s(rules, self._tools.speaker))
+        if delay_s:
+            self._next_start_s[host] = time.monotonic() + delay_s
 
     # ── settle ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -206,6 +210,7 @@ class FetchLoop:
             until_ms = now_ms + int(max(kept_s, 1) * 1000)
             origin, state = origin_of(page.url), self._hosts[page.host]
             frontier.store_rules(connection, origin, rules, until_ms=until_ms)
+            self._delay_host(page.host, rules)
             self._hosts[page.host] = replace(state, rules={**state.rules, origin: (rules, until_ms)})
 
     def _postpone_host(self, connection: sa.Connection, host: str, until_ms: int) -> None:

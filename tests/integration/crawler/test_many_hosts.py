@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -61,6 +62,20 @@ def test_a_sitemap_index_does_not_lead_on_without_end(crawl, site, monkeypatch: 
     crawl.fetch()
     assert crawl.outcomes() == {f"{site.host}/1": ""}
     assert sorted(path for path in site.asked if path.startswith("/s")) == ["/s", "/s0", "/s1", "/s2", "/s3"]
+
+
+def test_a_host_is_left_alone_between_its_robots_txt_and_its_first_page(site, tmp_path):
+    asked_s = {}
+
+    def noted(request):
+        asked_s[request.path] = time.monotonic()
+        return page()
+
+    site.answers |= {"/.well-known/tdmrep.json": noted, "/1": noted}
+    with crawling(tmp_path, site, host_delay_ms=300) as crawl:
+        crawl.add(SourceKind.URL, site.url("/1"))
+        crawl.fetch()
+    assert asked_s["/1"] - asked_s["/.well-known/tdmrep.json"] >= 0.3
 
 
 @pytest.mark.parametrize("path", ["/robots.txt", "/.well-known/tdmrep.json"])
