@@ -20,7 +20,7 @@ from xinstruct.crawler.circles import close_circle, free_namers
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.robots import HostRules, crawl_delay_s
 from xinstruct.crawler.settle import Page, Visit, settle
-from xinstruct.crawler.visit import Tools, read_rules, visit
+from xinstruct.crawler.visit import Tools, read_rules, refusal, visit
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Unavailable
@@ -103,7 +103,7 @@ class FetchLoop:
 
     def _busy_hosts(self, now_ms: int) -> set[str]:
         """Hosts that nothing new is asked of now."""
-        running = Counter(page.host for page in self._visits.values())
+        running = Counter(page.host for future, page in self._visits.items() if not future.done())
         moment_s = time.monotonic()
         busy = {host for host, count in running.items() if count >= self._settings.host_requests_max}
         busy |= {page.host for page in self._readings.values()}
@@ -147,13 +147,27 @@ class FetchLoop:
 
     def _start_page(self, page: Page, now_ms: int) -> bool:
         """Start a visit, or the reading of its host's rules; False when the host may not be asked now."""
-        if page.host in self._busy_hosts(now_ms) or page.host not in self._leased_until_ms:
+        if page.host not in self._leased_until_ms:
             return False
         origin = origin_of(page.url)
         rules, until_ms = self._hosts[page.host].rules.get(origin, (None, 0))
-        if rules is None or until_ms <= now_ms:
-            self._readings[self._executor.submit(read_rules, origin, self._tools)] = page
+        if rules is not None and until_ms > now_ms:
+            return self._start_visit(page, rules, now_ms)
+        if page.host in self._busy_hosts(now_ms):
+            return False
+        self._readings[self._executor.submit(read_rules, origin, self._tools)] = page
+        return True
+
+    def _start_visit(self, page: Page, rules: HostRules, now_ms: int) -> bool:
+        refused = refusal(page, rules, self._tools.speaker, now_ms=now_ms)
+        if refused is not None:
+            # Nothing is asked of the host, so no delay is due.
+            ended: Future[Visit] = Future()
+            ended.set_result(refused)
+            self._visits[ended] = page
             return True
+        if page.host in self._busy_hosts(now_ms):
+            return False
         self._delay_host(page.host, rules)
         self._visits[self._executor.submit(visit, page, rules, self._tools)] = page
         return True

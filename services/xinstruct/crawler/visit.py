@@ -38,10 +38,10 @@ class Tools:
 
 
 def visit(page: Page, rules: HostRules, tools: Tools) -> Visit:
-    """What the page answers; never raises for what a site does. Unavailable: the blob store does not take the body."""
-    before = _before(page, rules, tools.speaker)
-    if before is not None:
-        return replace(before, end_time_ms=tools.clock())
+    """What the page, which `refusal` lets through, answers; never raises for what a site does.
+
+    Unavailable: the blob store does not take the body.
+    """
     # With a body that is known, only a change is of interest.
     request = Request(page.url, page.etag, page.last_modified) if page.body_digest else Request(page.url)
     answer = tools.fetcher.get(request)
@@ -49,6 +49,17 @@ def visit(page: Page, rules: HostRules, tools: Tools) -> Visit:
     if answer.failure or answer.status != 200 or refused(seen.opt_outs):
         return seen
     return _read_page(page, answer, seen, tools) if page.kind == "page" else _read_listing(page, answer, seen, tools)
+
+
+def refusal(page: Page, rules: HostRules, speaker: Speaker, *, now_ms: int) -> Visit | None:
+    """The visit that ends before any request: robots.txt forbids it, or the host has opted out as a whole."""
+    if not rules.reachable:
+        return Visit(failure=FetchFailure.ROBOTS_UNREACHABLE, end_time_ms=now_ms)
+    said = denial(rules, page.url, speaker)
+    if said is not None:
+        return Visit(failure=FetchFailure.DENIED_BY_ROBOTS, opt_outs=(said,), end_time_ms=now_ms)
+    signals = host_signals(rules, page.url, speaker) if page.kind == "page" else ()
+    return Visit(failure=FetchFailure.OPTED_OUT, opt_outs=signals, end_time_ms=now_ms) if refused(signals) else None
 
 
 def read_rules(origin: str, tools: Tools) -> HostRules:
@@ -86,19 +97,6 @@ def _well_known(origin: str, path: str, tools: Tools) -> Answer:
 
 def _text(answer: Answer) -> str:
     return answer.body[:ROBOTS_BYTES_MAX].decode("utf-8", "replace").removeprefix("\ufeff")
-
-
-def _before(page: Page, rules: HostRules, speaker: Speaker) -> Visit | None:
-    """The visit that ends before any request: robots.txt forbids it, or the host has opted out as a whole."""
-    if not rules.reachable:
-        return Visit(failure=FetchFailure.ROBOTS_UNREACHABLE)
-    said = denial(rules, page.url, speaker)
-    if said is not None:
-        return Visit(failure=FetchFailure.DENIED_BY_ROBOTS, opt_outs=(said,))
-    if page.kind != "page":
-        return None
-    signals = host_signals(rules, page.url, speaker)
-    return Visit(failure=FetchFailure.OPTED_OUT, opt_outs=signals) if refused(signals) else None
 
 
 def _seen(page: Page, rules: HostRules, answer: Answer, tools: Tools) -> Visit:

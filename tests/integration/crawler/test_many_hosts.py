@@ -78,6 +78,17 @@ def test_a_host_is_left_alone_between_its_robots_txt_and_its_first_page(site, tm
     assert asked_s["/1"] - asked_s["/.well-known/tdmrep.json"] >= 0.3
 
 
+def test_pages_that_robots_txt_denies_wait_for_no_delay(site, tmp_path):
+    site.answers["/robots.txt"] = "User-agent: *\nDisallow: /no/"
+    with crawling(tmp_path, site, host_delay_ms=200) as crawl:
+        started_s = time.monotonic()
+        site.answers["/sitemap.xml"] = sitemap(site, *(f"/no/{number}" for number in range(60)))
+        crawl.add(SourceKind.SITEMAP, site.url("/sitemap.xml"))
+        crawl.fetch()
+        assert [item.failure for item in crawl.pages()] == ["denied_by_robots"] * 60
+    assert time.monotonic() - started_s < 6  # a delay each would be 12 s
+
+
 @pytest.mark.parametrize("path", ["/robots.txt", "/.well-known/tdmrep.json"])
 def test_a_file_that_rules_a_host_leads_to_no_private_address(crawl, site, path):
     with serving() as inner:
