@@ -163,18 +163,22 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
     found = settlement.found
     if not found:
         return 0
-    known = known_urls(connection, [item.url for item in found])
+    there = known_pages(connection, [item.url for item in found])
     source_id, now_ms = settlement.page.source_id, settlement.page.fetch_time_ms
-    left = _left_urls(connection, sorted(known), source_id)
-    known -= left
+    # Pages of a removed source are free for the next that lists them.
+    left = {row.url for row in there.values()
+            if row.kind == "page" and row.source_id != source_id and row.state == REMOVED}
+    known = {*there} - left
     source = connection.execute(
         sa.select(SOURCES.c.pages_known, SOURCES.c.pages_max, SOURCES.c.licence)
         .where(SOURCES.c.source_id == source_id)
     ).one()
-    assert_licence(connection, sorted(known), source.licence, now_ms=now_ms)
+    told = sorted(url for url in known if there[url].licence != source.licence)
+    assert_licence(connection, told, source.licence, now_ms=now_ms)
     for depth, items in itertools.groupby(sorted(found, key=lambda item: item.depth), key=lambda item: item.depth):
-        urls = [item.url for item in items if item.kind == "page" and item.url in known]
-        bring_nearer(connection, urls, depth, source_id=source_id, now_ms=now_ms)
+        pages = [there[item.url] for item in items if item.kind == "page" and item.url in known]
+        urls = [row.url for row in pages if row.source_id == source_id and row.depth > depth]
+        bring_nearer(connection, urls, depth, now_ms=now_ms)
     room = {"page": source.pages_max - source.pages_known - already}
     if any(item.kind == "sitemap" for item in found):
         room["sitemap"] = SITEMAPS_MAX - _sitemaps_known(connection, source_id)
@@ -199,17 +203,19 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
     return added["page"]
 
 
-def _left_urls(connection: sa.Connection, urls: Sequence[str], source_id: str) -> set[str]:
-    """Those of `urls` that are pages of a removed source: free for the next, `source_id`, that lists them."""
-    left: set[str] = set()
+def known_pages(connection: sa.Connection, urls: Sequence[str]) -> dict[str, Any]:
+    """Rows of those of `urls` that the frontier has, with their sources' states; asked in parts, for databases limit
+    the values of one statement.
+    """
+    rows: dict[str, Any] = {}
     for start in range(0, len(urls), VALUES_MAX):
         query = (
-            sa.select(PAGES.c.url).join(SOURCES, SOURCES.c.source_id == PAGES.c.source_id)
-            .where(SOURCES.c.state == REMOVED, SOURCES.c.source_id != source_id, PAGES.c.kind == "page")
+            sa.select(PAGES.c.url, PAGES.c.source_id, PAGES.c.kind, PAGES.c.depth, PAGES.c.licence, SOURCES.c.state)
+            .outerjoin(SOURCES, SOURCES.c.source_id == PAGES.c.source_id)
             .where(PAGES.c.url.in_(urls[start:start + VALUES_MAX]))
         )
-        left.update(connection.execute(query).scalars())
-    return left
+        rows |= {row.url: row for row in connection.execute(query)}
+    return rows
 
 
 def _sitemaps_known(connection: sa.Connection, source_id: str) -> int:
@@ -217,34 +223,24 @@ def _sitemaps_known(connection: sa.Connection, source_id: str) -> int:
     return int(connection.execute(known).scalar_one())
 
 
-def bring_nearer(
-    connection: sa.Connection, urls: Sequence[str], depth: int, *, now_ms: int, source_id: str | None = None
-) -> None:
-    """A way of `depth` links leads to the pages too; those that were visited by a longer one are visited again.
+def bring_nearer(connection: sa.Connection, urls: Sequence[str], depth: int, *, now_ms: int) -> None:
+    """A way of `depth` links leads to the pages, which were farther; those that were visited are visited again.
 
     So what a crawl reaches does not depend on the order of its visits: further links may be within the source's depth
-    now. Only pages of `source_id` that were farther, if it is given; else the pages are known to have been.
+    now.
     """
     for start in range(0, len(urls), VALUES_MAX):
-        pages: sa.ColumnElement[bool] = PAGES.c.url.in_(urls[start:start + VALUES_MAX])
-        if source_id is not None:
-            pages = sa.and_(pages, PAGES.c.source_id == source_id, PAGES.c.depth > depth)
+        # By the URL alone: with its source in the condition, SQLite looks through all pages of the source.
+        pages = PAGES.c.url.in_(urls[start:start + VALUES_MAX])
         depth_max = sa.select(SOURCES.c.depth_max).where(SOURCES.c.source_id == PAGES.c.source_id).scalar_subquery()
         # Without a validator the page is sent whole, with its links.
         connection.execute(
             PAGES.update().where(pages, PAGES.c.fetch_number > 0, depth_max > depth)
             .values(due_time_ms=now_ms, etag="", last_modified="")
         )
-        connection.execute(PAGES.update().where(pages).values(depth=depth))
-
-
-def known_urls(connection: sa.Connection, urls: Sequence[str]) -> set[str]:
-    """Those of `urls` that the frontier has; asked in parts, for databases limit the values of one statement."""
-    known: set[str] = set()
-    for start in range(0, len(urls), VALUES_MAX):
-        part = urls[start:start + VALUES_MAX]
-        known.update(connection.execute(sa.select(PAGES.c.url).where(PAGES.c.url.in_(part))).scalars())
-    return known
+        # Another process may have found a still shorter way.
+        least = sa.case((PAGES.c.depth > depth, depth), else_=PAGES.c.depth)
+        connection.execute(PAGES.update().where(pages).values(depth=least))
 
 
 def count(connection: sa.Connection, tallies: Mapping[str, Tally], *, now_ms: int) -> None:
