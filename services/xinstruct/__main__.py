@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -13,9 +14,11 @@ from typing import NoReturn
 from xinstruct.settings import XinstructSettings, load_settings
 from xinstruct.spine import telemetry
 from xinstruct.spine.errors import XinstructError
-from xinstruct.targets import TARGETS, build
+from xinstruct.targets import TARGETS, Built, build
 
 EXIT_OK, EXIT_CRASHED, EXIT_REFUSED = 0, 1, 2
+END_S_MAX = 9.5
+"""From the signal to the end of the process: the 10 s that are promised, less what the interpreter takes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +41,7 @@ def serve(names: Sequence[str], settings: XinstructSettings) -> int:
     built.process.start()
     telemetry.logger().info("serving", targets=list(names), port=built.process.server.port)
     built.process.wait()
-    built.process.stop()
-    built.close()
+    end(built)
     return EXIT_CRASHED if built.process.failure else EXIT_OK
 
 
@@ -48,6 +50,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("target", nargs="+", help=f"all, or any of: {', '.join(TARGETS)}")
     parser.add_argument("--config", default="", help="YAML file; `xinstruct init` writes a commented one")
     return parser
+
+
+def end(built: Built, *, within_s: float = END_S_MAX) -> None:
+    """Drain and close. Leaves the process where that takes longer than `within_s`: a model may be in the middle of a
+    batch, a database may not answer. What is at work then is abandoned, as by a kill.
+    """
+    overdue = threading.Timer(within_s, leave, [EXIT_CRASHED if built.process.failure else EXIT_OK])
+    overdue.daemon = True
+    overdue.start()
+    built.process.stop()
+    built.close()
+    overdue.cancel()
 
 
 def leave(exit_code: int) -> NoReturn:

@@ -34,7 +34,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
         "spine.*", "targets", "*.tables", "crawler.frontier", "crawler.circles", "crawler.licences", "crawler.texts",
         "crawler.commands", "crawler.loops", "crawler.admit_port", "crawler.source_rows", "curation.catalog",
         "curation.funnel", "curation.rows", "curation.gc", "curation.root", "curation.story", "training.loops",
-        "training.jobs",
+        "training.jobs", "training.slots",
     ),
     "alembic": ("spine.migrations.*", "spine.migrations"),
     "fsspec": ("spine.blobs", "crawler.*", "curation.*", "training.*", "cli.report.gather"),

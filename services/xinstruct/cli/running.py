@@ -48,6 +48,7 @@ def up(
 
 
 def _serve_with_screen(settings: XinstructSettings) -> int:
+    from xinstruct.__main__ import end
     from xinstruct.spine import telemetry
     from xinstruct.targets import build
 
@@ -68,8 +69,7 @@ def _serve_with_screen(settings: XinstructSettings) -> int:
     with connect_to(here) as client:
         _show_until_stopped(built, client, console)
     console.print("Stopping: finishing what is begun, at most 10 s.")
-    built.process.stop()
-    built.close()
+    end(built)
     if built.process.failure:
         print_note(f"stopped by an error, see {log_file}: {built.process.failure}")
         return ExitCode.FAILED

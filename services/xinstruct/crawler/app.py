@@ -35,12 +35,12 @@ def build(config: CrawlerSettings, deps: Deps) -> App:
     fetcher = Fetcher(settings)
     closing = threading.Event()
 
-    def stands_for_circle(target: str, url: str) -> bool:
+    def stands_for_itself(target: str, url: str) -> bool:
         with transaction(database) as connection:
-            return circles.stands_for_circle(connection, target, url)
+            return circles.stands_for_itself(connection, target, url)
 
     tools = Tools(
-        fetcher, pool, deps.blobs, deps.clock, Speaker(settings.agent_name, settings.ai_use_tokens), stands_for_circle
+        fetcher, pool, deps.blobs, deps.clock, Speaker(settings.agent_name, settings.ai_use_tokens), stands_for_itself
     )
     loops = (
         CommandLoop(database, deps.log, blobs=deps.blobs, clock=deps.clock, settings=settings),

@@ -1,7 +1,7 @@
-"""Circles of URLs: pages that name each other as canonical, or name a URL that redirects back to them.
+"""Where canonical URLs and redirects lead to nothing else to read: in a circle, or to a URL that is broken.
 
-Which page of a circle is kept must not depend on what was visited first. Not covered: two processes that settle the two
-ends of a circle over two hosts in the same moment; the next visit of either sees it.
+Which page is kept must not depend on what was visited first. Not covered: two processes that settle the two ends of
+such a way over two hosts in the same moment; the next visit of either sees it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from xinstruct.crawler.tables import PAGES
 
 MOVES_MAX = 20
 """Moves that are followed; what leads on and on is taken for a circle with nothing to read."""
+_NOT_BROKEN = ("", FetchFailure.CANONICAL_ELSEWHERE, FetchFailure.REDIRECTED, FetchFailure.OPTED_OUT,
+               FetchFailure.DENIED_BY_ROBOTS, FetchFailure.ROBOTS_UNREACHABLE, FetchFailure.SUPPRESSED)
+"""What a URL without a text of its own may say though it is not broken: it leads on, or its text is not to be used."""
 
 
 def close_circle(connection: sa.Connection, page: Page, visit: Visit, *, now_ms: int) -> Visit:
-    """`visit`, with `loops` if it moves in a circle with nothing else to read.
+    """`visit`, with `loops` if it moves in a circle, or to a broken URL, with nothing else to read.
 
     Of a circle with readable pages the smallest stands for all: when it is another one, it is due again.
     """
     redirect, canonical = redirect_target(page, visit), canonical_target(page, visit)
+    if canonical and not redirect and _leads_to_broken(connection, canonical):
+        return replace(visit, loops=True)
     others = _circle(connection, redirect or canonical, page.url) if redirect or canonical else None
     if others is None:
         return visit
@@ -35,10 +40,31 @@ def close_circle(connection: sa.Connection, page: Page, visit: Visit, *, now_ms:
     return visit
 
 
-def stands_for_circle(connection: sa.Connection, target: str, url: str) -> bool:
-    """Whether `url`, which names `target` as canonical, is itself the page to keep: the smallest URL of those that lead
-    to each other, so that not the order of the visits decides. False where they do not lead back to it.
+def free_namers(connection: sa.Connection, page: Page, *, now_ms: int) -> None:
+    """Pages that name `page` as canonical, or a URL that redirects to it, are due again if it has proved broken."""
+    if not _broken(page.outcome, page.body_digest):
+        return
+    targets, seen = [page.url], {page.url}
+    for _ in range(MOVES_MAX):
+        found = []
+        for target in targets:
+            namers = sa.select(PAGES.c.url, PAGES.c.outcome).where(PAGES.c.moved_to == target)
+            found += [row for row in connection.execute(namers) if row.url not in seen]
+        seen.update(row.url for row in found)
+        for row in found:
+            if _failure(row.outcome) == FetchFailure.CANONICAL_ELSEWHERE:
+                connection.execute(PAGES.update().where(PAGES.c.url == row.url).values(due_time_ms=now_ms))
+        targets = [row.url for row in found if _failure(row.outcome) == FetchFailure.REDIRECTED]
+        if not targets:
+            return
+
+
+def stands_for_itself(connection: sa.Connection, target: str, url: str) -> bool:
+    """Whether `url`, which names `target` as canonical, is itself the page to keep: `target` is broken, or `url` is the
+    smallest of those that lead to each other, so that not the order of the visits decides.
     """
+    if _leads_to_broken(connection, target):
+        return True
     others = _circle(connection, target, url)
     return others is not None and all(url < other for other in others)
 
@@ -58,3 +84,27 @@ def _circle(connection: sa.Connection, target: str, url: str) -> frozenset[str] 
             readable.add(target)
         target = found.moved_to
     return frozenset()
+
+
+def _leads_to_broken(connection: sa.Connection, target: str) -> bool:
+    """Whether `target`, or what it redirects to, was visited and is broken."""
+    for _ in range(MOVES_MAX):
+        found = connection.execute(
+            sa.select(PAGES.c.moved_to, PAGES.c.outcome, PAGES.c.body_digest).where(PAGES.c.url == target)
+        ).first()
+        if found is None or _broken(found.outcome, found.body_digest):
+            return found is not None
+        if _failure(found.outcome) != FetchFailure.REDIRECTED or not found.moved_to:
+            return False
+        target = found.moved_to
+    return False
+
+
+def _broken(outcome: str, body_digest: str) -> bool:
+    """Whether a URL ended in a failure and no earlier text of it stands."""
+    return not body_digest and _failure(outcome) not in _NOT_BROKEN
+
+
+def _failure(outcome: str) -> str:
+    """The failure that `outcome` begins with; "" before the first visit, too."""
+    return outcome.partition(":")[0]

@@ -123,13 +123,27 @@ def _add(connection: sa.Connection, command: CrawlRequested, settings: FetchSett
         "pages_known": 0, "pages_fetched": 0, "pages_failed": 0, "pages_denied": 0, "rows_done": 0, "position": 0,
         "last_error": "", "change_time_ms": now_ms, "change_number": 0,
     }
-    known = connection.execute(sa.select(SOURCES.c.licence).where(SOURCES.c.source_id == command.source_id)).first()
+    known = connection.execute(
+        sa.select(SOURCES.c.licence, SOURCES.c.state).where(SOURCES.c.source_id == command.source_id)
+    ).first()
     if known is None:
         connection.execute(SOURCES.insert().values(source_id=command.source_id, **values, **fresh))
     elif known.licence != command.licence:
         change_licence(connection, command.source_id, known.licence, command.licence)
+    if known is not None and known.state == REMOVED:
+        _revive(connection, command.source_id, now_ms=now_ms)
     seeded = 0 if text else _seed(connection, command, location, now_ms=now_ms)
     touch(connection, command.source_id, {**values, "pages_known": SOURCES.c.pages_known + seeded}, now_ms=now_ms)
+
+
+def _revive(connection: sa.Connection, source_id: str, *, now_ms: int) -> None:
+    """What a removed source had fetched is due again, whole; what it had only found was forgotten at its removal."""
+    own = sa.and_(PAGES.c.source_id == source_id, PAGES.c.kind != "row")
+    connection.execute(
+        PAGES.update().where(own).values(due_time_ms=now_ms, attempts=0, etag="", last_modified="")
+    )
+    known = sa.select(sa.func.count()).where(PAGES.c.source_id == source_id, PAGES.c.kind == "page")
+    touch(connection, source_id, {"pages_known": known.scalar_subquery()}, now_ms=now_ms)
 
 
 def _seed(connection: sa.Connection, command: CrawlRequested, url: str, *, now_ms: int) -> int:

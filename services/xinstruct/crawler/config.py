@@ -30,7 +30,10 @@ class FetchSettings(Settings):
     private_hosts_allowed: tuple[str, ...] = Field(
         default=(), description="host:port pairs that may be fetched although their address is private or loopback."
     )
-    host_delay_ms: int = Field(default=1000, ge=0, description="Milliseconds between two requests to one host.")
+    host_delay_ms: int = Field(
+        default=1000, ge=0,
+        description="Milliseconds between two requests to one host; robots.txt and tdmrep.json count as one.",
+    )
     host_requests_max: int = Field(default=2, ge=1, le=64, description="Requests in flight to one host at most.")
     requests_max: int = Field(default=16, ge=1, le=256, description="Requests in flight at most.")
     connect_timeout_s: float = Field(default=10.0, gt=0, description="Seconds to connect at most.")

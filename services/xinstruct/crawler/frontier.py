@@ -10,7 +10,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,15 +39,16 @@ from xinstruct.spine.urls import ROW_MARK, host_of
 ACTIVE, PAUSED, REMOVED = "active", "paused", "removed"
 SITEMAPS_MAX = 10_000
 """Sitemaps of a source: they are no pages of its budget, and an index of indexes can name them without end."""
+_NEW_HOST = {"robots_status": 0, "robots_text": "", "tdmrep_text": "", "rules_until_ms": 0, "next_time_ms": 0,
+             "lease_owner": "", "lease_until_ms": 0}
 _PAGE_FIELDS = tuple(item.name for item in fields(Page))
 
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """A host's row. rules: None before robots.txt was read. rules_until_ms: when they are to be read again."""
+    """What is known of a host. rules: by origin_of its pages, with the time when they are to be read again."""
 
-    rules: HostRules | None
-    rules_until_ms: int
+    rules: Mapping[str, tuple[HostRules, int]]
     next_time_ms: int
 
 
@@ -161,18 +162,22 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
     found = settlement.found
     if not found:
         return 0
-    known = known_urls(connection, [item.url for item in found])
+    there = known_pages(connection, [item.url for item in found])
     source_id, now_ms = settlement.page.source_id, settlement.page.fetch_time_ms
-    left = _left_urls(connection, sorted(known), source_id)
-    known -= left
+    # Pages of a removed source are free for the next that lists them.
+    left = {row.url for row in there.values()
+            if row.kind == "page" and row.source_id != source_id and row.state == REMOVED}
+    known = {*there} - left
     source = connection.execute(
         sa.select(SOURCES.c.pages_known, SOURCES.c.pages_max, SOURCES.c.licence)
         .where(SOURCES.c.source_id == source_id)
     ).one()
-    assert_licence(connection, sorted(known), source.licence, now_ms=now_ms)
+    told = sorted(url for url in known if there[url].licence != source.licence)
+    assert_licence(connection, told, source.licence, now_ms=now_ms)
     for depth, items in itertools.groupby(sorted(found, key=lambda item: item.depth), key=lambda item: item.depth):
-        urls = [item.url for item in items if item.kind == "page" and item.url in known]
-        bring_nearer(connection, urls, depth, source_id=source_id, now_ms=now_ms)
+        pages = [there[item.url] for item in items if item.kind == "page" and item.url in known]
+        urls = [row.url for row in pages if row.source_id == source_id and row.depth > depth]
+        bring_nearer(connection, urls, depth, now_ms=now_ms)
     room = {"page": source.pages_max - source.pages_known - already}
     if any(item.kind == "sitemap" for item in found):
         room["sitemap"] = SITEMAPS_MAX - _sitemaps_known(connection, source_id)
@@ -197,17 +202,19 @@ def add_pages(connection: sa.Connection, settlement: Settlement, *, already: int
     return added["page"]
 
 
-def _left_urls(connection: sa.Connection, urls: Sequence[str], source_id: str) -> set[str]:
-    """Those of `urls` that are pages of a removed source: free for the next, `source_id`, that lists them."""
-    left: set[str] = set()
+def known_pages(connection: sa.Connection, urls: Sequence[str]) -> dict[str, Any]:
+    """Rows of those of `urls` that the frontier has, with their sources' states; asked in parts, for databases limit
+    the values of one statement.
+    """
+    rows: dict[str, Any] = {}
     for part in chunks(urls):
         query = (
-            sa.select(PAGES.c.url).join(SOURCES, SOURCES.c.source_id == PAGES.c.source_id)
-            .where(SOURCES.c.state == REMOVED, SOURCES.c.source_id != source_id, PAGES.c.kind == "page")
+            sa.select(PAGES.c.url, PAGES.c.source_id, PAGES.c.kind, PAGES.c.depth, PAGES.c.licence, SOURCES.c.state)
+            .outerjoin(SOURCES, SOURCES.c.source_id == PAGES.c.source_id)
             .where(PAGES.c.url.in_(part))
         )
-        left.update(connection.execute(query).scalars())
-    return left
+        rows |= {row.url: row for row in connection.execute(query)}
+    return rows
 
 
 def _sitemaps_known(connection: sa.Connection, source_id: str) -> int:
@@ -215,33 +222,24 @@ def _sitemaps_known(connection: sa.Connection, source_id: str) -> int:
     return int(connection.execute(known).scalar_one())
 
 
-def bring_nearer(
-    connection: sa.Connection, urls: Sequence[str], depth: int, *, now_ms: int, source_id: str | None = None
-) -> None:
-    """A way of `depth` links leads to the pages too; those that were visited by a longer one are visited again.
+def bring_nearer(connection: sa.Connection, urls: Sequence[str], depth: int, *, now_ms: int) -> None:
+    """A way of `depth` links leads to the pages, which were farther; those that were visited are visited again.
 
     So what a crawl reaches does not depend on the order of its visits: further links may be within the source's depth
-    now. Only pages of `source_id` that were farther, if it is given; else the pages are known to have been.
+    now.
     """
     for part in chunks(urls):
-        pages: sa.ColumnElement[bool] = PAGES.c.url.in_(part)
-        if source_id is not None:
-            pages = sa.and_(pages, PAGES.c.source_id == source_id, PAGES.c.depth > depth)
+        # By the URL alone: with its source in the condition, SQLite looks through all pages of the source.
+        pages = PAGES.c.url.in_(part)
         depth_max = sa.select(SOURCES.c.depth_max).where(SOURCES.c.source_id == PAGES.c.source_id).scalar_subquery()
         # Without a validator the page is sent whole, with its links.
         connection.execute(
             PAGES.update().where(pages, PAGES.c.fetch_number > 0, depth_max > depth)
             .values(due_time_ms=now_ms, etag="", last_modified="")
         )
-        connection.execute(PAGES.update().where(pages).values(depth=depth))
-
-
-def known_urls(connection: sa.Connection, urls: Sequence[str]) -> set[str]:
-    """Those of `urls` that the frontier has."""
-    known: set[str] = set()
-    for part in chunks(urls):
-        known.update(connection.execute(sa.select(PAGES.c.url).where(PAGES.c.url.in_(part))).scalars())
-    return known
+        # Another process may have found a still shorter way.
+        least = sa.case((PAGES.c.depth > depth, depth), else_=PAGES.c.depth)
+        connection.execute(PAGES.update().where(pages).values(depth=least))
 
 
 def count(connection: sa.Connection, tallies: Mapping[str, Tally], *, now_ms: int) -> None:
@@ -288,10 +286,8 @@ def sources_of(connection: sa.Connection, source_ids: Iterable[str]) -> dict[str
 
 def lease_hosts(connection: sa.Connection, hosts: Sequence[str], owner: str, *, now_ms: int, until_ms: int) -> set[str]:
     """Those of `hosts` that `owner` may fetch from until `until_ms`: free ones, its own, those whose lease ended."""
-    empty = {"robots_status": 0, "robots_text": "", "tdmrep_text": "", "rules_until_ms": 0, "next_time_ms": 0,
-             "lease_owner": "", "lease_until_ms": 0}
     known = set(connection.execute(sa.select(HOSTS.c.host).where(HOSTS.c.host.in_(hosts))).scalars())
-    upsert(connection, HOSTS, [{"host": host, **empty} for host in sorted({*hosts} - known)], key=("host",))
+    upsert(connection, HOSTS, [{"host": host, **_NEW_HOST} for host in sorted({*hosts} - known)], key=("host",))
     connection.execute(
         HOSTS.update()
         .where(HOSTS.c.host.in_(hosts), sa.or_(HOSTS.c.lease_owner == owner, HOSTS.c.lease_until_ms <= now_ms))
@@ -302,23 +298,24 @@ def lease_hosts(connection: sa.Connection, hosts: Sequence[str], owner: str, *, 
 
 
 def host_states(connection: sa.Connection, hosts: Iterable[str]) -> dict[str, HostState]:
-    """What is known of hosts."""
-    rows = connection.execute(sa.select(HOSTS).where(HOSTS.c.host.in_(set(hosts))))
-    return {
-        row.host: HostState(
-            HostRules(row.robots_status, row.robots_text, row.tdmrep_text) if row.rules_until_ms else None,
-            row.rules_until_ms, row.next_time_ms,
-        )
-        for row in rows
-    }
+    """What is known of leased hosts."""
+    origins = {f"{scheme}://{host}": host for host in hosts for scheme in ("http", "https")}
+    wanted = {*origins, *origins.values()}
+    rows = {row.host: row for row in connection.execute(sa.select(HOSTS).where(HOSTS.c.host.in_(wanted)))}
+    states = {host: HostState({}, rows[host].next_time_ms) for host in origins.values()}
+    for origin, host in origins.items():
+        if origin in rows:
+            row = rows[origin]
+            rules = HostRules(row.robots_status, row.robots_text, row.tdmrep_text)
+            states[host] = replace(states[host], rules={**states[host].rules, origin: (rules, row.rules_until_ms)})
+    return states
 
 
-def store_rules(connection: sa.Connection, host: str, rules: HostRules, *, until_ms: int) -> None:
-    """Keep what a host's robots.txt and tdmrep.json said."""
-    connection.execute(HOSTS.update().where(HOSTS.c.host == host).values(
-        robots_status=rules.robots_status, robots_text=rules.robots_text, tdmrep_text=rules.tdmrep_text,
-        rules_until_ms=until_ms,
-    ))
+def store_rules(connection: sa.Connection, origin: str, rules: HostRules, *, until_ms: int) -> None:
+    """Keep what the robots.txt and tdmrep.json of `origin` said."""
+    row = {**_NEW_HOST, "host": origin, "robots_status": rules.robots_status, "robots_text": rules.robots_text,
+           "tdmrep_text": rules.tdmrep_text, "rules_until_ms": until_ms}
+    upsert(connection, HOSTS, [row], key=("host",))
 
 
 def postpone_host(connection: sa.Connection, host: str, until_ms: int) -> None:

@@ -16,16 +16,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from xinstruct.crawler import frontier
-from xinstruct.crawler.circles import close_circle
+from xinstruct.crawler.circles import close_circle, free_namers
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.robots import HostRules, crawl_delay_s
 from xinstruct.crawler.settle import Page, Visit, settle
-from xinstruct.crawler.visit import Tools, read_rules, visit
+from xinstruct.crawler.visit import Tools, read_rules, refusal, visit
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.log import Log
 from xinstruct.spine.sql import transaction
+from xinstruct.spine.urls import origin_of
 
 WAIT_S = 0.2
 RETRY_PENDING_MS = 60_000
@@ -47,7 +48,7 @@ class FetchLoop:
         self._owner = owner
         self._executor = ThreadPoolExecutor(settings.requests_max, thread_name_prefix="visit")
         self._visits: dict[Future[Visit], Page] = {}
-        self._readings: dict[Future[HostRules], str] = {}
+        self._readings: dict[Future[HostRules], Page] = {}
         self._hosts: dict[str, frontier.HostState] = {}
         self._leased_until_ms: dict[str, int] = {}
         self._refused_until_ms: dict[str, int] = {}
@@ -102,17 +103,17 @@ class FetchLoop:
 
     def _busy_hosts(self, now_ms: int) -> set[str]:
         """Hosts that nothing new is asked of now."""
-        running = Counter(page.host for page in self._visits.values())
+        running = Counter(page.host for future, page in self._visits.items() if not future.done())
         moment_s = time.monotonic()
         busy = {host for host, count in running.items() if count >= self._settings.host_requests_max}
-        busy |= set(self._readings.values())
+        busy |= {page.host for page in self._readings.values()}
         busy |= {host for host, until_s in self._next_start_s.items() if until_s > moment_s}
         busy |= {host for host, until_ms in self._refused_until_ms.items() if until_ms > now_ms}
         return busy | {host for host, state in self._hosts.items() if state.next_time_ms > now_ms}
 
     def _forget_hosts(self, now_ms: int) -> None:
         """Drop what is known of hosts whose lease has ended: the database has it, and a robots.txt may be long."""
-        in_use = {page.host for page in self._visits.values()} | set(self._readings.values())
+        in_use = {page.host for page in (*self._visits.values(), *self._readings.values())}
         for host, state in list(self._hosts.items()):
             over = self._leased_until_ms.get(host, 0) <= now_ms and state.next_time_ms <= now_ms
             if over and host not in in_use:
@@ -146,18 +147,36 @@ class FetchLoop:
 
     def _start_page(self, page: Page, now_ms: int) -> bool:
         """Start a visit, or the reading of its host's rules; False when the host may not be asked now."""
-        if page.host in self._busy_hosts(now_ms) or page.host not in self._leased_until_ms:
+        if page.host not in self._leased_until_ms:
             return False
-        state = self._hosts[page.host]
-        if state.rules is None or state.rules_until_ms <= now_ms:
-            root = page.url[:page.url.index("/", len("https://")) + 1]
-            self._readings[self._executor.submit(read_rules, root, self._tools)] = page.host
-            return True
-        delay_s = max(self._settings.host_delay_ms / 1000, crawl_delay_s(state.rules, self._tools.speaker))
-        if delay_s:
-            self._next_start_s[page.host] = time.monotonic() + delay_s
-        self._visits[self._executor.submit(visit, page, state.rules, self._tools)] = page
+        origin = origin_of(page.url)
+        rules, until_ms = self._hosts[page.host].rules.get(origin, (None, 0))
+        if rules is not None and until_ms > now_ms:
+            return self._start_visit(page, rules, now_ms)
+        if page.host in self._busy_hosts(now_ms):
+            return False
+        self._readings[self._executor.submit(read_rules, origin, self._tools)] = page
         return True
+
+    def _start_visit(self, page: Page, rules: HostRules, now_ms: int) -> bool:
+        refused = refusal(page, rules, self._tools.speaker, now_ms=now_ms)
+        if refused is not None:
+            # Nothing is asked of the host, so no delay is due.
+            ended: Future[Visit] = Future()
+            ended.set_result(refused)
+            self._visits[ended] = page
+            return True
+        if page.host in self._busy_hosts(now_ms):
+            return False
+        self._delay_host(page.host, rules)
+        self._visits[self._executor.submit(visit, page, rules, self._tools)] = page
+        return True
+
+    def _delay_host(self, host: str, rules: HostRules) -> None:
+        """Nothing new is asked of the host before its delay has passed."""
+        delay_s = max(self._settings.host_delay_ms / 1000, crawl_delay_s(rules, self._tools.speaker))
+        if delay_s:
+            self._next_start_s[host] = time.monotonic() + delay_s
 
     # ── settle ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -178,6 +197,8 @@ class FetchLoop:
                 result = close_circle(connection, page, result, now_ms=now_ms)
                 settlement = settle(page, sources[page.source_id], result, self._settings)
                 frontier.write(connection, page, settlement, tallies)
+                if settlement.counted:
+                    free_namers(connection, settlement.page, now_ms=now_ms)
                 self._postpone_host(connection, page.host, settlement.host_until_ms)
             frontier.count(connection, tallies, now_ms=now_ms)
         for future in ended:
@@ -195,14 +216,16 @@ class FetchLoop:
 
     def _keep_rules(self, connection: sa.Connection, read: list[Future[HostRules]], now_ms: int) -> None:
         for future in read:
-            host, rules = self._readings[future], future.result()
+            page, rules = self._readings[future], future.result()
             kept_s: float = self._settings.robots_cache_s
             if not rules.reachable:
                 asked_s = min(rules.retry_after_s, self._settings.retry_after_s_max)
                 kept_s = max(self._settings.robots_retry_s, asked_s)
             until_ms = now_ms + int(max(kept_s, 1) * 1000)
-            frontier.store_rules(connection, host, rules, until_ms=until_ms)
-            self._hosts[host] = replace(self._hosts[host], rules=rules, rules_until_ms=until_ms)
+            origin, state = origin_of(page.url), self._hosts[page.host]
+            frontier.store_rules(connection, origin, rules, until_ms=until_ms)
+            self._delay_host(page.host, rules)
+            self._hosts[page.host] = replace(state, rules={**state.rules, origin: (rules, until_ms)})
 
     def _postpone_host(self, connection: sa.Connection, host: str, until_ms: int) -> None:
         """A Retry-After concerns the whole host, not only the page that was told so; the longest one holds."""

@@ -62,7 +62,7 @@ class Visit:
     """Everything that one visit saw. status: 0 without an answer. location: of a redirect. canonical: as the page says.
 
     links: as written, in document order; listings: further sitemaps. nofollow: the page asks not to follow its links.
-    loops: it leads back to a URL that led here; a page that names another as canonical is then the one to keep.
+    loops: it leads back to a URL that led here, or names a broken one as canonical: such a page is the one to keep.
     """
 
     status: int = 0
@@ -121,7 +121,7 @@ def _settled(page: Page, source: Source, visit: Visit, settings: FetchSettings) 
     if _passing(visit) and page.attempts + 1 < settings.attempts_max:
         return Settlement(_postponed(page, visit, settings), "")
     if visit.loops and not visit.body_digest and canonical_target(page, visit):
-        # The page that it names led here meanwhile: look again, now for the body itself.
+        # The page that it names led here or broke meanwhile: look again, now for the body itself.
         return Settlement(replace(page, due_time_ms=visit.end_time_ms), "")
     visit = _judged(page, source, visit, settings)
     if visit.status == 304 and not visit.failure:

@@ -49,7 +49,7 @@ PAGES = sa.Table(
     sa.Column("last_modified", sa.Text, nullable=False),
     sa.Column("body_digest", sa.Text, nullable=False),  # of the last record with a body
     sa.Column("body_bytes", sa.BigInteger, nullable=False),
-    sa.Column("moved_to", sa.Text, nullable=False),
+    sa.Column("moved_to", sa.Text, nullable=False, index=True),
     sa.Column("outcome", sa.Text, nullable=False),  # failure and digest of what the last record said
     sa.Column("fetch_time_ms", sa.BigInteger, nullable=False),
     sa.Column("licence", sa.Text, nullable=False, server_default=""),  # see licences.py
@@ -58,6 +58,7 @@ PAGES = sa.Table(
 )
 HOSTS = sa.Table(
     "crawler_hosts", METADATA,
+    # A host has the lease and the Retry-After, "http://host" and "https://host" the rules: they are two authorities.
     sa.Column("host", sa.Text, primary_key=True),
     sa.Column("robots_status", sa.Integer, nullable=False),
     sa.Column("robots_text", sa.Text, nullable=False),

@@ -141,7 +141,7 @@ def _page_rows(
     connection: sa.Connection, source: Any, rows: Sequence[tuple[TextRow, str]], *, now_ms: int
 ) -> Iterator[_Row]:
     urls = [_url_of(source, row) for row, _ in rows]
-    taken = frontier.known_urls(connection, urls)
+    taken = {*frontier.known_pages(connection, urls)}
     for (row, digest), url in zip(rows, urls, strict=True):
         # Several rows may come from one page: each is a page of its own here, or their ids would collide.
         own = f"{url}{ROW_MARK}{row.number}" if url in taken else url

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urljoin
 
 from xinstruct.crawler.domain import FetchFailure, refused
 from xinstruct.crawler.extract_worker import WorkerPool
@@ -28,21 +27,21 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 @dataclass(frozen=True)
 class Tools:
-    """What a visit works with. stands_for_circle(target, url): see circles.py."""
+    """What a visit works with. stands_for_itself(target, url): see circles.py."""
 
     fetcher: Fetcher
     pool: WorkerPool
     blobs: Blobs
     clock: Clock
     speaker: Speaker
-    stands_for_circle: Callable[[str, str], bool]
+    stands_for_itself: Callable[[str, str], bool]
 
 
 def visit(page: Page, rules: HostRules, tools: Tools) -> Visit:
-    """What the page answers; never raises for what a site does. Unavailable: the blob store does not take the body."""
-    before = _before(page, rules, tools.speaker)
-    if before is not None:
-        return replace(before, end_time_ms=tools.clock())
+    """What the page, which `refusal` lets through, answers; never raises for what a site does.
+
+    Unavailable: the blob store does not take the body.
+    """
     # With a body that is known, only a change is of interest.
     request = Request(page.url, page.etag, page.last_modified) if page.body_digest else Request(page.url)
     answer = tools.fetcher.get(request)
@@ -52,9 +51,20 @@ def visit(page: Page, rules: HostRules, tools: Tools) -> Visit:
     return _read_page(page, answer, seen, tools) if page.kind == "page" else _read_listing(page, answer, seen, tools)
 
 
-def read_rules(root: str, tools: Tools) -> HostRules:
-    """robots.txt and tdmrep.json of the host at `root` ("https://host/"), with their redirects followed."""
-    answer = _well_known(root, "/robots.txt", tools)
+def refusal(page: Page, rules: HostRules, speaker: Speaker, *, now_ms: int) -> Visit | None:
+    """The visit that ends before any request: robots.txt forbids it, or the host has opted out as a whole."""
+    if not rules.reachable:
+        return Visit(failure=FetchFailure.ROBOTS_UNREACHABLE, end_time_ms=now_ms)
+    said = denial(rules, page.url, speaker)
+    if said is not None:
+        return Visit(failure=FetchFailure.DENIED_BY_ROBOTS, opt_outs=(said,), end_time_ms=now_ms)
+    signals = host_signals(rules, page.url, speaker) if page.kind == "page" else ()
+    return Visit(failure=FetchFailure.OPTED_OUT, opt_outs=signals, end_time_ms=now_ms) if refused(signals) else None
+
+
+def read_rules(origin: str, tools: Tools) -> HostRules:
+    """robots.txt and tdmrep.json of `origin` ("https://host"), with their redirects followed."""
+    answer = _well_known(origin, "/robots.txt", tools)
     # Too large is no failure here: RFC 9309 reads the beginning.
     if answer.failure not in ("", FetchFailure.TOO_LARGE):
         return HostRules(0, "")
@@ -62,7 +72,7 @@ def read_rules(root: str, tools: Tools) -> HostRules:
     rules = HostRules(404 if answer.status in _REDIRECTS else answer.status, _text(answer) if found else "")
     if not rules.reachable:
         return replace(rules, retry_after_s=answer.retry_after_s(tools.clock()) or 0.0)
-    tdmrep = _well_known(root, "/.well-known/tdmrep.json", tools)
+    tdmrep = _well_known(origin, "/.well-known/tdmrep.json", tools)
     silent = tdmrep.failure in (FetchFailure.TIMEOUT, FetchFailure.CONNECTION_FAILED)
     if silent or tdmrep.status >= 500 or tdmrep.status == 429:
         # A reservation that cannot be read now is none that was not made: as for robots.txt.
@@ -70,9 +80,9 @@ def read_rules(root: str, tools: Tools) -> HostRules:
     return replace(rules, tdmrep_text=_text(tdmrep) if tdmrep.status == 200 and not tdmrep.failure else "")
 
 
-def _well_known(root: str, path: str, tools: Tools) -> Answer:
+def _well_known(origin: str, path: str, tools: Tools) -> Answer:
     """The answer to a file of the host, after its redirects."""
-    url = urljoin(root, path)
+    url = origin + path
     answer = tools.fetcher.get(Request(url))
     for _ in range(ROBOTS_REDIRECTS_MAX):
         if answer.status not in _REDIRECTS or not answer.header("location"):
@@ -87,19 +97,6 @@ def _well_known(root: str, path: str, tools: Tools) -> Answer:
 
 def _text(answer: Answer) -> str:
     return answer.body[:ROBOTS_BYTES_MAX].decode("utf-8", "replace").removeprefix("\ufeff")
-
-
-def _before(page: Page, rules: HostRules, speaker: Speaker) -> Visit | None:
-    """The visit that ends before any request: robots.txt forbids it, or the host has opted out as a whole."""
-    if not rules.reachable:
-        return Visit(failure=FetchFailure.ROBOTS_UNREACHABLE)
-    said = denial(rules, page.url, speaker)
-    if said is not None:
-        return Visit(failure=FetchFailure.DENIED_BY_ROBOTS, opt_outs=(said,))
-    if page.kind != "page":
-        return None
-    signals = host_signals(rules, page.url, speaker)
-    return Visit(failure=FetchFailure.OPTED_OUT, opt_outs=signals) if refused(signals) else None
 
 
 def _seen(page: Page, rules: HostRules, answer: Answer, tools: Tools) -> Visit:
@@ -139,7 +136,7 @@ def _with_facts(page: Page, seen: Visit, facts: Mapping[str, Any], tools: Tools)
         nofollow=any(item.directive in ("nofollow", "none") for item in (*seen.opt_outs, *said)),
     )
     target = canonical_target(page, seen)
-    return replace(seen, loops=tools.stands_for_circle(target, page.url)) if target else seen
+    return replace(seen, loops=tools.stands_for_itself(target, page.url)) if target else seen
 
 
 def _read_listing(page: Page, answer: Answer, seen: Visit, tools: Tools) -> Visit:

@@ -7,6 +7,7 @@ and appended by the projection. So a kill between the two loses nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ from xinstruct.curation.tables import (
     TAKEDOWNS,
     TOMBSTONES,
     Connection,
+    canonical_json,
 )  # fmt: skip
 from xinstruct.spine import topics
 from xinstruct.spine.messages import TakedownKind, TakedownRequested
@@ -80,6 +82,20 @@ def erase_documents(connection: Connection, document_ids: Collection[str], *, un
     _erase(connection, topics.PAIR_SCORED, scores)
     _erase(connection, topics.PAIR_DRAFTED, pairs)
     _erase(connection, topics.DOCUMENT_ADMITTED, document_ids)
+
+
+def name_trained(connection: Connection, models: Rows) -> None:
+    """Add `models` (rows of TRAINED_MODELS) to the takedowns that found their snapshots while the jobs were at work."""
+    for model in models:
+        if not (model["snapshot_digest"] and model["model_digest"]):
+            continue
+        holds = TAKEDOWNS.c.snapshots_affected.contains(model["snapshot_digest"], autoescape=True)
+        for takedown in connection.execute(TAKEDOWNS.select().where(holds)).all():
+            names = sorted({*json.loads(takedown.models_affected), model["model_digest"]})
+            connection.execute(
+                TAKEDOWNS.update().where(TAKEDOWNS.c.request_id == takedown.request_id)
+                .values(models_affected=canonical_json(names), change_number=TAKEDOWNS.c.change_number + 1)
+            )
 
 
 def bury(connection: Connection, topic: Topic, keys: Iterable[str]) -> None:

@@ -22,6 +22,7 @@ from xinstruct.curation.tables import (
     PROJECTION_OFFSETS,
     PROJECTIONS,
     TOMBSTONES,
+    TRAINED_MODELS,
     Connection,
     Engine,
     Projection,
@@ -235,6 +236,8 @@ def _write(
     upsert(connection, table, fresh, key=(id_column,), only_if_newer="log_offset")
     if table is PAGES:
         erasure.supersede(connection, fresh)
+    if table is TRAINED_MODELS:
+        erasure.name_trained(connection, fresh)
 
 
 def _folded(

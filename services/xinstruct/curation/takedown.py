@@ -23,6 +23,7 @@ from xinstruct.curation.tables import (
     DEAD_LETTERS,
     DOCUMENTS,
     PAGES,
+    PROJECTION_OFFSETS,
     RELEASE_ROWS,
     RELEASES,
     TAKEDOWN_SUBJECTS,
@@ -54,7 +55,6 @@ class Affected:
 
     releases: tuple[str, ...]
     snapshots: tuple[str, ...]
-    models: tuple[str, ...]
     reports: tuple[str, ...]
 
 
@@ -122,10 +122,9 @@ class Takedowns:
             at_work = set(training_snapshots(connection).values())
         digests = sorted(({row.snapshot_digest for row in trained} | at_work) - {""})
         snapshots = [digest for digest in digests if _blob_names(self.deps.blobs, digest, ids)]
-        models = sorted({row.model_digest for row in trained if row.snapshot_digest in snapshots and row.model_digest})
         named = ids | subjects.get("page", set()) | subjects.get("url", set())
         reports = _files_that_name(self._reports_folder(), named)
-        return Affected(tuple(releases), tuple(snapshots), tuple(models), tuple(reports))
+        return Affected(tuple(releases), tuple(snapshots), tuple(reports))
 
     def _purge(self, affected: Affected) -> None:
         for name in affected.releases:
@@ -154,10 +153,12 @@ class Takedowns:
         """Keep what was found and forget what is erased; False when something of it arrived meanwhile: it goes on."""
         found = {
             "releases_affected": affected.releases, "snapshots_affected": affected.snapshots,
-            "models_affected": affected.models, "reports_affected": affected.reports,
+            "reports_affected": affected.reports,
         }  # fmt: skip
         merged = {name: _merged(takedown[name], names) for name, names in found.items()}
         with transaction(self.deps.database) as connection:
+            models = _trained_on(connection, json.loads(merged["snapshots_affected"]))
+            merged["models_affected"] = _merged(takedown["models_affected"], models)
             if not _changed(
                 connection, takedown, takedown["change_number"], blobs_erased=TAKEDOWNS.c.blobs_erased + blobs_erased,
                 change_time_ms=self.deps.clock(), **merged,
@@ -209,6 +210,20 @@ def _releases_with(connection: Connection, ids: Collection[str]) -> list[str]:
             where = (column.in_(part), RELEASE_ROWS.c.outcome == ReleaseOutcome.PUBLISHED.value)
             found |= {row.name for row in connection.execute(RELEASE_ROWS.select().where(*where))}
     return sorted(found)
+
+
+def _trained_on(connection: Connection, snapshots: Collection[str]) -> set[str]:
+    """Digests of the models that learned from the snapshots; those of jobs at work are named when they are projected.
+
+    The lock keeps the projection from adding one that is missed here while it misses what is noted here.
+    """
+    offsets = PROJECTION_OFFSETS.select().where(PROJECTION_OFFSETS.c.topic == topics.MODEL_TRAINED.name)
+    connection.execute(offsets.with_for_update()).all()
+    found: set[str] = set()
+    for part in chunks(snapshots):
+        where = TRAINED_MODELS.c.snapshot_digest.in_(part)
+        found |= {row.model_digest for row in connection.execute(TRAINED_MODELS.select().where(where))}
+    return found - {""}
 
 
 def _blob_names(blobs: Blobs, digest: str, subjects: Collection[str]) -> bool:

@@ -38,6 +38,12 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc
 
 
+def origin_of(url: str) -> str:
+    """Scheme, host and port of an absolute URL, "https://host": the authority that one robots.txt speaks for."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def normal_host(host: str) -> str:
     """A listed "host" or "host:port" in the form of host_of; Invalid when it is neither."""
     return host_of(canonical_url(host if "://" in host else f"http://{host}/"))

@@ -32,7 +32,7 @@ def test_a_page_that_was_found_and_visited_meanwhile_is_not_begun_anew(engine: s
         blank = {column.name: "" if isinstance(column.type, sa.Text) else 0 for column in SOURCES.columns}
         connection.execute(sa.insert(SOURCES), [blank | {"source_id": "source", "hosts": "[]", "pages_max": 9}])
         connection.execute(sa.insert(PAGES), [vars_of(page), vars_of(visited)])
-        monkeypatch.setattr(frontier, "known_urls", lambda *_: set())  # looked before the other process committed
+        monkeypatch.setattr(frontier, "known_pages", lambda *_: {})  # looked before the other process committed
         frontier.add_pages(connection, settlement, already=0)
         row = connection.execute(sa.select(PAGES).where(PAGES.c.url == visited.url)).one()
     assert (row.fetch_number, row.body_digest) == (3, "sha256:1")

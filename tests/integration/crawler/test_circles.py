@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
+from aiohttp import web
 
 from integration.crawler.loopback import page, response
 from xinstruct.spine.messages import SourceKind
@@ -16,6 +17,11 @@ def naming(path):
 
 def moving(path):
     return response(status=301, headers={"Location": path})
+
+
+def hang_up(request):
+    request.transport.close()
+    return web.Response()
 
 
 def crawled(crawl, site, answers, order):
@@ -56,3 +62,32 @@ def test_redirects_in_a_circle_are_visited_once(crawl, site):
     found = crawled(crawl, site, {"/a": moving("/b"), "/b": moving("/a")}, ("/a",))
     assert found == {"/a": "redirected", "/b": "redirect_loop"}
     assert sorted(path for path in site.asked if path in ("/a", "/b")) == ["/a", "/b"]
+
+
+@pytest.mark.parametrize("order", [("/a",), ("/b", "/a"), ("/a", "/b")])
+@pytest.mark.parametrize(("broken", "failure"), [
+    (response(status=404), "http_error"), (response(status=503), "http_error"), (hang_up, "connection_failed"),
+    (response(content_type="application/pdf"), "not_text"),
+])
+def test_a_page_whose_canonical_url_is_broken_is_kept(crawl, site, order, broken, failure):
+    found = crawled(crawl, site, {"/a": naming("/b"), "/b": broken}, order)
+    assert found == {"/a": "", "/b": failure}
+
+
+@pytest.mark.parametrize("order", list(permutations(("/a", "/b", "/c"))))
+def test_of_pages_that_name_each_other_the_last_before_a_broken_one_is_kept(crawl, site, order):
+    answers = {"/a": naming("/b"), "/b": naming("/c"), "/c": moving("/d"), "/d": response(status=410)}
+    found = crawled(crawl, site, answers, order)
+    assert found == {"/a": "canonical_elsewhere", "/b": "", "/c": "redirected", "/d": "gone"}
+
+
+@pytest.mark.parametrize("order", [("/a",), ("/b", "/a")])
+def test_a_page_whose_canonical_url_refuses_its_use_is_not_used_instead(crawl, site, order):
+    found = crawled(crawl, site, {"/a": naming("/b"), "/b": response(headers={"X-Robots-Tag": "noai"})}, order)
+    assert found == {"/a": "canonical_elsewhere", "/b": "opted_out"}
+
+
+def test_a_canonical_url_that_is_ill_for_a_while_still_stands_for_its_copies(crawl, site):
+    crawled(crawl, site, {"/a": naming("/b"), "/b": page()}, ("/a",))
+    found = crawled(crawl, site, {"/b": response(status=500)}, ("/b", "/a"))
+    assert found == {"/a": "canonical_elsewhere", "/b": "http_error"}

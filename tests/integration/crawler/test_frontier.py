@@ -167,6 +167,17 @@ def test_robots_txt_is_asked_again_after_a_day(crawl, site):
     assert site.asked.count("/robots.txt") == 2
 
 
+@pytest.mark.parametrize("schemes", [("http", "https"), ("https", "http")])
+def test_each_scheme_of_a_host_has_a_robots_txt_of_its_own(crawl, site, schemes):
+    site.answers["/1"] = page()
+    for scheme in schemes:
+        crawl.add(SourceKind.URL, f"{scheme}://{site.host}/1")  # https: the site speaks http only
+        crawl.fetch()
+    assert {item.url: item.failure for item in crawl.pages()} == {
+        f"http://{site.host}/1": "", f"https://{site.host}/1": "robots_unreachable",
+    }
+
+
 @pytest.mark.parametrize("location", ["http://[", "http://a.example:99999/", "ftp://a.example/", "javascript:"])
 def test_a_robots_txt_that_moved_to_no_web_address_is_none(crawl, site, location):
     site.answers["/robots.txt"] = response(status=302, headers={"Location": location})

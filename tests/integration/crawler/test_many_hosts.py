@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -61,6 +62,31 @@ def test_a_sitemap_index_does_not_lead_on_without_end(crawl, site, monkeypatch: 
     crawl.fetch()
     assert crawl.outcomes() == {f"{site.host}/1": ""}
     assert sorted(path for path in site.asked if path.startswith("/s")) == ["/s", "/s0", "/s1", "/s2", "/s3"]
+
+
+def test_a_host_is_left_alone_between_its_robots_txt_and_its_first_page(site, tmp_path):
+    asked_s = {}
+
+    def noted(request):
+        asked_s[request.path] = time.monotonic()
+        return page()
+
+    site.answers |= {"/.well-known/tdmrep.json": noted, "/1": noted}
+    with crawling(tmp_path, site, host_delay_ms=300) as crawl:
+        crawl.add(SourceKind.URL, site.url("/1"))
+        crawl.fetch()
+    assert asked_s["/1"] - asked_s["/.well-known/tdmrep.json"] >= 0.3
+
+
+def test_pages_that_robots_txt_denies_wait_for_no_delay(site, tmp_path):
+    site.answers["/robots.txt"] = "User-agent: *\nDisallow: /no/"
+    with crawling(tmp_path, site, host_delay_ms=200) as crawl:
+        started_s = time.monotonic()
+        site.answers["/sitemap.xml"] = sitemap(site, *(f"/no/{number}" for number in range(60)))
+        crawl.add(SourceKind.SITEMAP, site.url("/sitemap.xml"))
+        crawl.fetch()
+        assert [item.failure for item in crawl.pages()] == ["denied_by_robots"] * 60
+    assert time.monotonic() - started_s < 6  # a delay each would be 12 s
 
 
 @pytest.mark.parametrize("path", ["/robots.txt", "/.well-known/tdmrep.json"])

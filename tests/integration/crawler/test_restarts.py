@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from integration.crawler.loopback import Clock, crawl_sitemap, crawling, page, response, sitemap
+from integration.crawler.loopback import TEXT, Clock, crawl_sitemap, crawling, page, response, sitemap
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.messages import CrawlAction, SourceKind
 from xinstruct.spine.record import FOR_GROUP_HEADER
@@ -47,6 +47,34 @@ def test_pages_of_a_removed_source_are_fetched_for_the_next_that_lists_them(craw
     assert (second.fetch_number, second.source_id, second.licence) == (2, source, "CC-BY-4.0")
     assert second.fetch_id != first.fetch_id
     assert crawl.row("crawler_sources", source_id=source).pages_known == 1
+
+
+def test_a_removed_source_that_is_added_again_visits_its_pages_again(crawl, site):
+    location = site.url("/sitemap.xml")
+    crawl_sitemap(crawl, site, {"/1": response(headers={"ETag": '"1"'}), "/2": page()})
+    crawl.command(CrawlAction.REMOVE, SourceKind.SITEMAP, location)
+    crawl.fetch()
+    site.answers["/1"] = page(TEXT + "<p>Uusi kappale tuli tähän lisää tänään.</p>")
+    source = crawl.add(SourceKind.SITEMAP, location)
+    crawl.fetch()
+    assert (site.asked.count("/1"), site.asked.count("/2")) == (2, 2)
+    assert [item.fetch_number for item in crawl.pages() if item.url == site.url("/1")] == [1, 2]
+    assert crawl.row("crawler_sources", source_id=source).pages_known == 2
+
+
+def test_pages_that_a_removed_source_never_visited_count_for_nothing_when_it_is_added_again(crawl, site):
+    site.answers |= {"/sitemap.xml": sitemap(site, "/1", "/2"), "/1": page(), "/2": page()}
+    location = site.url("/sitemap.xml")
+    crawl.add(SourceKind.SITEMAP, location, pages_max=2)
+    commands, _, fetch, _, _ = crawl.app.loops
+    commands.step()
+    while "/sitemap.xml" not in site.asked or fetch._visits:
+        fetch.step()
+    crawl.command(CrawlAction.REMOVE, SourceKind.SITEMAP, location)
+    commands.step()
+    crawl.add(SourceKind.SITEMAP, location, pages_max=2)
+    crawl.fetch()
+    assert {item.url: item.failure for item in crawl.pages()} == {site.url("/1"): "", site.url("/2"): ""}
 
 
 def test_the_same_command_twice_is_one_command(crawl, site):

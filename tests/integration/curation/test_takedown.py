@@ -358,20 +358,39 @@ def test_files_of_a_release_that_never_was_go_with_what_they_hold(stocked: House
     assert files_with(stocked, needles) == [] and not Path(release.location).exists()
 
 
+def at_work(house: House, **snapshots: str) -> None:
+    """Training jobs that run, by name, each on its snapshot."""
+    blank = {"request_id": "", "role": "evaluator", "round": 0, "state": "running", "command": b"", "steps_done": 0}
+    blank |= {"steps_count": 0, "model_digest": "", "failure": "", "metrics": "{}", "attempts_count": 1, "owner": ""}
+    blank |= {"promotion_open": False, "owned_until_ms": 0, "change_time_ms": 0, "change_number": 1}
+    with transaction(house.database) as connection:
+        for job_name, digest in snapshots.items():
+            connection.execute(JOBS.insert().values(job_name=job_name, snapshot_digest=digest, **blank))
+
+
 def test_the_snapshot_of_a_job_that_still_runs_is_listed_and_purged(stocked: House) -> None:
     needles = texts_of(stocked, "sw0007")
     content = json.dumps({"id": "pair-sw0007", "response": needles[0].decode()}).encode()
     snapshot, other = stocked.blobs.put(content), stocked.blobs.put(b"{}")
-    own_copy = stocked.home / "jobs" / "job-1" / "snapshot.jsonl"
+    own_copy = stocked.home / "jobs" / "job1" / "snapshot.jsonl"
     own_copy.parent.mkdir(parents=True)
     own_copy.write_bytes(content)
-    blank = {"request_id": "", "role": "evaluator", "round": 0, "state": "running", "command": b"", "steps_done": 0}
-    blank |= {"steps_count": 0, "model_digest": "", "failure": "", "metrics": "{}", "attempts_count": 1, "owner": ""}
-    blank |= {"promotion_open": False, "owned_until_ms": 0, "change_time_ms": 0, "change_number": 1}
-    with transaction(stocked.database) as connection:
-        for job_name, digest in (("job-1", snapshot), ("job-2", other), ("job-3", "")):
-            connection.execute(JOBS.insert().values(job_name=job_name, snapshot_digest=digest, **blank))
+    at_work(stocked, job1=snapshot, job2=other, job3="")
     row = take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007")
     assert json.loads(row["snapshots_affected"]) == [snapshot] and own_copy.exists()
     take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007", request_id="second", purge=True)
     assert files_with(stocked, needles) == [] and not own_copy.exists() and stocked.blobs.has(other)
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_the_model_of_a_job_that_was_at_work_is_listed_when_it_is_trained(stocked: House, purge: bool) -> None:
+    snapshot = stocked.blobs.put(b'{"id": "pair-sw0007"}')
+    at_work(stocked, job1=snapshot)
+    row = take_down(stocked, TakedownKind.URL, f"http://{builders.HOST}/sw0007", purge=purge)
+    assert json.loads(row["models_affected"]) == []
+    trained = builders.trained_model(job_name="job1", model_digest=EVALUATOR, snapshot_digest=snapshot)
+    stocked.write(MODEL_TRAINED, trained, builders.trained_model(job_name="job2"))
+    stocked.settle()
+    (after,) = stocked.rows(tables.TAKEDOWNS)
+    assert json.loads(after["models_affected"]) == [EVALUATOR]
+    assert (after["state"], after["change_number"] > row["change_number"]) == ("erased", True)

@@ -6,7 +6,7 @@ import pytest
 
 from xinstruct.crawler.domain import host_and_port
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.urls import canonical_url, host_of, normal_host
+from xinstruct.spine.urls import canonical_url, host_of, normal_host, origin_of
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,8 @@ def test_a_host_keeps_only_a_port_that_is_not_the_schemes_own():
     assert host_of(canonical_url("http://example.org:81/")) == "example.org:81"
     assert host_and_port("https://example.org/") == ("example.org", 443)
     assert normal_host("Example.ORG:8080") == "example.org:8080"
+
+
+def test_an_origin_is_a_scheme_a_host_and_a_port_that_is_not_its_own():
+    assert origin_of(canonical_url("https://Example.org:443/a?b")) == "https://example.org"
+    assert origin_of(canonical_url("http://example.org:443/a")) == "http://example.org:443"
