@@ -90,8 +90,10 @@ def _run(plan: Plan, screen: Screen) -> dict[str, object]:
     started_s = time.monotonic()
     with MemoryMeter() as memory, _running(plan, screen) as (factory, client), ExitStack() as beside:
         with kills(factory, count=plan.kills_count, seed=plan.seed) as killed, _blaming(factory):
-            bases = _first_round(plan, factory, client, screen)
+            bases = _first_models(plan, factory, client, screen)
+            # Drafting takes one core.
             before = beside.enter_context(_untuned(plan, client))
+            _first_labels(factory, client, screen, evaluator=bases[1])
             _second_round(plan, factory, client, screen, bases=bases)
             _publish(plan, client, screen)
         for where in killed:
@@ -133,11 +135,8 @@ def _running(plan: Plan, screen: Screen) -> Iterator[tuple[Factory, Client]]:
         yield factory, stack.enter_context(connect_to(settings, patience_s=patience_s))
 
 
-def _first_round(plan: Plan, factory: Factory, client: Client, screen: Screen) -> tuple[str, str]:
-    """From the empty catalog to scored pairs; the digests of generator and evaluator.
-
-    Pages are fetched while both models learn, each on a core of its own.
-    """
+def _first_models(plan: Plan, factory: Factory, client: Client, screen: Screen) -> tuple[str, str]:
+    """The digests of generator and evaluator; pages are fetched while they learn, each on a core of its own."""
     from xinstruct.cli.demo import phases
 
     source = phases.add_source(client, plan)
@@ -150,12 +149,18 @@ def _first_round(plan: Plan, factory: Factory, client: Client, screen: Screen) -
         phases.await_promotion(client, factory, role="generator", digest=generator.model_digest, phase=phase)
     with screen.phase("train_evaluator", "Training the evaluator from seeds") as phase:
         evaluator = phases.await_job(client, factory, beside, phase)
+    return generator.model_digest, evaluator.model_digest
+
+
+def _first_labels(factory: Factory, client: Client, screen: Screen, *, evaluator: str) -> None:
+    """A scored pair, or a reason why not, of every document."""
+    from xinstruct.cli.demo import phases
+
     with screen.phase("draft", "Drafting instructions") as phase:
         phases.await_drafts(client, factory, phase)
     with screen.phase("score", "Scoring the pairs") as phase:
-        phases.await_promotion(client, factory, role="evaluator", digest=evaluator.model_digest, phase=phase)
+        phases.await_promotion(client, factory, role="evaluator", digest=evaluator, phase=phase)
         phases.await_scores(client, factory, phase)
-    return generator.model_digest, evaluator.model_digest
 
 
 @contextmanager
