@@ -19,12 +19,12 @@ KAFKA_PORT = 19_092
 
 # Optimizer steps of the first round, and those more for each language: time is 3 and 15 minutes. A generator learns new
 # words, an evaluator's labels are known to the tiny base: it forgets how to compare at a higher rate.
-STEPS = {"generator": (320, 80), "evaluator": (280, 80)}
+STEPS = {"generator": (250, 60), "evaluator": (195, 45)}
 LEARNING_RATES = {"generator": 0.01, "evaluator": 0.002}
 JOBS_MAX = 2
 """Both models learn at once, each on one thread: two threads a job make a step 1.5 times as fast, no more, and the sums
 of two threads come out another way when something else wants the core."""
-DRAFTS_MAX = 100
+DRAFTS_MAX = 64
 """Rows for which the generator's own mistakes are sampled, for the second round's evaluator to learn from."""
 WRONG_EACH = 3
 """Wrong versions of a pair that an evaluator learns from, beside the right one."""
