@@ -145,6 +145,9 @@ def settings(
         values["log"] = {"kind": "kafka", "bootstrap_servers": plan.kafka, "prefix": plan.kafka_prefix}
         values["database_url"] = plan.database_url
         values["addresses"] = dict(addresses or {})
+    else:
+        # Without, the libraries load (8 s) when the generator is there and everything waits for its drafts.
+        values["inference"] = {"local_warm_up_s": 20.0}
     return values
 
 

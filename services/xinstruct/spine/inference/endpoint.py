@@ -53,6 +53,9 @@ class InferenceSettings(Settings):
         1, ge=1, le=256, description="local: threads. Above 1, a score's last bits depend on what else is in its batch."
     )
     local_models_max: int = Field(3, ge=1, le=32, description="local: models loaded at once.")
+    local_warm_up_s: float = Field(
+        0.0, ge=0, description="local: seconds without a question until libraries are loaded; 0: with the first one."
+    )
 
 
 def open_inference(
@@ -62,15 +65,13 @@ def open_inference(
 
     Roles in process share one worker thread. Closing every endpoint closes everything.
     """
-    roles: dict[str, RoleSettings] = {
-        "generator": settings.generator, "evaluator": settings.evaluator, "encoder": settings.encoder,
-    }
+    roles = _roles(settings)
     require_possible(settings)
     local: LocalInference | None = None
     if any(chosen.kind == "local" for chosen in roles.values()):
         local = LocalInference(
             resolve, batch_rows=settings.local_batch_rows, threads_count=settings.local_threads_count,
-            models_max=settings.local_models_max,
+            models_max=settings.local_models_max, warm_up_s=settings.local_warm_up_s,
         )
     opened: dict[str, Inference] = {}
     for role, chosen in roles.items():
@@ -91,10 +92,12 @@ def _backend(chosen: RoleSettings) -> Inference:
 
 def require_possible(settings: InferenceSettings) -> None:
     """Invalid for a combination that cannot work."""
-    for role, chosen in (
-        ("generator", settings.generator), ("evaluator", settings.evaluator), ("encoder", settings.encoder),
-    ):
+    for role, chosen in _roles(settings).items():
         _check(role, chosen)
+
+
+def _roles(settings: InferenceSettings) -> dict[str, RoleSettings]:
+    return {"generator": settings.generator, "evaluator": settings.evaluator, "encoder": settings.encoder}
 
 
 def _check(role: str, chosen: RoleSettings) -> None:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 LENGTH_STEP_TOKENS = 64
 """Prompts are padded to a multiple of this; longer ones than 16 steps to a power of two."""
-WARM_UP_S = 20.0
 LOOK_AHEAD_BATCHES = 4
 """How far behind the oldest request company of its length is looked for."""
 
@@ -73,7 +72,8 @@ class LocalInference(Inference):
     """Models of this process by role and digest; at most `models_max` stay loaded."""
 
     def __init__(
-        self, resolve: Resolve, *, batch_rows: int = 16, threads_count: int = 1, models_max: int = 3
+        self, resolve: Resolve, *, batch_rows: int = 16, threads_count: int = 1, models_max: int = 3,
+        warm_up_s: float = 0.0,
     ) -> None:
         self._resolve = resolve
         self._batch_rows = batch_rows
@@ -84,7 +84,7 @@ class LocalInference(Inference):
         self._waiting: list[_Task] = []
         self._lock = threading.Lock()
         self._closed = False
-        self._warm = False
+        self._warm_up_s = warm_up_s or None
         self._thread = threading.Thread(target=self._work, name="local-inference", daemon=True)
         self._thread.start()
 
@@ -133,7 +133,7 @@ class LocalInference(Inference):
         """Take what was submitted, waiting only when there is nothing to do; False when closed."""
         while not self._waiting or not self._tasks.empty():
             try:
-                task = self._tasks.get(timeout=None if self._warm else WARM_UP_S)
+                task = self._tasks.get(timeout=self._warm_up_s)
             except queue.Empty:
                 self._warm_up()
                 continue
@@ -144,7 +144,7 @@ class LocalInference(Inference):
 
     def _warm_up(self) -> None:
         """Load the libraries while nobody asks: about ten seconds that the first answer need not wait for."""
-        self._warm = True
+        self._warm_up_s = None
         with suppress(ImportError):  # probe() says what is missing
             from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
