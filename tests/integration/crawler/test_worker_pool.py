@@ -135,6 +135,7 @@ INTERRUPTED = """
 import os, signal
 from xinstruct.crawler.extract_worker import WorkerPool
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal: a background shell has it ignored
 pool = WorkerPool(workers_count=1, memory_mb_max=1024, deadline_s=60.0, handlers="integration.crawler.test_worker_pool")
 pid = pool.submit("echo", {}, b"").result()["pid"]
 try:
