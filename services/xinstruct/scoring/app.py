@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from xinstruct.scoring.api import ScoringServicer
 from xinstruct.scoring.config import ScoringSettings
@@ -22,6 +23,7 @@ def build(config: ScoringSettings, deps: Deps, *, slots: Sequence[str] = ("a", "
         model = registry.promoted(deps.database, "evaluator")
         return model.model_digest if model else ""
 
+    @cache  # stages() is asked several times a second, and the digest covers the calibration
     def calibration(digest: str) -> Calibration | None:
         return Calibration.parse(registry.get(deps.database, "evaluator", digest).calibration)
 

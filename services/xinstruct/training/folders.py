@@ -15,7 +15,7 @@ _TOKENIZER = (
     "merges.txt",
 )
 CALIBRATION = "calibration.json"
-"""What an evaluator's P(best) and a draft's log-probability say together; see training/job_calibration.py."""
+"""What an evaluator's P(best) and a draft's log-probability say together; see training/job_drafts.py."""
 CALIBRATION_KEYS = ("bias", "log_odds", "log_probability")
 _CONFIG = ("config.json", "generation_config.json", CALIBRATION)
 _UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")

@@ -27,6 +27,7 @@ CALIBRATION_DRAFTS_MIN = 5
 """Right ones and wrong ones, of each: from fewer nothing is learned."""
 _BATCH_ROWS = 32
 _PROBABILITY_MIN = 1e-6
+"""As PROBABILITY_MIN of scoring/domain.py, which applies what is fitted here."""
 
 Drafts = Mapping[str, Generated]
 """Row id → what the generator wrote for its response."""

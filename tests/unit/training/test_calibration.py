@@ -7,7 +7,9 @@ import random
 
 import pytest
 
+from xinstruct.scoring import domain
 from xinstruct.scoring.domain import Calibration
+from xinstruct.training import job_drafts
 from xinstruct.training.job_drafts import fit
 
 Judged = tuple[float, float, bool]
@@ -91,3 +93,7 @@ def test_the_file_is_json_in_one_spelling() -> None:
     text = fit(judged(100, seed=1))
     assert text == json.dumps(json.loads(text), sort_keys=True) + "\n"
     assert sorted(json.loads(text)) == ["bias", "log_odds", "log_probability"]
+
+
+def test_both_sides_take_probabilities_equally_far_from_zero_and_one() -> None:
+    assert job_drafts._PROBABILITY_MIN == domain.PROBABILITY_MIN
