@@ -104,14 +104,14 @@ def build(names: list[str], settings: XinstructSettings) -> Built:
         raise Invalid(f"no target {', '.join(unknown) or '(none given)'}; there are: all, {', '.join(TARGETS)}")
     refuse_impossible(settings, names)
     home = Home(settings.home_path()) if settings.log.kind == "sqlite" else None
-    deps = build_deps(settings)
+    deps = build_deps(settings, process="+".join(names))
     apps = {name: TARGETS[name](settings, deps) for name in wanted}
     process = Process(apps, deps, rpc=settings.rpc, runner=settings.runner, process=settings.process)
     return Built(process, apps, deps, home)
 
 
-def build_deps(settings: XinstructSettings) -> Deps:
-    """Log, database, blobs and inference as configured; creates or migrates the schema."""
+def build_deps(settings: XinstructSettings, *, process: str) -> Deps:
+    """Log, database, blobs and inference as configured; creates or migrates the schema. `process` says what it runs."""
     from xinstruct.spine.inference.endpoint import open_inference
 
     path = settings.home_path()
@@ -123,7 +123,8 @@ def build_deps(settings: XinstructSettings) -> Deps:
     def folder_of(role: str, digest: str) -> Path:
         return Path(registry.get(database, role, digest).location)
 
-    inference = open_inference(settings.inference, database, resolve=folder_of)
+    owner = f"{process}/{settings.instance}"
+    inference = open_inference(settings.inference, database, resolve=folder_of, owner=owner, clock=now_ms)
     return Deps(open_log(settings), database, blobs, inference, now_ms, path, settings.instance)
 
 

@@ -25,6 +25,10 @@ BASE = ("spine", "v1")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "spine": BASE,
     **{service: (service, *BASE) for service in SERVICES},
+    # The one form of URLs, which the crawler stores and takedowns compare with.
+    "urls": BASE,
+    "crawler": ("crawler", "urls", *BASE),
+    "curation": ("curation", "urls", *BASE),
     # A leaf: it knows nothing of the factory that is judged by it.
     "microworld": ("microworld",),
     # One model of the whole configuration: config models of every service, and nothing else of them (test below).

@@ -82,7 +82,7 @@ class Crew:
         self._folder = folder
         self._variant = variant
         self._context = multiprocessing.get_context("forkserver")
-        _preload(self._context)
+        preload(self._context)
         self.workers = [
             Worker(name, instance, RawArray("q", CELLS), seeds=random.Random(f"{seed} {name} {instance}"))
             for name in NAMES
@@ -230,11 +230,11 @@ def _wait(condition: Callable[[], bool], crew: Crew, deadline_s: float) -> None:
         time.sleep(0.02)
 
 
-def _preload(context: Any) -> None:
+def preload(context: Any) -> None:
     """Have the imports done once, in the process that all workers are forked from: a restart takes milliseconds."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = ":".join(path for path in sys.path if path)
-    context.set_forkserver_preload(["crash.pipeline"])
+    context.set_forkserver_preload(["crash.pipeline", "crash.calls"])
     forkserver.ensure_running()
     if before is None:
         del os.environ["PYTHONPATH"]

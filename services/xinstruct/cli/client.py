@@ -272,7 +272,7 @@ class _Opened:
 
         if self._deps is None:
             _log_errors_only(self._settings)
-            self._deps = build_deps(self._settings)
+            self._deps = build_deps(self._settings, process="cli")
         app = TARGETS[target](self._settings, self._deps)
         rpc = self._settings.rpc.model_copy(
             update={

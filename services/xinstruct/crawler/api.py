@@ -18,7 +18,7 @@ from xinstruct.spine.log import Log
 from xinstruct.spine.messages import CrawlAction, CrawlRequested, SourceKind
 from xinstruct.spine.sql import Engine
 from xinstruct.spine.topics import CRAWL_REQUESTED
-from xinstruct.spine.urls import canonical_url
+from xinstruct.urls import canonical_url
 from xinstruct.v1 import crawler_service_pb2 as pb
 from xinstruct.v1 import crawler_service_pb2_grpc
 

@@ -21,7 +21,7 @@ from xinstruct.spine.messages import CrawlAction, CrawlRequested, DeadLetter, So
 from xinstruct.spine.record import Record, slot_id
 from xinstruct.spine.sql import transaction, upsert
 from xinstruct.spine.topics import CRAWL_REQUESTED, DEAD_LETTERS
-from xinstruct.spine.urls import canonical_url, host_of, normal_host
+from xinstruct.urls import canonical_url, host_of, normal_host
 
 COMMANDS_MAX = 200
 TEXT_KINDS = (SourceKind.JSONL, SourceKind.PARQUET)

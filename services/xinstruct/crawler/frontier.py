@@ -34,7 +34,7 @@ from xinstruct.spine import topics
 from xinstruct.spine.messages import FetchedPage, Payload
 from xinstruct.spine.record import Record
 from xinstruct.spine.sql import chunks, insert_new, upsert
-from xinstruct.spine.urls import ROW_MARK, host_of
+from xinstruct.urls import ROW_MARK, host_of
 
 ACTIVE, PAUSED, REMOVED = "active", "paused", "removed"
 SITEMAPS_MAX = 10_000

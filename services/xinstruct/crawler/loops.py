@@ -26,7 +26,7 @@ from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.log import Log
 from xinstruct.spine.sql import transaction
-from xinstruct.spine.urls import origin_of
+from xinstruct.urls import origin_of
 
 WAIT_S = 0.2
 RETRY_PENDING_MS = 60_000

@@ -12,7 +12,7 @@ from xinstruct.crawler.tables import NEVER_MS
 from xinstruct.spine.errors import Invalid
 from xinstruct.spine.messages import FetchedPage, OptOut, TakedownKind, TakedownRequested
 from xinstruct.spine.record import slot_id
-from xinstruct.spine.urls import canonical_url, host_of
+from xinstruct.urls import canonical_url, host_of
 
 RETRIED_STATUSES = (429, 503)
 DISPUTED = "disputed"

@@ -18,7 +18,7 @@ from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Invalid, NotFound, Unavailable, require
 from xinstruct.spine.messages import FetchedPage, SourceKind
 from xinstruct.spine.sql import transaction, upsert
-from xinstruct.spine.urls import ROW_MARK, canonical_url, host_of
+from xinstruct.urls import ROW_MARK, canonical_url, host_of
 
 ROWS_MAX = 200
 _STORES = frozenset(("file", "local", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"))

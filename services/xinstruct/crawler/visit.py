@@ -18,7 +18,7 @@ from xinstruct.crawler.settle import Page, Visit, canonical_target
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.urls import canonical_url
+from xinstruct.urls import canonical_url
 
 ROBOTS_REDIRECTS_MAX = 5
 _TEXT_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "")

@@ -9,7 +9,7 @@ from typing import Any
 
 from xinstruct.spine.errors import Invalid
 from xinstruct.spine.messages import TakedownKind
-from xinstruct.spine.urls import ROW_MARK, canonical_url, normal_host
+from xinstruct.urls import ROW_MARK, canonical_url, normal_host
 
 SAME_INSTRUCTION_ROWS_MAX = 2
 """Not one: two texts may well answer one instruction, and a text should not vanish because another drew its question.

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from xinstruct.curation.tables import DOCUMENTS, ERASURES, PAGES, PAIRS, Connection
 from xinstruct.spine.messages import TakedownKind
 from xinstruct.spine.sql import chunks
-from xinstruct.spine.urls import ROW_MARK
+from xinstruct.urls import ROW_MARK
 
 FACTS = ("page_id", "document_id", "url", "host", "text_digest", "body_digest")
 """Columns of ERASURES that say what a subject was; what its own table has not is empty."""

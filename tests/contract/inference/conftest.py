@@ -86,7 +86,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inferenc
     elif request.param == "journaled":
         engine = open_engine(f"sqlite:///{tmp_path}/journal.sqlite")
         METADATA.create_all(engine)
-        opened = Journaled(ScriptedInference(), engine)
+        opened = Journaled(ScriptedInference(), engine, owner="0", clock=lambda: 0)
     elif request.param == "local":
         folder = request.getfixturevalue("tiny_model")
         opened = LocalInference(lambda _role, _digest: folder, batch_rows=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -59,11 +59,12 @@ class InferenceSettings(Settings):
 
 
 def open_inference(
-    settings: InferenceSettings, database: sa.Engine, *, resolve: Resolve
+    settings: InferenceSettings, database: sa.Engine, *, resolve: Resolve, owner: str, clock: Callable[[], int]
 ) -> Mapping[str, Inference]:
     """Role → endpoint. Nothing is asked or loaded yet. Invalid for a combination that cannot work.
 
-    Roles in process share one worker thread. Closing every endpoint closes everything.
+    Roles in process share one worker thread. Closing every endpoint closes everything. `owner` is the process's stable
+    name in the journal.
     """
     roles = _roles(settings)
     require_possible(settings)
@@ -77,7 +78,8 @@ def open_inference(
     for role, chosen in roles.items():
         backend = local if local is not None and chosen.kind == "local" else _backend(chosen)
         # n-gram vectors cost less than looking them up.
-        opened[role] = backend if isinstance(backend, NgramInference) else Journaled(backend, database)
+        journaled = not isinstance(backend, NgramInference)
+        opened[role] = Journaled(backend, database, owner=owner, clock=clock) if journaled else backend
     return opened
 
 

@@ -1,18 +1,23 @@
 """The journal of answers: what was paid for once is never asked again, whatever is killed when.
 
     submit ──▶ [thread: look up a batch] ──known──▶ future
-                        └─unknown──▶ backend ──answer──▶ [thread: store a batch, read it back] ──▶ future
+                        ├─claimed by another process──▶ looked up again, until it answers or its claim lapses
+                        └─unknown: claim──▶ backend ──answer──▶ [thread: store a batch, read it back] ──▶ future
 
-An answer is in the database before its future is done. Equal requests in flight are one call. Not covered: an answer
-that the backend gave while the process was killed or the database was away is asked for again; a Refused is not kept.
+An answer is in the database before its future is done. Equal requests in flight are one call, in one process or in
+many: a partition may move while its requests are at the model, and the next owner waits for their answers. Not covered:
+an answer that the backend gave while the process was killed or the database was away is asked for again; a Refused is
+not kept; clocks of two machines that differ by more than a claim lasts.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -39,8 +44,21 @@ ANSWERS = sa.Table(
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("answer", sa.Text, nullable=False),
 )
+CLAIMS = sa.Table(
+    "claims",
+    METADATA,
+    sa.Column("request_digest", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("lapses_at_ms", sa.BigInteger, nullable=False),
+)
+"""Requests at a model, each with the process that asked."""
 BATCH_MAX = 256
 """Look-ups or answers in one transaction."""
+CLAIM_S = 10.0
+"""A claim that is not renewed this long has lapsed: its owner is dead. As long as a session of the log's group."""
+RENEWAL_S = CLAIM_S / 4
+LOOK_AGAIN_S = 0.25
+"""How often requests that another process claimed are looked up."""
 
 
 def erase(connection: sa.Connection, subjects: Collection[str]) -> int:
@@ -60,18 +78,27 @@ class _Asked:
 @dataclass(frozen=True, slots=True)
 class _Answered:
     asked: _Asked
-    answer: Answer
+    answer: Answer | BaseException
 
 
 class Journaled(Inference):
-    """`backend` with a memory in `database`. Owns one thread and the backend: close() closes both."""
+    """`backend` with a memory in `database`. Owns one thread and the backend: close() closes both.
 
-    def __init__(self, backend: Inference, database: sa.Engine) -> None:
+    `owner` is the process's stable name: one that starts takes over what its predecessor left claimed. `clock` gives
+    Unix milliseconds.
+    """
+
+    def __init__(self, backend: Inference, database: sa.Engine, *, owner: str, clock: Callable[[], int]) -> None:
         self._backend = backend
         self._database = database
+        self._owner = owner
+        self._clock = clock
         self._waiting: dict[str, list[Future[Answer]]] = {}
         self._lock = threading.Lock()
         self._events: queue.SimpleQueue[_Asked | _Answered | None] = queue.SimpleQueue()
+        self._asked: set[str] = set()
+        self._elsewhere: list[_Asked] = []
+        self._look_again_s = self._renew_s = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
@@ -103,98 +130,131 @@ class Journaled(Inference):
         self._events.put(None)
         self._thread.join()
         self._backend.close()
-        with self._lock:
-            abandoned = list(self._waiting)
-        for digest in abandoned:
-            self._fail(digest, Unavailable("the endpoint was closed before it answered"))
+        with suppress(XinstructError), transaction(self._database) as connection:
+            _release(connection, self._asked, self._owner)
+        for digest in list(self._waiting):
+            self._settle(digest, Unavailable("the endpoint was closed before it answered"))
 
     def _work(self) -> None:
         """The thread: events in batches, until None arrives."""
         while True:
-            events = [self._events.get()]
-            while len(events) < BATCH_MAX and not self._events.empty():
-                events.append(self._events.get())
+            events = self._next_events()
             self._store([event for event in events if isinstance(event, _Answered)])
             self._look_up([event for event in events if isinstance(event, _Asked)])
+            self._renew()
             if None in events:
                 return
 
-    def _look_up(self, asked: Sequence[_Asked]) -> None:
+    def _next_events(self) -> list[_Asked | _Answered | None]:
+        wait_s = LOOK_AGAIN_S if self._elsewhere else RENEWAL_S if self._asked else None
         try:
-            known = self._known([one.digest for one in asked])
+            events = [self._events.get(timeout=wait_s)]
+        except queue.Empty:
+            return []
+        while len(events) < BATCH_MAX and not self._events.empty():
+            events.append(self._events.get())
+        return events
+
+    def _look_up(self, asked: list[_Asked]) -> None:
+        """Give what is known, ask what nobody asked; the rest is at the model of another process."""
+        if self._elsewhere and time.monotonic() >= self._look_again_s:
+            asked, self._elsewhere = asked + self._elsewhere, []
+        if not asked:
+            return
+        try:
+            with transaction(self._database) as connection:
+                known, ours = self._known_or_claimed(connection, [one.digest for one in asked])
         except XinstructError as error:
             for one in asked:
-                self._fail(one.digest, error)
+                self._settle(one.digest, error)
             return
         for one in asked:
             if one.digest in known:
-                self._succeed(one.digest, known[one.digest])
-            else:
+                self._settle(one.digest, known[one.digest])
+            elif one.digest in ours:
                 self._ask(one)
+            else:
+                self._elsewhere.append(one)
+                self._look_again_s = time.monotonic() + LOOK_AGAIN_S
+
+    def _known_or_claimed(self, connection: sa.Connection, digests: list[str]) -> tuple[dict[str, Answer], set[str]]:
+        """Answers that are there, and the requests that are ours to ask."""
+        known = _answers(connection, digests)
+        # In order: two processes that claim the same requests never wait for each other.
+        unknown = sorted(set(digests) - known.keys())
+        lapse_ms = self._clock() + int(CLAIM_S * 1000)
+        rows = [{"request_digest": digest, "owner": self._owner, "lapses_at_ms": lapse_ms} for digest in unknown]
+        insert_new(connection, CLAIMS, rows, key=("request_digest",))
+        listed = CLAIMS.c.request_digest.in_(unknown)
+        free = listed & ((CLAIMS.c.lapses_at_ms < self._clock()) | (CLAIMS.c.owner == self._owner))
+        query = sa.update(CLAIMS).where(free).values(owner=self._owner, lapses_at_ms=lapse_ms)
+        ours = set(connection.execute(query.returning(CLAIMS.c.request_digest)).scalars())
+        # The other may have answered since we looked: its claim went with the answer.
+        late = _answers(connection, ours)
+        _release(connection, late, self._owner)
+        return known | late, ours
 
     def _ask(self, asked: _Asked) -> None:
         def done(future: Future[Answer]) -> None:
-            error = future.exception()
-            if error is not None:
-                self._fail(asked.digest, error)
-            elif isinstance(future.result(), Refused):
-                self._succeed(asked.digest, future.result())
-            else:
-                self._events.put(_Answered(asked, future.result()))
+            self._events.put(_Answered(asked, future.exception() or future.result()))
 
+        self._asked.add(asked.digest)
         self._backend.submit(asked.request).add_done_callback(done)
 
     def _store(self, answered: Sequence[_Answered]) -> None:
         """Keep the answers; where another process was faster, its answer is the one that counts."""
         if not answered:
             return
+        outcomes: dict[str, Answer | BaseException] = {one.asked.digest: one.answer for one in answered}
+        self._asked -= outcomes.keys()
         rows = [
-            {
-                "request_digest": one.asked.digest,
-                "subject": one.asked.request.subject,
-                "role": one.asked.request.role,
-                "model": one.asked.request.model,
-                "answer": answer_to_json(one.answer),
-            }
-            for one in answered
+            {"request_digest": one.asked.digest, "subject": one.asked.request.subject, "role": one.asked.request.role,
+             "model": one.asked.request.model, "answer": answer_to_json(one.answer)}
+            for one in answered if not isinstance(one.answer, BaseException | Refused)
         ]
         try:
             with transaction(self._database) as connection:
                 insert_new(connection, ANSWERS, rows, key=("request_digest",))
-            kept = self._known([one.asked.digest for one in answered])
+                _release(connection, outcomes, self._owner)
+                outcomes |= _answers(connection, outcomes)
         except XinstructError as error:
-            for one in answered:
-                self._fail(one.asked.digest, error)
+            outcomes = dict.fromkeys(outcomes, error)
+        for digest, outcome in outcomes.items():
+            self._settle(digest, outcome)
+
+    def _renew(self) -> None:
+        """Say that what we asked is still at work. When the database is away, the next turn says it."""
+        if not self._asked or time.monotonic() < self._renew_s:
             return
-        for one in answered:
-            self._succeed(one.asked.digest, kept.get(one.asked.digest, one.answer))
+        lapse_ms = self._clock() + int(CLAIM_S * 1000)
+        with suppress(XinstructError), transaction(self._database) as connection:
+            for part in chunks(self._asked):
+                ours = CLAIMS.c.request_digest.in_(part) & (CLAIMS.c.owner == self._owner)
+                connection.execute(sa.update(CLAIMS).where(ours).values(lapses_at_ms=lapse_ms))
+        self._renew_s = time.monotonic() + RENEWAL_S
 
-    def _known(self, digests: Sequence[str]) -> dict[str, Answer]:
-        if not digests:
-            return {}
-        query = sa.select(ANSWERS.c.request_digest, ANSWERS.c.answer).where(ANSWERS.c.request_digest.in_(digests))
-        with transaction(self._database) as connection:
-            return {row.request_digest: answer_from_json(row.answer) for row in connection.execute(query)}
-
-    def _succeed(self, digest: str, answer: Answer) -> None:
-        for future in self._take(digest):
-            _settle(future, answer, None)
-
-    def _fail(self, digest: str, error: BaseException) -> None:
-        for future in self._take(digest):
-            _settle(future, None, error)
-
-    def _take(self, digest: str) -> list[Future[Answer]]:
+    def _settle(self, digest: str, outcome: Answer | BaseException) -> None:
+        """Tell everybody who asked."""
         with self._lock:
-            return self._waiting.pop(digest, [])
+            waiting = self._waiting.pop(digest, [])
+        for future in waiting:
+            # Where the caller has cancelled, the answer is in the journal for whoever asks next.
+            with suppress(InvalidStateError):
+                if isinstance(outcome, BaseException):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
 
 
-def _settle(future: Future[Answer], answer: Answer | None, error: BaseException | None) -> None:
-    try:
-        if error is None and answer is not None:
-            future.set_result(answer)
-        else:
-            future.set_exception(error)
-    except InvalidStateError:
-        # The caller cancelled; the answer is in the journal for whoever asks next.
-        return
+def _answers(connection: sa.Connection, digests: Iterable[str]) -> dict[str, Answer]:
+    query = sa.select(ANSWERS.c.request_digest, ANSWERS.c.answer)
+    return {
+        row.request_digest: answer_from_json(row.answer)
+        for part in chunks(digests)
+        for row in connection.execute(query.where(ANSWERS.c.request_digest.in_(part)))
+    }
+
+
+def _release(connection: sa.Connection, digests: Iterable[str], owner: str) -> None:
+    for part in chunks(digests):
+        connection.execute(sa.delete(CLAIMS).where(CLAIMS.c.request_digest.in_(part), CLAIMS.c.owner == owner))

@@ -31,6 +31,10 @@ def asked(prompt: str = "A text.", subject: str = "document-1") -> Generate:
     return Generate("generator", "sha256:0", prompt, Decoding(8), subject=subject)
 
 
+def opened(backend: ScriptedInference, database: sa.Engine) -> Journaled:
+    return Journaled(backend, database, owner="0", clock=lambda: 0)
+
+
 def kept(database: sa.Engine) -> int:
     with database.begin() as connection:
         return int(connection.execute(sa.select(sa.func.count()).select_from(ANSWERS)).scalar_one())
@@ -38,10 +42,10 @@ def kept(database: sa.Engine) -> int:
 
 def test_an_equal_request_is_answered_from_the_journal_after_a_restart(database: sa.Engine) -> None:
     first, second = ScriptedInference(), ScriptedInference()
-    journal = Journaled(first, database)
+    journal = opened(first, database)
     answer = journal.submit(asked()).result(WAIT_S)
     journal.close()
-    again = Journaled(second, database)
+    again = opened(second, database)
     assert again.submit(asked()).result(WAIT_S) == answer
     again.close()
     assert (len(first.requests), len(second.requests)) == (1, 0)
@@ -56,7 +60,7 @@ def test_equal_requests_in_flight_are_one_call(database: sa.Engine) -> None:
         return scripted_answer(request)
 
     backend = ScriptedInference(slow)
-    journal = Journaled(backend, database)
+    journal = opened(backend, database)
     first = journal.submit(asked())
     entered.wait(WAIT_S)
     second = journal.submit(asked(subject="document-2"))
@@ -67,7 +71,7 @@ def test_equal_requests_in_flight_are_one_call(database: sa.Engine) -> None:
 
 
 def test_an_answer_is_in_the_database_before_anybody_sees_it(database: sa.Engine) -> None:
-    journal = Journaled(ScriptedInference(), database)
+    journal = opened(ScriptedInference(), database)
     counts: list[int] = []
     seen = threading.Event()
     future = journal.submit(asked())
@@ -79,7 +83,7 @@ def test_an_answer_is_in_the_database_before_anybody_sees_it(database: sa.Engine
 
 def test_a_refusal_is_asked_again(database: sa.Engine) -> None:
     backend = ScriptedInference(lambda _: Refused("too_long"))
-    journal = Journaled(backend, database)
+    journal = opened(backend, database)
     assert [journal.submit(asked()).result(WAIT_S) for _ in range(2)] == [Refused("too_long")] * 2
     assert len(backend.requests) == 2
     assert kept(database) == 0
@@ -95,7 +99,7 @@ def test_an_endpoint_that_is_down_is_asked_again_later(database: sa.Engine) -> N
             raise Unavailable("down")
         return found
 
-    journal = Journaled(ScriptedInference(answer), database)
+    journal = opened(ScriptedInference(answer), database)
     with pytest.raises(Unavailable):
         journal.submit(asked()).result(WAIT_S)
     assert journal.submit(asked()).result(WAIT_S) == Generated("Fine.", "stop", -0.1, 2, 1)
@@ -103,7 +107,7 @@ def test_an_endpoint_that_is_down_is_asked_again_later(database: sa.Engine) -> N
 
 
 def test_erasing_a_subject_forgets_its_answers_and_no_others(database: sa.Engine) -> None:
-    journal = Journaled(ScriptedInference(), database)
+    journal = opened(ScriptedInference(), database)
     for number in range(3):
         journal.submit(asked(f"Text {number}", f"document-{number}")).result(WAIT_S)
     journal.close()
@@ -116,7 +120,7 @@ def test_erasing_a_subject_forgets_its_answers_and_no_others(database: sa.Engine
 def test_a_failing_database_is_unavailable_and_nothing_is_asked(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path}/empty.sqlite")
     backend = ScriptedInference()
-    journal = Journaled(backend, engine)
+    journal = opened(backend, engine)
     with pytest.raises(Unavailable):
         journal.submit(asked()).result(WAIT_S)
     assert backend.requests == []

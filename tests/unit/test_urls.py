@@ -6,7 +6,7 @@ import pytest
 
 from xinstruct.crawler.domain import host_and_port
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.urls import canonical_url, host_of, normal_host, origin_of
+from xinstruct.urls import canonical_url, host_of, normal_host, origin_of
 
 
 @pytest.mark.parametrize(
