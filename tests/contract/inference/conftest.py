@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -63,11 +64,13 @@ def transformers_serve(tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
     if command is None:
         servers.absent("transformers-serve", "the command is not installed")
     port = servers.free_port()
-    log = tmp_path_factory.mktemp("serve") / "log"
+    log, cache = tmp_path_factory.mktemp("serve") / "log", tmp_path_factory.mktemp("hub")
+    # It lists the models of the hub's cache, and answers 500 where there is none.
+    variables = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [str(command), "serve", str(tiny_model), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=variables,
         )
         try:
             _await_models(port, process, log)

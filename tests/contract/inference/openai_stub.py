@@ -24,6 +24,8 @@ class Behaviour:
     tokens_field: str = "max_tokens"
     embeddings: bool = True
     key: str = ""
+    pinned: str = ""
+    """Serves this model alone, lists none, and refuses requests that name another, as `transformers serve` does."""
     overloads: int = 0
     failures: int = 0
     in_flight_max: int = 0
@@ -52,7 +54,8 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self._send(200, {"object": "list", "data": [{"id": "stub", "object": "model"}]})
+            listed = [] if behaviour.pinned else [{"id": "stub", "object": "model"}]
+            self._send(200, {"object": "list", "data": listed})
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -84,6 +87,8 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
 def _reply(behaviour: Behaviour, path: str, asked: dict[str, Any], key: str) -> tuple[int, dict[str, Any]]:
     if behaviour.key and key != f"Bearer {behaviour.key}":
         return 401, _error("invalid api key")
+    if behaviour.pinned and asked.get("model", behaviour.pinned) != behaviour.pinned:
+        return 400, {"detail": f"Server is pinned to '{behaviour.pinned}'; requested '{asked['model']}'."}
     if path == "/v1/embeddings":
         return (200, _embedding(asked["input"])) if behaviour.embeddings else (404, {"detail": "Not Found"})
     if (not behaviour.seed and "seed" in asked) or behaviour.tokens_field not in asked:

@@ -34,6 +34,17 @@ def label(opened: OpenAIInference) -> Any:
     return opened.submit(Classify("evaluator", "endpoint:stub", "Which?", LABELS)).result(WAIT_S)
 
 
+def test_a_server_that_lists_no_model_answers_with_its_own() -> None:
+    with endpoint(Behaviour(pinned="/models/one")) as opened:
+        assert isinstance(ask(opened, model="m"), Generated)
+
+
+def test_a_server_that_is_pinned_to_another_model_is_quoted() -> None:
+    wrong = pytest.raises(Invalid, match="pinned to '/models/one'; requested 'two'")
+    with endpoint(Behaviour(pinned="/models/one"), model="two") as opened, wrong:
+        opened.probe()
+
+
 def test_too_many_requests_never_consume_an_attempt() -> None:
     with endpoint(Behaviour(overloads=12), attempts_max=1) as opened:
         assert isinstance(ask(opened), Generated)

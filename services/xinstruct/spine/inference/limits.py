@@ -57,16 +57,13 @@ class InFlightLimit:
         self._answers += 1
         usual_s = self._latency_s or latency_s
         if latency_s > LATENCY_JUMP_RATIO * usual_s:
-            self._cut()
+            self.overloaded()
         else:
             self.calls = min(float(self.calls_max), self.calls + 1.0 / max(1.0, self.calls))
         self._latency_s = 0.95 * usual_s + 0.05 * latency_s
 
     def overloaded(self) -> None:
-        """Learn from a 429."""
-        self._cut()
-
-    def _cut(self) -> None:
+        """Learn from a 429, or from a latency that says the same."""
         # One burst of refusals is one message: halve once for all calls that were in flight when it came.
         if self._answers >= self._cut_until:
             self.calls = max(1.0, self.calls / 2)

@@ -222,6 +222,8 @@ class OpenAIInference(Inference):
     async def _post(self, path: str, body: dict[str, Any], name: str) -> dict[str, Any] | Refused:
         """The server's answer, after as many tries as it takes. Unavailable when it stays away."""
         failures = overloads = 0
+        if not body["model"]:
+            del body["model"]  # a server that lists none has one of its own
         while True:
             async with self._slot():
                 started_s = self._loop.time()

@@ -123,7 +123,7 @@ def refusal_of(reply: dict[str, Any]) -> Refused:
     """The server's no, in our words; its own message is cut, for it may quote the prompt."""
     error = reply.get("error")
     nested = error.get("message") if isinstance(error, dict) else error
-    message = str(nested or reply.get("message") or "")[:DETAIL_CHARS_MAX]
+    message = str(nested or reply.get("message") or reply.get("detail") or "")[:DETAIL_CHARS_MAX]
     lower = message.lower()
     if any(part in lower for part in _TOO_LONG):
         return Refused("too_long", message)
