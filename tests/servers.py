@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,16 +84,18 @@ def postgres(folder: Path) -> Iterator[str]:
         yield _postgres_url(POSTGRES_PORT)
         return
     port = free_port()
-    variables = {**os.environ, "POSTGRES_PORT": str(port)}
-    if os.getuid() != 0:  # root's server runs as another user, who may not see into this folder
-        variables["POSTGRES_DATA"] = str(folder)
-    up = subprocess.run([ROOT / "tools/postgres/up.sh"], env=variables, capture_output=True, text=True, check=False)
-    if up.returncode:
-        absent("postgres", up.stderr.strip() or up.stdout.strip())
-    try:
-        yield _postgres_url(port)
-    finally:
-        subprocess.run([ROOT / "tools/postgres/down.sh"], env=variables, capture_output=True, check=True)
+    # Root's server runs as another user, who may not see into `folder`.
+    place = "/var/tmp" if os.getuid() == 0 else str(folder)
+    with tempfile.TemporaryDirectory(prefix="xinstruct-postgres-", dir=place) as data:
+        variables = {**os.environ, "POSTGRES_PORT": str(port), "POSTGRES_DATA": f"{data}/data"}
+        Path(data).chmod(0o755)
+        up = subprocess.run([ROOT / "tools/postgres/up.sh"], env=variables, capture_output=True, text=True, check=False)
+        if up.returncode:
+            absent("postgres", up.stderr.strip() or up.stdout.strip())
+        try:
+            yield _postgres_url(port)
+        finally:
+            subprocess.run([ROOT / "tools/postgres/down.sh"], env=variables, capture_output=True, check=True)
 
 
 @contextmanager
