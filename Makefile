@@ -80,7 +80,7 @@ lock: setup ## Resolve pyproject.toml into requirements.lock, keeping the versio
 	tools/lock.sh
 
 .PHONY: tiny-base
-tiny-base: setup ## Pre-train models/tiny-base again from plain microworld text
+tiny-base: setup ## Pre-train models/tiny-base again (hours): texts, catalogue records, verdicts, no instruction
 	$(BIN)/python -m xinstruct.training.pretrain --out models/tiny-base
 
 ##@ Servers on this machine

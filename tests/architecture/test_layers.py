@@ -43,8 +43,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 
 MAINTAINERS_COMMANDS = {
-    # `make tiny-base`: reads plain microworld text (no truth, no instruction) and writes a model folder that is checked
-    # in. No service runs it, and nothing of a service imports it (test below).
+    # `make tiny-base`: reads microworld texts and what a catalogue says of them (no site, no instruction), and writes
+    # a model folder that is checked in. No service runs it, and nothing of a service imports it (test below).
     "xinstruct.training.pretrain": "microworld",
 }
 

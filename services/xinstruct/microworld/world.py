@@ -54,6 +54,8 @@ class Entity:
     """The name in plain ASCII letters; equal to the name where that is what it is written in."""
     woman: bool
     """Meaningful for persons only."""
+    family: tuple[str, str] = ("", "")
+    """A person's second name, native and romanised: invented like the names of towns, and as telling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +68,22 @@ class World:
 
     @property
     def names(self) -> frozenset[str]:
-        """All names, in the native and in the romanised form."""
-        return frozenset(form for group in self.entities.values() for one in group for form in (one.name, one.roman))
+        """All names, in the native and in the romanised form, and the family names of persons."""
+        every = (one for group in self.entities.values() for one in group)
+        return frozenset(form for one in every for form in (one.name, one.roman, *one.family) if form)
 
 
 def build_world(
     seed: int, language: str, *, per_kind: int = ENTITIES_PER_KIND, exclude_names: Set[str] = frozenset()
 ) -> World:
-    """Return the region of (seed, language) with per_kind entities of every kind, none named as an excluded name."""
+    """Return the region of (seed, language) with per_kind entities of every kind; no name of them, nor the family name
+    of a person, is an excluded one.
+    """
     pack = load_pack(language)
-    taken = set(exclude_names)
+    taken: set[str] = set()
     entities: dict[str, tuple[Entity, ...]] = {}
     for kind in KINDS:
-        entities[kind] = tuple(islice(_entities(seed, pack, kind, taken), per_kind))
+        entities[kind] = tuple(islice(_entities(seed, pack, kind, taken, exclude_names), per_kind))
     return World(seed, language, entities)
 
 
@@ -105,7 +110,7 @@ def fact_reader(world: World, entity: Entity) -> Callable[[str], str]:
     return fact
 
 
-def _entities(seed: int, pack: LanguagePack, kind: str, taken: set[str]) -> Iterator[Entity]:
+def _entities(seed: int, pack: LanguagePack, kind: str, taken: set[str], excluded: Set[str]) -> Iterator[Entity]:
     rng = stream("names", seed, pack.code, kind)
     inventory = pack.names
     while True:
@@ -114,12 +119,14 @@ def _entities(seed: int, pack: LanguagePack, kind: str, taken: set[str]) -> Iter
         name = inventory.joiner.join(part.native for part in parts)
         roman = inventory.joiner.join(part.roman for part in parts)
         name, roman = _capitalised(name, pack.code), _capitalised(_plain(roman), pack.code)
+        family = ("", "")
         if kind == "person":
+            family = (name, roman)
             given = rng.choice(inventory.given_woman if woman else inventory.given_man)
             name, roman = f"{given.native} {name}", f"{_plain(given.roman)} {roman}"
-        if name not in taken and roman not in taken:
+        if not {name, roman} & taken and not {name, roman, *family} & excluded:
             taken.update((name, roman))
-            yield Entity(kind, name, roman, woman)
+            yield Entity(kind, name, roman, woman, family)
 
 
 def _fact(world: World, pack: LanguagePack, entity: Entity, slot: str) -> str:
