@@ -1,12 +1,14 @@
 """`xinstruct up` on a site that changes while it is crawled: added, edited, removed and newly refused pages.
 
 The command is the real one, in a process of its own, over HTTP with polled feeds and a polled sitemap and the SQLite
-log. Only the models are fakes: `kind: scripted`, bound by the configuration.
+log. Only the models are fakes: `kind: scripted`, bound by the configuration. XINSTRUCT_TRAINED=RUN takes the models
+that a finished `xinstruct demo --out RUN` has trained instead: so the times were measured.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,8 +28,10 @@ from xinstruct.microworld.site import SiteConfig
 from xinstruct.microworld.site_files import feed_path, sitemap_path
 from xinstruct.microworld.site_server import Handle, ServerConfig, start_in_thread
 from xinstruct.settings import load_settings
+from xinstruct.spine import registry
 from xinstruct.spine.errors import NotFound, Unavailable
 from xinstruct.spine.log.sqlite import SqliteLog
+from xinstruct.spine.sql import open_engine
 from xinstruct.spine.topics import DOCUMENT_ADMITTED, PAIR_DRAFTED, PAIR_SCORED, Topic
 from xinstruct.targets import now_ms
 from xinstruct.v1 import crawler_service_pb2, curation_service_pb2, messages_pb2, training_service_pb2
@@ -38,6 +42,8 @@ START_S_MAX = 180.0
 SCORED_S_MAX = 60.0
 DRAIN_S_MAX = 10.0
 SITE = SiteConfig(seed=60_613, languages=("sw",), pages_per_language=60, slow_s=0.0, padding_bytes=6_000_000)
+
+TRAINED = os.environ.get("XINSTRUCT_TRAINED", "")
 
 FoundT = TypeVar("FoundT")
 
@@ -111,12 +117,14 @@ def published(running: Running) -> list[str]:
 
 
 def settings(site: Handle, port: int) -> dict[str, Any]:
-    """The configuration: scripted models; what they think best is published."""
-    scripted = {"kind": "scripted"}
+    """The configuration; whatever the models think of a pair, it is published."""
+    kind, family = ("local", "tiny") if TRAINED else ("scripted", "chat")
+    model, asked = {"kind": kind}, {"prompt_family": family}
     host = site.origin.removeprefix("http://")
     fetch = {"private_hosts_allowed": [host], "host_delay_ms": 0, "host_requests_max": 8, "retry_delay_ms": 50}
     return {
-        "home": "home", "rpc": {"port": port}, "inference": {"generator": scripted, "evaluator": scripted},
+        "home": "home", "rpc": {"port": port}, "inference": {"generator": model, "evaluator": model},
+        "backgen": asked, "scoring": asked, "training": {"generator": asked, "evaluator": asked},
         "crawler": {"fetch": fetch, "languages": ["sw"], "extract_workers_count": 1},
         "curation": {"best_threshold": 0.0},
     }
@@ -126,7 +134,7 @@ def begin(client: Client, site: Handle) -> None:
     """Put the models to use, add one site by its sitemap and the others by their feeds, await the first scores."""
     until(lambda: answers(client), START_S_MAX)
     for role in ("generator", "evaluator"):
-        request = training_service_pb2.RegisterModelRequest(role=role, location="endpoint:scripted")
+        request = training_service_pb2.RegisterModelRequest(role=role, location=location(role))
         model = client.ask(client.training.RegisterModel, request)
         promotion = training_service_pb2.PromoteModelRequest(role=role, model_digest=model.model_digest)
         client.ask(client.training.PromoteModel, promotion)
@@ -136,6 +144,17 @@ def begin(client: Client, site: Handle) -> None:
         add(client, "SOURCE_KIND_FEED", site.origin + feed_path(host))
     wanted = sum(page["admissible"] for page in site.truth()) // 2
     until(lambda: scored(client) >= wanted, START_S_MAX)
+
+
+def location(role: str) -> str:
+    """What the model of a role is registered as."""
+    if not TRAINED:
+        return "endpoint:scripted"
+    engine = open_engine(f"sqlite:///{Path(TRAINED) / 'home' / 'database.sqlite'}")
+    model = registry.promoted(engine, role)
+    engine.dispose()
+    assert model is not None
+    return model.location
 
 
 def answers(client: Client) -> bool:
