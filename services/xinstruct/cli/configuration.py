@@ -96,6 +96,7 @@ def chosen_settings(*, endpoint: str, model: str, contact: str) -> dict[str, Any
         chosen["inference"] = {"generator": role, "evaluator": role}
     if contact:
         chosen["crawler"] = {"fetch": {"contact_url": contact}}
+        chosen["curation"] = {"removal_contact": contact}
     return chosen
 
 

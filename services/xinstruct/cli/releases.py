@@ -116,11 +116,11 @@ def verify(name: NameArgument, config: ConfigOption = None, as_json: JsonOption 
 @group.command()
 def diff(
     name: NameArgument,
-    other_name: Annotated[str, typer.Argument(help="Older release.")],
+    other_name: Annotated[str, typer.Argument(help="The release to compare with.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rows that the newer release has and the older has not, and the other way round."""
+    """Rows that one release has and the other has not."""
     from xinstruct.v1.curation_service_pb2 import DiffReleasesRequest
 
     with connect(config) as client:
@@ -130,7 +130,7 @@ def diff(
         print_json(found)
         return
     print_table(
-        ("language", "added", "removed", "changed", "same"),
+        ("language", f"only in {name}", f"only in {other_name}", "changed", "same"),
         ((x.language, len(x.added_ids), len(x.removed_ids), len(x.changed_ids), x.same_count) for x in found.languages),
         empty="Neither release has rows.",
     )

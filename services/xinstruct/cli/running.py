@@ -80,7 +80,8 @@ def _show_until_stopped(built: Built, client: Client, console: Console) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=console, auto_refresh=False) as live:
+    # Redirected, log lines would come to the screen: the logger writes to what sys.stderr is at the moment.
+    with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
         while not built.process.wait_stopped(REFRESH_S):
             try:
                 live.update(snapshot_view(take_snapshot(client)), refresh=True)

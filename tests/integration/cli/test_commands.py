@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,6 +54,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, 
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+DRAIN_S_MAX = 15.0
 LISTS = (("release", "list"), ("models", "list"), ("dlq", "list"), ("crawl", "status"))
 
 
@@ -60,7 +68,7 @@ def test_lists_of_an_empty_home_are_empty_without_a_server(
 def test_a_source_that_was_added_without_a_server_is_kept(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (added,) = said(capsys, "crawl", "add", "http://127.0.0.1:9/sitemap.xml", "--config", str(config))
     assert len(str(added["source_id"])) == 32
-    deps = build_deps(load_settings(config))
+    deps = build_deps(load_settings(config), process="test")
     assert sum(deps.log.end_offsets(_topic("crawl-requested-v1")).values()) == 1
     deps.log.close()
     deps.database.dispose()
@@ -73,14 +81,14 @@ def test_half_a_character_in_a_review_file_is_refused_and_nothing_is_stored(
     file.write_bytes(b'{"pair_id": "a"}\n{"pair_id": "\\ud83d", "label": "best"}\n')
     assert main(["review", "import", str(file), "--reviewer", "r1", "--config", str(config)]) == ExitCode.INVALID
     assert "line 2: half of a surrogate pair" in capsys.readouterr().err
-    deps = build_deps(load_settings(config))
+    deps = build_deps(load_settings(config), process="test")
     assert sum(deps.log.end_offsets(_topic("pair-reviewed-v1")).values()) == 0
     deps.log.close()
     deps.database.dispose()
 
 
 def test_a_story_is_read_from_the_catalog(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    deps = build_deps(load_settings(config))
+    deps = build_deps(load_settings(config), process="test")
     deps.log.append([page(failure="timed_out", status=0, body_digest="").record(PAGE_FETCHED.name)])
     deps.log.close()
     deps.database.dispose()
@@ -169,3 +177,37 @@ def test_a_source_that_waits_to_be_read_is_announced(config: Path, capsys: pytes
     assert "it is crawled while `xinstruct up` runs" in capsys.readouterr().out
     assert main(["crawl", "status", "--config", str(config)]) == ExitCode.OK
     assert "listed once `xinstruct up` runs" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == ExitCode.OK
+    assert re.fullmatch(r"xinstruct \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_on_a_terminal_log_lines_go_to_their_file_and_not_into_the_figures(config: Path) -> None:
+    terminal, inside = pty.openpty()
+    command = [sys.executable, "-m", "xinstruct.cli.main", "up", "--config", str(config)]
+    process = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside)
+    os.close(inside)
+    shown = b""
+    try:
+        while b"fetched" not in shown:
+            shown += os.read(terminal, 65_536)
+        process.send_signal(signal.SIGTERM)
+        shown += b"".join(iter(partial(_read, terminal), b""))
+        assert process.wait(DRAIN_S_MAX) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+    assert "stage_started" in (config.parent / "home" / "up.log").read_text("utf-8")
+    assert b'"event"' not in shown
+
+
+def _read(terminal: int) -> bytes:
+    """What comes, nothing at the end."""
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # how Linux says that the other side is closed
+        return b""

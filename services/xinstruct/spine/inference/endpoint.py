@@ -76,14 +76,15 @@ def open_inference(
         )
     opened: dict[str, Inference] = {}
     for role, chosen in roles.items():
-        backend = local if local is not None and chosen.kind == "local" else _backend(chosen)
+        backend = local if local is not None and chosen.kind == "local" else open_backend(chosen)
         # n-gram vectors cost less than looking them up.
         journaled = not isinstance(backend, NgramInference)
         opened[role] = Journaled(backend, database, owner=owner, clock=clock) if journaled else backend
     return opened
 
 
-def _backend(chosen: RoleSettings) -> Inference:
+def open_backend(chosen: RoleSettings) -> Inference:
+    """The endpoint of one role, without a journal; not for models in process."""
     if chosen.kind == "openai":
         return OpenAIInference(
             chosen.url, model=chosen.model, api=chosen.api, api_key=_api_key(chosen), calls_max=chosen.in_flight_max,
