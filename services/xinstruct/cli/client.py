@@ -123,13 +123,18 @@ class Client:
                     raise known from error
                 time.sleep(PATIENCE_REST_S)
 
-    def watch(self, method: Callable[[RequestT], Iterator[ResponseT]], request: RequestT) -> Iterator[ResponseT]:
-        """Messages of a stream, until it ends or the caller stops asking; one of the five errors when it fails."""
+    def watch(
+        self, method: _Stream[RequestT, ResponseT], request: RequestT, *, deadline_s: float | None = None
+    ) -> Iterator[ResponseT]:
+        """Messages of a stream, until it ends or the caller stops asking; one of the five errors when it fails.
+
+        Servers ask for `deadline_s` unless the method is named Watch….
+        """
         import grpc
 
         from xinstruct.spine.rpc import error_of
 
-        stream = method(request)
+        stream = method(request, timeout=deadline_s)
         try:
             yield from stream
         except grpc.RpcError as error:
@@ -149,6 +154,10 @@ class Client:
 
 class _Unary(Protocol[RequestT, ResponseT]):  # type: ignore[misc]  # the response is read only
     def __call__(self, request: RequestT, /, *, timeout: float | None = None) -> ResponseT: ...
+
+
+class _Stream(Protocol[RequestT, ResponseT]):  # type: ignore[misc]  # the response is read only
+    def __call__(self, request: RequestT, /, *, timeout: float | None = None) -> Iterator[ResponseT]: ...
 
 
 @contextmanager
