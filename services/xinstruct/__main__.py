@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,14 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_REFUSED
 
 
-def serve(names: Sequence[str], settings: XinstructSettings) -> int:
-    """Build and run the targets until a signal or a crash, then drain; returns the exit code."""
+def serve(
+    names: Sequence[str], settings: XinstructSettings, *, started: Callable[[Built], None] = lambda _: None
+) -> int:
+    """Build and run the targets until a signal or a crash, then drain; returns the exit code.
+
+    `started` is called once, when calls are answered.
+    """
     telemetry.start(settings.telemetry, "-".join(names))
     built = build(list(names), settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: built.process.request_stop())
     built.process.start()
     telemetry.logger().info("serving", targets=list(names), port=built.process.server.port)
+    started(built)
     built.process.wait()
     end(built)
     return EXIT_CRASHED if built.process.failure else EXIT_OK

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xinstruct.cli.client import CONFIG_FILE, read_settings
-from xinstruct.cli.options import ConfigOption, JsonOption
+from xinstruct.cli.options import AlwaysJsonOption, ConfigOption, JsonOption
 from xinstruct.cli.output import print_json, print_line
 from xinstruct.spine.errors import Conflict
 
@@ -81,7 +81,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 @group.command()
-def schema() -> None:
+def schema(as_json: AlwaysJsonOption = False) -> None:
     """The JSON schema of the configuration, for editors."""
     from xinstruct.settings import XinstructSettings
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +62,7 @@ def test_lists_of_an_empty_home_are_empty_without_a_server(
 def test_a_source_that_was_added_without_a_server_is_kept(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (added,) = said(capsys, "crawl", "add", "http://127.0.0.1:9/sitemap.xml", "--config", str(config))
     assert len(str(added["source_id"])) == 32
-    deps = build_deps(load_settings(config))
+    deps = build_deps(load_settings(config), process="test")
     assert sum(deps.log.end_offsets(_topic("crawl-requested-v1")).values()) == 1
     deps.log.close()
     deps.database.dispose()
@@ -73,14 +75,14 @@ def test_half_a_character_in_a_review_file_is_refused_and_nothing_is_stored(
     file.write_bytes(b'{"pair_id": "a"}\n{"pair_id": "\\ud83d", "label": "best"}\n')
     assert main(["review", "import", str(file), "--reviewer", "r1", "--config", str(config)]) == ExitCode.INVALID
     assert "line 2: half of a surrogate pair" in capsys.readouterr().err
-    deps = build_deps(load_settings(config))
+    deps = build_deps(load_settings(config), process="test")
     assert sum(deps.log.end_offsets(_topic("pair-reviewed-v1")).values()) == 0
     deps.log.close()
     deps.database.dispose()
 
 
 def test_a_story_is_read_from_the_catalog(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    deps = build_deps(load_settings(config))
+    deps = build_deps(load_settings(config), process="test")
     deps.log.append([page(failure="timed_out", status=0, body_digest="").record(PAGE_FETCHED.name)])
     deps.log.close()
     deps.database.dispose()
@@ -116,6 +118,20 @@ def test_a_served_home_is_asked_over_the_network(
     command: tuple[str, ...], served: Built, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said(capsys, *command, "--config", str(config)) == []
+
+
+@pytest.mark.parametrize(("command", "keys"), [
+    (("up", "--config", "xinstruct.yaml"), ["home", "port"]),
+    (("microworld", "serve", "--port", "0", "--languages", "sw", "--pages", "40"), ["sitemap_url"]),
+])  # fmt: skip
+def test_what_serves_says_where_as_json(command: tuple[str, ...], keys: list[str], config: Path) -> None:
+    line = [sys.executable, "-m", "xinstruct.cli.main", *command, "--json"]
+    with subprocess.Popen(line, cwd=config.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.terminate()
+        rest, code = process.stdout.read(), process.wait(15)
+    assert (sorted(json.loads(first)), rest, code) == (keys, b"", 0)
 
 
 def test_status_tells_of_stages_and_the_funnel(served: Built, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
