@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -207,42 +207,6 @@ class Process:
         thread = threading.Thread(target=run, name=name, daemon=True)
         thread.start()
         return thread
-
-
-def run_until_idle(apps: Mapping[str, App], deps: Deps, settings: RunnerSettings) -> None:
-    """Run every loop and stage in this thread, in order, until a whole pass finds nothing to do. No sleeps.
-
-    For tests: the same input gives the same sequence of effects, as far as ports are deterministic.
-    """
-    runners: dict[str, Runner] = {}
-    try:
-        while _pass(apps, deps, settings, runners):
-            pass
-    finally:
-        for runner in runners.values():
-            runner.close()
-
-
-def _pass(apps: Mapping[str, App], deps: Deps, settings: RunnerSettings, runners: dict[str, Runner]) -> bool:
-    worked = False
-    for app in apps.values():
-        for loop in app.loops:
-            while loop.pending():
-                worked = loop.step() or worked
-        for runner in _runners_of(app, deps, settings, runners):
-            while not runner.idle():
-                worked = runner.turn(wait_s=0.05) or worked
-    return worked
-
-
-def _runners_of(app: App, deps: Deps, settings: RunnerSettings, runners: dict[str, Runner]) -> Iterator[Runner]:
-    for stage in app.stages():
-        known = runners.get(stage.name)
-        if known is None or _identity(known.stage) != _identity(stage):
-            if known is not None:
-                known.close()
-            runners[stage.name] = Runner(stage, deps.log, blobs=deps.blobs, clock=deps.clock, settings=settings)
-        yield runners[stage.name]
 
 
 def _identity(stage: Stage) -> tuple[str, str, str]:

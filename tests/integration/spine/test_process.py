@@ -17,13 +17,14 @@ import sqlalchemy as sa
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from builders import document, pair
+from until_idle import run_until_idle
 from xinstruct.spine import telemetry
 from xinstruct.spine.app import App, Deps, Servicer
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.messages import AdmittedDocument, Payload
-from xinstruct.spine.process import Process, ProcessSettings, run_until_idle
+from xinstruct.spine.process import Process, ProcessSettings
 from xinstruct.spine.record import Record, slot_id
 from xinstruct.spine.rpc import RpcSettings, channel
 from xinstruct.spine.runner import RunnerSettings
