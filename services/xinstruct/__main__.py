@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; 0 after a drain, 1 after a crash, 2 when the configuration cannot work."""
     options = _parser().parse_args(arguments)
     try:
-        settings = load_settings(Path(options.config)) if options.config else XinstructSettings()
+        settings = load_settings(Path(options.config), options.target) if options.config else XinstructSettings()
         return serve(options.target, settings)
     except XinstructError as error:
         print(error.message, file=sys.stderr)  # noqa: T201 - the last word of a process that could not start

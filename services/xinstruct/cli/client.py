@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -185,13 +185,14 @@ def connect(config: Path | None, work: Work = Work.READ) -> Iterator[Client]:
         opened.close()
 
 
-def read_settings(config: Path | None) -> XinstructSettings:
-    """The settings in `config`; without it those in ./xinstruct.yaml, or the defaults where there is none."""
+def read_settings(config: Path | None, targets: Sequence[str] = ()) -> XinstructSettings:
+    """The settings in `config`, for a process that runs `targets`; without it ./xinstruct.yaml, or the defaults where
+    there is none."""
     from xinstruct.settings import XinstructSettings, load_settings
 
     if config is None and Path(CONFIG_FILE).exists():
         config = Path(CONFIG_FILE)
-    return XinstructSettings() if config is None else load_settings(config)
+    return XinstructSettings() if config is None else load_settings(config, targets)
 
 
 def served_at(settings: XinstructSettings, target: str) -> str:

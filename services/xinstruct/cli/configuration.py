@@ -69,10 +69,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     All at once, each with its line and what was expected.
     """
-    from xinstruct.settings import refuse_impossible
-
-    settings = read_settings(config)
-    refuse_impossible(settings, ["all"])
+    settings = read_settings(config, ["all"])
     if as_json:
         print_json(settings.model_dump(mode="json"))
     else:

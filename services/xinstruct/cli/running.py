@@ -43,7 +43,7 @@ def up(
     """
     from xinstruct.__main__ import leave, serve
 
-    settings = read_settings(config)
+    settings = read_settings(config, ["all"])
     if as_json:
         leave(serve(["all"], settings, started=_tell))
     if plain or not sys.stderr.isatty():
