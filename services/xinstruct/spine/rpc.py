@@ -7,7 +7,9 @@ come from mounted files.
 
 from __future__ import annotations
 
+import base64
 import hmac
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -204,6 +206,26 @@ def error_of(call_error: grpc.RpcError) -> XinstructError:
     if error is None:
         return Unavailable(f"the service failed ({code.name}): {message}")
     return error(message, **metadata)
+
+
+def page_token(*values: str | int) -> str:
+    """Where a page or an event of a watch stands, for `page_values`; callers look at it as opaque."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
+
+
+def page_values(token: str, *first: str | int) -> Sequence[Any]:
+    """The values in a page token, `first` for an empty one. Invalid when number or types differ from its."""
+    if not token:
+        return first
+    try:
+        values = json.loads(base64.b64decode(token, b"-_", validate=True))
+        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is no text to ask a database for
+    except (ValueError, RecursionError):
+        values = None
+    kinds = [type(value) for value in values] if isinstance(values, list) else None
+    if kinds != [type(value) for value in first] or any(isinstance(x, int) and abs(x) >= 2**63 for x in values):
+        raise Invalid("page_token: not one that this call gave; send the last page's or event's own")
+    return list(values)
 
 
 def channel(address: str, *, token: str = "", root_certificates: bytes | None = None) -> grpc.Channel:
