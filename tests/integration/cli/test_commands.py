@@ -126,6 +126,20 @@ def test_a_served_home_is_asked_over_the_network(
     assert said(capsys, *command, "--config", str(config)) == []
 
 
+@pytest.mark.parametrize(("command", "keys"), [
+    (("up", "--config", "xinstruct.yaml"), ["home", "port"]),
+    (("microworld", "serve", "--port", "0", "--languages", "sw", "--pages", "40"), ["sitemap_url"]),
+])  # fmt: skip
+def test_what_serves_says_where_as_json(command: tuple[str, ...], keys: list[str], config: Path) -> None:
+    line = [sys.executable, "-m", "xinstruct.cli.main", *command, "--json"]
+    with subprocess.Popen(line, cwd=config.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.terminate()
+        rest, code = process.stdout.read(), process.wait(15)
+    assert (sorted(json.loads(first)), rest, code) == (keys, b"", 0)
+
+
 def test_status_tells_of_stages_and_the_funnel(served: Built, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (status,) = said(capsys, "status", "--config", str(config))
     assert status["silent"] == {}
