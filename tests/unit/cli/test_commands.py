@@ -71,6 +71,18 @@ def test_a_takedown_that_met_nothing_says_so(capsys: pytest.CaptureFixture[str])
     ]
 
 
+def test_a_takedown_names_the_reports_that_hold_it(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = Takedown(target="b.example", state="erased", reports_affected=["report.html", "run-1/report.json"])
+    _tell(listed, purged=False)
+    _tell(listed, purged=True)
+    assert capsys.readouterr().out.splitlines() == [
+        "b.example: erased (records: 0, bodies: 0)",
+        "  reports that name it: report.html, run-1/report.json",
+        "b.example: erased (records: 0, bodies: 0)",
+        "  reports that named it, deleted: report.html, run-1/report.json",
+    ]
+
+
 def test_a_shortened_id_has_no_story_and_the_sentence_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["why", "01228cab5955"]) == ExitCode.INVALID
     assert "an id has 32 digits; --json shows them whole" in capsys.readouterr().err
