@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from xinstruct.backgen.domain import BackgenReason
 from xinstruct.cli.client import served_at
 from xinstruct.cli.crawl import guess_kind
 from xinstruct.cli.look import story_line
@@ -14,7 +15,7 @@ from xinstruct.cli.main import main
 from xinstruct.cli.output import ExitCode
 from xinstruct.cli.releases import write_chunks
 from xinstruct.cli.reviews import format_of
-from xinstruct.cli.single import read_text
+from xinstruct.cli.single import INJECTED, read_text, refusal
 from xinstruct.cli.takedowns import _tell, kind_of
 from xinstruct.settings import XinstructSettings
 from xinstruct.spine.errors import Invalid, Unavailable
@@ -116,6 +117,12 @@ def test_a_text_comes_from_the_argument_or_a_file(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(Invalid, match="not UTF-8"):
         read_text(f"@{file}")
+
+
+def test_a_refused_text_is_told_from_a_refused_draft() -> None:
+    assert INJECTED == BackgenReason.INJECTED_INSTRUCTIONS
+    assert refusal(INJECTED).startswith("No instruction: the text was refused as injected_instructions")
+    assert refusal("ill_posed") == "No instruction: the draft was refused as ill_posed."
 
 
 @pytest.mark.parametrize(("name", "found"), [("a.csv", "csv"), ("a.JSONL", "jsonl"), ("a.txt", "csv"), (None, "csv")])
