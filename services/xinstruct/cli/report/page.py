@@ -11,6 +11,7 @@ from typing import Any
 
 from xinstruct.cli.look import FUNNEL_STEPS
 from xinstruct.cli.report import charts
+from xinstruct.cli.report.drafts import Drafts
 from xinstruct.cli.report.fonts import families, font_css
 from xinstruct.cli.report.gather import Gathered, Pair
 from xinstruct.cli.report.quality import Judgement
@@ -34,8 +35,8 @@ class Run:
     wall_s: float = math.nan
     peak_memory_mb: float = math.nan
     seed: int | None = None
-    before: Sequence[tuple[str, str, str]] = ()
-    """Drafts by the untuned base: language, start of the text, what it wrote."""
+    drafts: Sequence[Drafts] = ()
+    """Of a few documents, before any tuning and after."""
 
 
 def write_page(gathered: Gathered, run: Run, judgement: Judgement | None) -> str:
@@ -64,7 +65,7 @@ def write_page(gathered: Gathered, run: Run, judgement: Judgement | None) -> str
         ratio=_ratio,
         judged=judgement is not None,
         metric_names=_metric_names(gathered),
-        before=run.before,
+        drafts=run.drafts,
     )
 
 
