@@ -15,13 +15,13 @@ import pytest
 from xinstruct.cli.report import charts
 from xinstruct.cli.report.drafts import Drafts, before_and_after
 from xinstruct.cli.report.fonts import FONTS, families, font_css
-from xinstruct.cli.report.gather import Document, Gathered, Pair, Round
+from xinstruct.cli.report.gather import Document, Gathered, Pair, Round, _pair
 from xinstruct.cli.report.page import Run, write_page
 from xinstruct.cli.report.quality import Judgement, judge
 from xinstruct.cli.report.verbs import verb_and_noun, verb_noun_counts
 from xinstruct.cli.report.write import report_values, write_report
 from xinstruct.curation.takedown import names_any
-from xinstruct.v1.curation_service_pb2 import Release
+from xinstruct.v1.curation_service_pb2 import Release, Row
 
 SITE = "http://127.0.0.1:8780"
 TEXT = "Ziwa Mbasi liko kaskazini. Maji yake ni baridi."
@@ -169,6 +169,34 @@ def test_reliability_compares_what_is_said_with_what_is_true() -> None:
     pairs = [pair("/a", p_best=0.95), pair("/b", p_best=0.95, instruction="No."), pair("/c", p_best=math.nan)]
     found = judged(pairs, [], [page("/a"), page("/b"), page("/c")])
     assert [(round(said, 2), true, count) for said, true, count in found.reliability] == [(0.95, 0.5, 2)]
+
+
+def test_no_column_is_wider_than_a_narrow_screen() -> None:
+    html = write_page(gathered([], []), Run("A title", ["sw"]), None)
+    assert re.findall(r"minmax\(([^,]+,)", html) == ["min(300px,", "min(420px,"]
+
+
+def test_without_a_truth_calibration_is_held_against_reviewers() -> None:
+    pairs = [pair("/a", p_best=0.9, reviewed_best=1.0), pair("/b", p_best=0.9, reviewed_best=0.5), pair("/c")]
+    unscored = pair("/d", p_best=math.nan, reviewed_best=0.0)
+    html = write_page(gathered([*pairs, unscored], []), Run("Own site", ["sw"]), None)
+    assert "<title>said 0.90, true 0.75, 2 pairs</title>" in html and "share of reviewers who say best" in html
+    assert "the labels of reviewers, 2 pairs in all" in html and "No chart" not in html
+
+
+def test_without_truth_and_reviews_the_report_says_why_there_is_no_calibration() -> None:
+    html = write_page(gathered([pair("/a")], []), Run("Own site", ["sw"]), None)
+    assert "<h3>Calibration</h3>" in html and "No chart: nobody has said which of these pairs are good" in html
+    assert "share that is good" not in html
+
+
+def test_the_share_of_reviewers_who_call_a_pair_best_is_gathered() -> None:
+    row = Row(kept=True)
+    row.pair.pair_id = "pair"
+    assert math.isnan(_pair(row, "").reviewed_best)
+    for reviewer, label in (("r1", "best"), ("r2", "reasonable"), ("r3", "best"), ("r4", "worst")):
+        row.reviews.add(reviewer=reviewer, label=label)
+    assert _pair(row, "").reviewed_best == 0.5
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from xinstruct.cli.report import charts
 from xinstruct.cli.report.drafts import Drafts
 from xinstruct.cli.report.fonts import families, font_css
 from xinstruct.cli.report.gather import Gathered, Pair
-from xinstruct.cli.report.quality import Judgement
+from xinstruct.cli.report.quality import Judgement, reliability
 from xinstruct.cli.report.verbs import verb_noun_counts
 from xinstruct.spine.languages import known_language
 
@@ -64,6 +64,7 @@ def write_page(gathered: Gathered, run: Run, judgement: Judgement | None) -> str
         verbs=verb_noun_counts(pair.instruction for pair in gathered.pairs if pair.published),
         ratio=_ratio,
         judged=judgement is not None,
+        reviewed_count=len(_reviewed(gathered.pairs)),
         metric_names=_metric_names(gathered),
         drafts=run.drafts,
     )
@@ -88,9 +89,18 @@ def _charts(gathered: Gathered, judgement: Judgement | None, run: Run) -> dict[s
         "reliability": "",
         "seconds": charts.bars([(stage, round(seconds, 1)) for stage, seconds in run.seconds.items()], unit=" s"),
     }
+    reviewed = _reviewed(pairs)
     if judgement:
         made["reliability"] = charts.reliability(judgement.reliability)
+    elif reviewed:
+        points = reliability((pair.p_best, pair.reviewed_best) for pair in reviewed)
+        made["reliability"] = charts.reliability(points, truth="share of reviewers who say best")
     return made
+
+
+def _reviewed(pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs that can be held against their reviewers."""
+    return [pair for pair in pairs if pair.scored and not math.isnan(pair.reviewed_best)]
 
 
 def _scores(pairs: Sequence[Pair], judgement: Judgement | None) -> str:
