@@ -154,6 +154,13 @@ def test_a_duplicate_cluster_publishes_one_page() -> None:
     assert judged(none, [], truth).quality.duplicate_false_ratio == 1.0
 
 
+def test_the_page_says_what_its_figures_are_shares_of() -> None:
+    found = gathered([pair("/a")], [document("/a")])
+    html = write_page(found, Run("A title", ["sw"]), judged([pair("/a")], [document("/a")], [page("/a")]))
+    assert "mean over admissible pages that were admitted" in html
+    assert "of all clusters at most one page published; – of those with a kept pair publish none" in html
+
+
 def test_a_document_without_a_draft_counts_as_wrong() -> None:
     assert judged([pair("/a")], [document("/a"), document("/b")], [page("/a"), page("/b")]).quality.draft_right == 0.5
 

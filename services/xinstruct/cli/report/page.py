@@ -150,13 +150,14 @@ def _figures(judgement: Judgement | None) -> list[tuple[str, str, str]]:
         ),
         (_ratio(quality.recall_kept), "good pairs kept", "of the good ones drafted"),
         (_ratio(quality.draft_right), "drafts right", f"{_ratio(quality.draft_right_before)} before fine-tuning"),
-        (_ratio(quality.extraction_f1), "extraction F1", "mean over admissible pages"),
+        (_ratio(quality.extraction_f1), "extraction F1", "mean over admissible pages that were admitted"),
         (_ratio(quality.admitted_recall), "admissible admitted", "pages with at least one document"),
         (_ratio(quality.language_accuracy), "languages right", "of admitted documents"),
         (
             _ratio(quality.duplicate_recall),
             "duplicates held",
-            f"{_ratio(quality.duplicate_false_ratio)} of clusters lost",
+            "of all clusters at most one page published;"
+            f" {_ratio(quality.duplicate_false_ratio)} of those with a kept pair publish none",
         ),
         (str(quality.policy_violations), "policy violations", "fetched or admitted against a site's will"),
         (str(quality.pii_leaked), "personal data leaked", "planted addresses and numbers in documents"),

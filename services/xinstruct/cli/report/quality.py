@@ -36,7 +36,8 @@ class Quality:
     duplicate_recall: float
     """Share of duplicate clusters that publish at most one page."""
     duplicate_false_ratio: float
-    """Share of duplicate clusters with a kept pair, of which nothing is published."""
+    """Of duplicate clusters with a kept pair the share of which nothing is published; one whose pairs were all refused
+    is rightly not published (DECISIONS.md)."""
     admitted_recall: float
     """Share of admissible pages with an admitted document."""
     draft_right_before: float
