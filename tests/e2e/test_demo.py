@@ -13,7 +13,7 @@ from servers import free_port
 
 SEED = 90_210
 RECOMPUTE = Path(__file__).with_name("recompute.py")
-KEYS = ["seed", "languages", "funnel", "truth", "rounds", "seconds", "wall_s", "peak_memory_mb", "release"]
+KEYS = ["seed", "languages", "funnel", "truth", "rounds", "seconds", "wall_s", "peak_memory_mb", "release", "drafts"]
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ class DraftInstructionResponse(_message.Message):
     instruction: _builtins.str
     """English; empty when a guard refused it, see dropped_reason."""
     dropped_reason: _builtins.str
-    """Guard that refused, lower_snake; empty: none did."""
+    """Guard that refused text or draft, lower_snake; empty: none did."""
     generator_digest: _builtins.str
     """Model that wrote it."""
     prompt_version: _builtins.str

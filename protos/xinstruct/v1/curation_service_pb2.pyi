@@ -1012,6 +1012,7 @@ class Takedown(_message.Message):
     SNAPSHOTS_AFFECTED_FIELD_NUMBER: _builtins.int
     MODELS_AFFECTED_FIELD_NUMBER: _builtins.int
     CHANGE_TIME_MS_FIELD_NUMBER: _builtins.int
+    REPORTS_AFFECTED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """As submitted."""
     kind: _messages_pb2.TakedownKind.ValueType
@@ -1038,6 +1039,10 @@ class Takedown(_message.Message):
     def models_affected(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Digests of models trained on those."""
 
+    @_builtins.property
+    def reports_affected(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Report files that name it: paths below curation.reports_location."""
+
     def __init__(
         self,
         *,
@@ -1051,10 +1056,11 @@ class Takedown(_message.Message):
         snapshots_affected: _abc.Iterable[_builtins.str] | None = ...,
         models_affected: _abc.Iterable[_builtins.str] | None = ...,
         change_time_ms: _builtins.int = ...,
+        reports_affected: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs_erased", b"blobs_erased", "change_time_ms", b"change_time_ms", "kind", b"kind", "models_affected", b"models_affected", "records_erased", b"records_erased", "releases_affected", b"releases_affected", "request_id", b"request_id", "snapshots_affected", b"snapshots_affected", "state", b"state", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs_erased", b"blobs_erased", "change_time_ms", b"change_time_ms", "kind", b"kind", "models_affected", b"models_affected", "records_erased", b"records_erased", "releases_affected", b"releases_affected", "reports_affected", b"reports_affected", "request_id", b"request_id", "snapshots_affected", b"snapshots_affected", "state", b"state", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

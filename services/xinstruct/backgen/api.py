@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xinstruct.backgen.config import BackgenSettings
-from xinstruct.backgen.stage import outcome_of, request, version_of
+from xinstruct.backgen.stage import outcome_of, questions, version_of
 from xinstruct.spine.errors import Invalid, Unavailable, require
 from xinstruct.spine.inference import Inference
 from xinstruct.spine.languages import language
@@ -34,9 +34,10 @@ class BackgenServicer(backgen_service_pb2_grpc.BackgenServiceServicer):
         digest = self._generator()
         if not digest:
             raise Unavailable("no generator is promoted yet; see `xinstruct models list`")
-        answer = self._inference.submit(request(document, self._config, digest)).result(context.time_remaining())
+        asked = [self._inference.submit(question) for question in questions(document, self._config, digest)]
+        answers = [future.result(context.time_remaining()) for future in asked]
         version = version_of(self._config, digest)
-        outcome = outcome_of(document, answer, self._config, version=version, generator_digest=digest)
+        outcome = outcome_of(document, answers, self._config, version=version, generator_digest=digest)
         response = backgen_service_pb2.DraftInstructionResponse(generator_digest=digest)
         if isinstance(outcome, Emit):
             assert isinstance(outcome.payload, DraftedPair)

@@ -25,13 +25,11 @@ def stage(config: BackgenSettings, *, generator_digest: str, port: Port) -> Stag
 
     def ask(_record: Record, payload: Payload) -> Sequence[Generate]:
         assert isinstance(payload, AdmittedDocument)
-        return [] if injected(payload.text) else [request(payload, config, generator_digest)]
+        return questions(payload, config, generator_digest)
 
     def decide(_record: Record, payload: Payload, answers: Sequence[Answer]) -> Sequence[Outcome]:
         assert isinstance(payload, AdmittedDocument)
-        if not answers:
-            return [_drop(payload, BackgenReason.INJECTED_INSTRUCTIONS)]
-        return [outcome_of(payload, answers[0], config, version=version, generator_digest=generator_digest)]
+        return [outcome_of(payload, answers, config, version=version, generator_digest=generator_digest)]
 
     return Stage(NAME, version, CODE_VERSION, DOCUMENT_ADMITTED, AdmittedDocument.decode, ask, decide, port)
 
@@ -42,16 +40,25 @@ def version_of(config: BackgenSettings, generator_digest: str) -> str:
     return f"{CODE_VERSION}/{GENERATOR_PROMPT_VERSIONS[config.prompt_family]}/{settings}/{generator_digest}"
 
 
-def request(document: AdmittedDocument, config: BackgenSettings, generator_digest: str) -> Generate:
-    """The one question about a document."""
+def questions(document: AdmittedDocument, config: BackgenSettings, generator_digest: str) -> Sequence[Generate]:
+    """The one question about a document; none where its text addresses a model: no model is shown it."""
+    if injected(document.text):
+        return []
     prompt = generator_prompt(document.text, language(document.language).english_name, config.prompt_family)
-    return Generate("generator", generator_digest, prompt, config.decoding(), subject=document.document_id)
+    return [Generate("generator", generator_digest, prompt, config.decoding(), subject=document.document_id)]
 
 
 def outcome_of(
-    document: AdmittedDocument, answer: Answer, config: BackgenSettings, *, version: str, generator_digest: str
+    document: AdmittedDocument, answers: Sequence[Answer], config: BackgenSettings, *, version: str,
+    generator_digest: str,
 ) -> Outcome:
-    """A pair, a drop by the guard that refused the draft, or a rejection when the server refused the question."""
+    """A pair, a drop by the guard that refused text or draft, or a rejection when the server refused the question.
+
+    `answers`: to `questions` of the same document.
+    """
+    if not answers:
+        return _drop(document, BackgenReason.INJECTED_INSTRUCTIONS)
+    answer = answers[0]
     if isinstance(answer, Refused):
         reason = BackgenReason.TOO_LONG_FOR_MODEL if "long" in answer.reason else BackgenReason.REFUSED_BY_SERVER
         return Reject(reason, answer.detail)

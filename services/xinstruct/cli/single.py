@@ -20,6 +20,9 @@ LanguageArgument = Annotated[
     str, typer.Option("--language", metavar="TAG", help="Language of the text, for instance sw.")
 ]
 
+INJECTED = "injected_instructions"
+"""The one reason of backgen that is about the text, not about its draft."""
+
 
 def mount(app: typer.Typer) -> None:
     """Add the commands to the command line."""
@@ -39,10 +42,7 @@ def draft(
     if as_json:
         print_json(response)
         return
-    if response.dropped_reason:
-        print_line(f"No instruction: the draft was refused as {response.dropped_reason}.")
-        return
-    print_line(response.instruction)
+    print_line(response.instruction or refusal(response.dropped_reason))
 
 
 def score(
@@ -65,6 +65,13 @@ def score(
         f"best {scored.p_best:.3f}  reasonable {scored.p_reasonable:.3f}  worst {scored.p_worst:.3f}"
         f"  (evaluator {short_digest(scored.evaluator_digest)})"
     )
+
+
+def refusal(reason: str) -> str:
+    """Why a text got no instruction, in a sentence."""
+    if reason == INJECTED:
+        return f"No instruction: the text was refused as {reason}, because it addresses a model; none was shown it."
+    return f"No instruction: the draft was refused as {reason}."
 
 
 def read_text(argument: str) -> str:

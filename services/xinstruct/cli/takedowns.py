@@ -35,8 +35,8 @@ def takedown(
 ) -> None:
     """Erase a page, a host or a document for good.
 
-    Waits until it is erased. It is never admitted again and is in no later release. Releases that hold rows of it are
-    named; --purge deletes them.
+    Waits until it is erased. It is never admitted again and is in no later release. Releases, training snapshots and
+    reports that hold it are named; --purge deletes them.
     """
     from xinstruct.v1 import messages_pb2
     from xinstruct.v1.curation_service_pb2 import SubmitTakedownRequest, WatchTakedownRequest
@@ -102,14 +102,16 @@ def kind_of(target: str) -> str:
 
 def _tell(state: Takedown, *, purged: bool) -> None:
     print_line(f"{state.target}: {state.state} (records: {state.records_erased:,}, bodies: {state.blobs_erased:,})")
-    if not state.records_erased and not state.releases_affected:
-        print_line("  nothing of it was there; nothing of it will be admitted")
     hold = "that held rows of it, deleted" if purged else "that hold rows of it"
+    name = "that named it, deleted" if purged else "that name it"
     named = (
         (f"releases {hold}", list(state.releases_affected)),
         (f"training snapshots {hold}", [short_digest(item) for item in state.snapshots_affected]),
         ("models trained on those", [short_digest(item) for item in state.models_affected]),
+        (f"reports {name}", list(state.reports_affected)),
     )
+    if not state.records_erased and not any(names for _, names in named):
+        print_line("  nothing of it was there; nothing of it will be admitted")
     for what, names in named:
         if names:
             print_line(f"  {what}: {', '.join(names)}")

@@ -32,6 +32,7 @@ from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import digest_of
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, Unavailable, require
 from xinstruct.spine.inference import Answer, Embed, Embedded
+from xinstruct.spine.inference.ngram import NgramInference
 from xinstruct.spine.messages import ReleasePublished
 from xinstruct.spine.sql import transaction, upsert
 from xinstruct.spine.topics import RELEASE_PUBLISHED
@@ -199,10 +200,13 @@ class Releases:
         return [model.model_digest for model in ([promoted] if promoted else []) + models]
 
     def _encoder_model(self) -> str:
+        encoder = self.deps.inference["encoder"]
+        if isinstance(encoder, NgramInference):  # it embeds, whichever model a request names
+            return encoder.probe().model
         if self.settings.encoder_model:
             return self.settings.encoder_model
         model = registry.promoted(self.deps.database, "encoder")
-        return model.model_digest if model else self.deps.inference["encoder"].probe().model
+        return model.model_digest if model else encoder.probe().model
 
     def _decide(self, snapshot: Snapshot, encoder_model: str) -> list[Decision]:
         """What becomes of every labelled pair, in the order of the ids."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,9 @@ TOPICS = (
 )  # fmt: skip
 """Whatever may hold a tombstoned value; topics that age out lose it at the end of their retention."""
 
-_TOKEN = re.compile(rb"https?://[^\s\"'<>\\]+|[A-Za-z0-9_-]{8,100}")
+_TOKEN = re.compile(rb"https?://[^\s\"<>\\]{1,2100}|[A-Za-z0-9_-]{8,100}")
+"""An id, or a URL: of urls.URL_CHARS_MAX characters and the number of a row at most."""
+_ENTITIES = ((b"&#39;", b"'"), (b"&#x27;", b"'"), (b"&amp;", b"&"))
 
 
 @dataclass(frozen=True)
@@ -244,4 +246,14 @@ def _files_that_name(root: Path, subjects: Collection[str]) -> list[str]:
 def names_any(content: bytes, subjects: Collection[str]) -> bool:
     """Whether an id or URL among `subjects` stands in `content` as a word of its own."""
     wanted = {subject.encode() for subject in subjects}
-    return any(token.group() in wanted for token in _TOKEN.finditer(content.replace(b"&amp;", b"&")))
+    for written, meant in _ENTITIES:
+        content = content.replace(written, meant)
+    return any(not wanted.isdisjoint(_readings(token.group())) for token in _TOKEN.finditer(content))
+
+
+def _readings(token: bytes) -> Iterator[bytes]:
+    """What the word may be: an apostrophe stands inside a URL, or behind it as the quote that began before it."""
+    yield token
+    while b"'" in token:
+        token = token.rpartition(b"'")[0]
+        yield token

@@ -67,6 +67,13 @@ def test_a_release_holds_what_selection_keeps(stocked: House) -> None:
     ]
 
 
+def test_a_manifest_names_the_encoder_that_embedded_and_not_one_that_is_promoted_only(stocked: House) -> None:
+    registry.register(stocked.database, registry.Model(builders.digest("9"), "encoder", "models/encoder"))
+    registry.promote(stocked.database, "encoder", builders.digest("9"), now_ms=1)
+    _, manifest = folder.read_manifest(releases(stocked).publish("r1").location)
+    assert manifest["recipe"]["encoder_model"] == "ngram-384-v1"
+
+
 def test_the_name_is_the_date_and_a_counter(stocked: House) -> None:
     names = [releases(stocked).publish(request).name for request in ("r1", "r2")]
     assert names == ["2026-09-21.1", "2026-09-21.2"]

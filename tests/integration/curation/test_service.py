@@ -281,6 +281,17 @@ def test_a_takedown_is_invisible_at_once_and_erased_soon(stocked: House, stub: S
     assert list(stub.WatchTakedown(done)) == []
 
 
+def test_a_takedown_names_the_reports_that_hold_it(stocked: House, stub: Stub) -> None:
+    reports = stocked.home / "reports"
+    (reports / "run-1").mkdir(parents=True)
+    (reports / "run-1" / "report.html").write_text("<td>http://nyumbani.example/sw0001</td>")
+    (reports / "report.json").write_text('["http://nyumbani.example/sw0002"]')
+    submitted(stub)
+    stocked.settle()
+    seen = stub.GetTakedown(pb.GetTakedownRequest(request_id="t1"), timeout=5)
+    assert list(seen.reports_affected) == ["run-1/report.html"]
+
+
 def test_a_takedown_request_is_repeatable_and_not_reusable(stocked: House, stub: Stub) -> None:
     submitted(stub)
     stocked.settle()

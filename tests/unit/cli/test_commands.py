@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from xinstruct.backgen.domain import BackgenReason
 from xinstruct.cli.client import served_at
 from xinstruct.cli.crawl import guess_kind
 from xinstruct.cli.look import story_line
@@ -14,7 +15,7 @@ from xinstruct.cli.main import main
 from xinstruct.cli.output import ExitCode
 from xinstruct.cli.releases import write_chunks
 from xinstruct.cli.reviews import format_of
-from xinstruct.cli.single import read_text
+from xinstruct.cli.single import INJECTED, read_text, refusal
 from xinstruct.cli.takedowns import _tell, kind_of
 from xinstruct.settings import XinstructSettings
 from xinstruct.spine.errors import Invalid, Unavailable
@@ -71,6 +72,18 @@ def test_a_takedown_that_met_nothing_says_so(capsys: pytest.CaptureFixture[str])
     ]
 
 
+def test_a_takedown_names_the_reports_that_hold_it(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = Takedown(target="b.example", state="erased", reports_affected=["report.html", "run-1/report.json"])
+    _tell(listed, purged=False)
+    _tell(listed, purged=True)
+    assert capsys.readouterr().out.splitlines() == [
+        "b.example: erased (records: 0, bodies: 0)",
+        "  reports that name it: report.html, run-1/report.json",
+        "b.example: erased (records: 0, bodies: 0)",
+        "  reports that named it, deleted: report.html, run-1/report.json",
+    ]
+
+
 def test_a_shortened_id_has_no_story_and_the_sentence_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["why", "01228cab5955"]) == ExitCode.INVALID
     assert "an id has 32 digits; --json shows them whole" in capsys.readouterr().err
@@ -104,6 +117,12 @@ def test_a_text_comes_from_the_argument_or_a_file(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(Invalid, match="not UTF-8"):
         read_text(f"@{file}")
+
+
+def test_a_refused_text_is_told_from_a_refused_draft() -> None:
+    assert INJECTED == BackgenReason.INJECTED_INSTRUCTIONS
+    assert refusal(INJECTED).startswith("No instruction: the text was refused as injected_instructions")
+    assert refusal("ill_posed") == "No instruction: the draft was refused as ill_posed."
 
 
 @pytest.mark.parametrize(("name", "found"), [("a.csv", "csv"), ("a.JSONL", "jsonl"), ("a.txt", "csv"), (None, "csv")])

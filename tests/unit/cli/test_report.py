@@ -13,13 +13,15 @@ from xml.etree import ElementTree
 import pytest
 
 from xinstruct.cli.report import charts
+from xinstruct.cli.report.drafts import Drafts, before_and_after
 from xinstruct.cli.report.fonts import FONTS, families, font_css
-from xinstruct.cli.report.gather import Document, Gathered, Pair, Round
+from xinstruct.cli.report.gather import Document, Gathered, Pair, Round, _pair
 from xinstruct.cli.report.page import Run, write_page
 from xinstruct.cli.report.quality import Judgement, judge
 from xinstruct.cli.report.verbs import verb_and_noun, verb_noun_counts
 from xinstruct.cli.report.write import report_values, write_report
-from xinstruct.v1.curation_service_pb2 import Release
+from xinstruct.curation.takedown import names_any
+from xinstruct.v1.curation_service_pb2 import Release, Row
 
 SITE = "http://127.0.0.1:8780"
 TEXT = "Ziwa Mbasi liko kaskazini. Maji yake ni baridi."
@@ -152,6 +154,13 @@ def test_a_duplicate_cluster_publishes_one_page() -> None:
     assert judged(none, [], truth).quality.duplicate_false_ratio == 1.0
 
 
+def test_the_page_says_what_its_figures_are_shares_of() -> None:
+    found = gathered([pair("/a")], [document("/a")])
+    html = write_page(found, Run("A title", ["sw"]), judged([pair("/a")], [document("/a")], [page("/a")]))
+    assert "mean over admissible pages that were admitted" in html
+    assert "of all clusters at most one page published; – of those with a kept pair publish none" in html
+
+
 def test_a_document_without_a_draft_counts_as_wrong() -> None:
     assert judged([pair("/a")], [document("/a"), document("/b")], [page("/a"), page("/b")]).quality.draft_right == 0.5
 
@@ -167,6 +176,34 @@ def test_reliability_compares_what_is_said_with_what_is_true() -> None:
     pairs = [pair("/a", p_best=0.95), pair("/b", p_best=0.95, instruction="No."), pair("/c", p_best=math.nan)]
     found = judged(pairs, [], [page("/a"), page("/b"), page("/c")])
     assert [(round(said, 2), true, count) for said, true, count in found.reliability] == [(0.95, 0.5, 2)]
+
+
+def test_no_column_is_wider_than_a_narrow_screen() -> None:
+    html = write_page(gathered([], []), Run("A title", ["sw"]), None)
+    assert re.findall(r"minmax\(([^,]+,)", html) == ["min(300px,", "min(420px,"]
+
+
+def test_without_a_truth_calibration_is_held_against_reviewers() -> None:
+    pairs = [pair("/a", p_best=0.9, reviewed_best=1.0), pair("/b", p_best=0.9, reviewed_best=0.5), pair("/c")]
+    unscored = pair("/d", p_best=math.nan, reviewed_best=0.0)
+    html = write_page(gathered([*pairs, unscored], []), Run("Own site", ["sw"]), None)
+    assert "<title>said 0.90, true 0.75, 2 pairs</title>" in html and "share of reviewers who say best" in html
+    assert "the labels of reviewers, 2 pairs in all" in html and "No chart" not in html
+
+
+def test_without_truth_and_reviews_the_report_says_why_there_is_no_calibration() -> None:
+    html = write_page(gathered([pair("/a")], []), Run("Own site", ["sw"]), None)
+    assert "<h3>Calibration</h3>" in html and "No chart: nobody has said which of these pairs are good" in html
+    assert "share that is good" not in html
+
+
+def test_the_share_of_reviewers_who_call_a_pair_best_is_gathered() -> None:
+    row = Row(kept=True)
+    row.pair.pair_id = "pair"
+    assert math.isnan(_pair(row, "").reviewed_best)
+    for reviewer, label in (("r1", "best"), ("r2", "reasonable"), ("r3", "best"), ("r4", "worst")):
+        row.reviews.add(reviewer=reviewer, label=label)
+    assert _pair(row, "").reviewed_best == 0.5
 
 
 @pytest.mark.parametrize(
@@ -227,6 +264,36 @@ def test_the_page_escapes_loads_nothing_and_sets_urdu_from_right_to_left() -> No
     assert not re.search(r'(?:src|href)="?https?:|url\(https?:|@import', html)
 
 
+def test_every_document_whose_text_is_shown_is_named_by_its_page(tmp_path: Path) -> None:
+    """A takedown finds a report by ids and URLs alone."""
+    shown = before_and_after([(document("/only-here"), "an untuned draft")], [pair("/only-here", published=False)])
+    write_report(tmp_path, gathered([], []), Run("A title", ["sw"], drafts=shown), None)
+    for name in ("report.html", "report.json"):
+        content = (tmp_path / name).read_bytes()
+        assert TEXT.encode() in content and b"an untuned draft" in content and b"Describe the lake Mbasi." in content
+        assert names_any(content, {f"{SITE}/only-here"})
+
+
+def test_a_draft_before_tuning_stands_beside_the_one_after() -> None:
+    pairs = [pair("/a", pair_id="1", published=False, instruction="Unpublished."), pair("/a", pair_id="2"), pair("/b")]
+    long = document("/c", text="Maji\n" * 200)
+    shown = before_and_after([(document("/a"), "= wa = wa"), (long, "wa " * 200)], pairs)
+    assert shown[0] == Drafts(f"{SITE}/a", "sw", TEXT, "= wa = wa", "Describe the lake Mbasi.")
+    assert (len(shown[1].text), len(shown[1].before), shown[1].after) == (90, 160, "")
+    html = write_page(gathered([], []), Run("A title", ["sw"], drafts=shown), None)
+    rows = re.findall(r"<tr><td data-of=.*?</tr>", html)
+    assert [row.count("<td") for row in rows] == [3, 3]
+    assert "Describe the lake Mbasi." in rows[0] and "no draft passed the guards" in rows[1]
+
+
+@pytest.mark.parametrize(("count", "rows"), [(0, 0), (1, 1), (12, 12), (19, 19), (20, 10), (120, 10), (121, 11)])
+def test_the_drafts_that_are_shown_are_few_and_of_every_part(count: int, rows: int) -> None:
+    shown = before_and_after([(document(f"/{number}"), "x") for number in range(count)], [])
+    step = max(count // 10, 1)
+    assert [item.url for item in shown] == [f"{SITE}/{number}" for number in range(0, count, step)]
+    assert len(shown) == rows
+
+
 def test_the_files_are_written_and_small_enough(tmp_path: Path) -> None:
     found = gathered([pair("/a")], [document("/a")])
     run = Run("A title", ["fi", "id", "th", "tr", "vi", "bn", "hi", "sw", "ta", "ur"], {"crawl": 1.5}, 12.0, 700.0, 4)
@@ -249,6 +316,7 @@ def test_report_json_has_the_promised_keys() -> None:
         "wall_s",
         "peak_memory_mb",
         "release",
+        "drafts",
     ]
     assert values["release"] == "demo-1"
     assert report_values(found, Run("x", ["sw"]), None)["truth"] is None

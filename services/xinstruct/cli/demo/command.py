@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from xinstruct.cli.client import Client
     from xinstruct.cli.demo.progress import Screen
     from xinstruct.cli.factory import Factory
-    from xinstruct.cli.report.gather import Gathered
+    from xinstruct.cli.report.gather import Document, Gathered
 
-Untuned = tuple[str, str, str, str]
-"""Language, URL, text, and what the untuned base writes for it."""
+    Untuned = tuple[Document, str]
+    """A document, and what the untuned base writes for it."""
 
 SAMPLE_PER_LANGUAGE = 12
 RESTART_S_MAX = 120.0
@@ -176,7 +176,7 @@ def _untuned(plan: Plan, client: Client) -> Iterator[Callable[[], list[Untuned]]
         for document in [x for x in documents if x.language == code][:SAMPLE_PER_LANGUAGE]
     ]
     with drafting(plan.base, [(document.text, document.language) for document in sample]) as drafted:
-        yield lambda: [(x.language, x.url, x.text, draft) for x, draft in zip(sample, drafted(), strict=True)]
+        yield lambda: list(zip(sample, drafted(), strict=True))
 
 
 def _second_round(plan: Plan, factory: Factory, client: Client, screen: Screen, *, bases: tuple[str, str]) -> None:
@@ -231,13 +231,14 @@ def _report(
     wall_s: float,
     peak_memory_mb: float,
 ) -> dict[str, object]:
+    from xinstruct.cli.report.drafts import before_and_after
     from xinstruct.cli.report.page import Run
     from xinstruct.cli.report.quality import draft_right, judge
     from xinstruct.cli.report.write import report_values, write_report
 
     truth = [json.loads(line) for line in plan.truth_file.read_text("utf-8").splitlines()]
     by_url = {page["url"]: page for page in truth}
-    right = [url in by_url and draft_right(by_url[url], text, draft) for _, url, text, draft in before]
+    right = [x.url in by_url and draft_right(by_url[x.url], x.text, draft) for x, draft in before]
     fetched = [json.loads(line)["path"] for line in plan.access_log.read_text("utf-8").splitlines()]
     judgement = judge(gathered, truth, fetched_paths=fetched, right_before=sum(right) / max(len(right), 1))
     run = Run(
@@ -247,7 +248,7 @@ def _report(
         wall_s,
         peak_memory_mb,
         plan.seed,
-        [(code, text[:90], draft[:160]) for code, _, text, draft in before[:: max(len(before) // 10, 1)]],
+        before_and_after(before, gathered.pairs),
     )
     write_report(plan.out, gathered, run, judgement)
     return report_values(gathered, run, judgement)

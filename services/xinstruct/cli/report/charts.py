@@ -69,8 +69,8 @@ def histogram(series: Mapping[str, Sequence[float]], *, low: float, high: float,
     return _svg(height, drawn)
 
 
-def reliability(points: Sequence[tuple[float, float, int]]) -> str:
-    """Said against true: points (mean P(best), share that is good, pairs) on the unit square, area by pairs."""
+def reliability(points: Sequence[tuple[float, float, int]], *, truth: str = "share that is good") -> str:
+    """Said against true: points (mean P(best), `truth`, pairs) on the unit square, area by pairs."""
     size, left, top = 260, 60, 12
     largest = max((count for _, _, count in points), default=0) or 1
     drawn = [
@@ -87,7 +87,7 @@ def reliability(points: Sequence[tuple[float, float, int]]) -> str:
         drawn.append(_text(left - 6, top + (1 - value) * size + 4, f"{value:g}", "end"))
     drawn.append(_text(left + size / 2, top + size + 34, "P(best), as the evaluator says", "middle"))
     upright = f'transform="translate(16 {top + size / 2}) rotate(-90)"'
-    drawn.append(f'<text class="label" {upright} text-anchor="middle">share that is good</text>')
+    drawn.append(f'<text class="label" {upright} text-anchor="middle">{escape(truth)}</text>')
     return _svg(size + 52, drawn, width=left + size + 20)
 
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from xinstruct.cli.look import FUNNEL_STEPS
@@ -41,6 +42,8 @@ class Pair:
     cluster: int = -1
     first_p_best: float = math.nan
     """P(best) by the evaluator of the round before; NaN: there was none."""
+    reviewed_best: float = math.nan
+    """Share of its reviewers who call it best; NaN: it has none."""
 
     @property
     def scored(self) -> bool:
@@ -150,6 +153,7 @@ def _pair(row: RowMessage, evaluator_digest: str) -> Pair:
         drafted.response,
         drafted.mean_log_probability,
         kept=row.kept,
+        reviewed_best=mean(item.label == "best" for item in row.reviews) if row.reviews else math.nan,
     )
     for score in row.scores:
         if score.evaluator_digest == evaluator_digest or (not evaluator_digest and not pair.scored):

@@ -11,9 +11,10 @@ from typing import Any
 
 from xinstruct.cli.look import FUNNEL_STEPS
 from xinstruct.cli.report import charts
+from xinstruct.cli.report.drafts import Drafts
 from xinstruct.cli.report.fonts import families, font_css
 from xinstruct.cli.report.gather import Gathered, Pair
-from xinstruct.cli.report.quality import Judgement
+from xinstruct.cli.report.quality import Judgement, reliability
 from xinstruct.cli.report.verbs import verb_noun_counts
 from xinstruct.spine.languages import known_language
 
@@ -34,8 +35,8 @@ class Run:
     wall_s: float = math.nan
     peak_memory_mb: float = math.nan
     seed: int | None = None
-    before: Sequence[tuple[str, str, str]] = ()
-    """Drafts by the untuned base: language, start of the text, what it wrote."""
+    drafts: Sequence[Drafts] = ()
+    """Of a few documents, before any tuning and after."""
 
 
 def write_page(gathered: Gathered, run: Run, judgement: Judgement | None) -> str:
@@ -63,8 +64,9 @@ def write_page(gathered: Gathered, run: Run, judgement: Judgement | None) -> str
         verbs=verb_noun_counts(pair.instruction for pair in gathered.pairs if pair.published),
         ratio=_ratio,
         judged=judgement is not None,
+        reviewed_count=len(_reviewed(gathered.pairs)),
         metric_names=_metric_names(gathered),
-        before=run.before,
+        drafts=run.drafts,
     )
 
 
@@ -87,9 +89,18 @@ def _charts(gathered: Gathered, judgement: Judgement | None, run: Run) -> dict[s
         "reliability": "",
         "seconds": charts.bars([(stage, round(seconds, 1)) for stage, seconds in run.seconds.items()], unit=" s"),
     }
+    reviewed = _reviewed(pairs)
     if judgement:
         made["reliability"] = charts.reliability(judgement.reliability)
+    elif reviewed:
+        points = reliability((pair.p_best, pair.reviewed_best) for pair in reviewed)
+        made["reliability"] = charts.reliability(points, truth="share of reviewers who say best")
     return made
+
+
+def _reviewed(pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs that can be held against their reviewers."""
+    return [pair for pair in pairs if pair.scored and not math.isnan(pair.reviewed_best)]
 
 
 def _scores(pairs: Sequence[Pair], judgement: Judgement | None) -> str:
@@ -139,13 +150,14 @@ def _figures(judgement: Judgement | None) -> list[tuple[str, str, str]]:
         ),
         (_ratio(quality.recall_kept), "good pairs kept", "of the good ones drafted"),
         (_ratio(quality.draft_right), "drafts right", f"{_ratio(quality.draft_right_before)} before fine-tuning"),
-        (_ratio(quality.extraction_f1), "extraction F1", "mean over admissible pages"),
+        (_ratio(quality.extraction_f1), "extraction F1", "mean over admissible pages that were admitted"),
         (_ratio(quality.admitted_recall), "admissible admitted", "pages with at least one document"),
         (_ratio(quality.language_accuracy), "languages right", "of admitted documents"),
         (
             _ratio(quality.duplicate_recall),
             "duplicates held",
-            f"{_ratio(quality.duplicate_false_ratio)} of clusters lost",
+            "of all clusters at most one page published;"
+            f" {_ratio(quality.duplicate_false_ratio)} of those with a kept pair publish none",
         ),
         (str(quality.policy_violations), "policy violations", "fetched or admitted against a site's will"),
         (str(quality.pii_leaked), "personal data leaked", "planted addresses and numbers in documents"),

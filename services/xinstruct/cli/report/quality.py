@@ -36,7 +36,8 @@ class Quality:
     duplicate_recall: float
     """Share of duplicate clusters that publish at most one page."""
     duplicate_false_ratio: float
-    """Share of duplicate clusters with a kept pair, of which nothing is published."""
+    """Of duplicate clusters with a kept pair the share of which nothing is published; one whose pairs were all refused
+    is rightly not published (DECISIONS.md)."""
     admitted_recall: float
     """Share of admissible pages with an admitted document."""
     draft_right_before: float
@@ -101,7 +102,7 @@ def judge(
     return Judgement(
         quality,
         good,
-        _reliability(gathered.pairs, good),
+        reliability((pair.p_best, float(pair.pair_id in good)) for pair in gathered.pairs if pair.scored),
         _precision(by_log_probability, good),
         {
             language: (
@@ -121,6 +122,17 @@ def draft_right(page: Truth, response: str, instruction: str) -> bool:
         and instruction_right(instruction, slots_from(document["slots"]))
         for document in page["documents"]
     )
+
+
+def reliability(said_and_true: Iterable[tuple[float, float]]) -> list[tuple[float, float, int]]:
+    """Bins of (P(best), 1 or the share of those who know that call it good): mean of each, and how many there are."""
+    bins: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for said, true in said_and_true:
+        bins[min(int(said * RELIABILITY_BINS), RELIABILITY_BINS - 1)].append((said, true))
+    return [
+        (mean(said for said, _ in found), mean(true for _, true in found), len(found))
+        for _, found in sorted(bins.items())
+    ]
 
 
 def _good(pair: Pair, pages: Mapping[str, Truth]) -> bool:
@@ -189,16 +201,6 @@ def _draft_right(gathered: Gathered, pages: Mapping[str, Truth]) -> float:
         if pair.url in pages and draft_right(pages[pair.url], pair.response, pair.instruction)
     }
     return _mean(document.document_id in right for document in gathered.documents)
-
-
-def _reliability(pairs: Sequence[Pair], good: frozenset[str]) -> list[tuple[float, float, int]]:
-    bins: dict[int, list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        if pair.scored:
-            bins[min(int(pair.p_best * RELIABILITY_BINS), RELIABILITY_BINS - 1)].append(pair)
-    return [
-        (mean(pair.p_best for pair in found), _precision(found, good), len(found)) for _, found in sorted(bins.items())
-    ]
 
 
 def _precision(pairs: Sequence[Pair], good: frozenset[str]) -> float:

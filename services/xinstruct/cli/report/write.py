@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def report_values(gathered: Gathered, run: Run, judgement: Judgement | None) -> 
         "wall_s": _finite(run.wall_s),
         "peak_memory_mb": _finite(run.peak_memory_mb),
         "release": gathered.release.name if gathered.release else None,
+        "drafts": [asdict(item) for item in run.drafts],
     }
 
 

@@ -79,7 +79,7 @@ class LocalInference(Inference):
         self._batch_rows = batch_rows
         self._threads_count = threads_count
         self._models_max = models_max
-        self._models: OrderedDict[Path, _Loaded] = OrderedDict()
+        self._models: OrderedDict[tuple[Path, str], _Loaded] = OrderedDict()
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._waiting: list[_Task] = []
         self._lock = threading.Lock()
@@ -185,14 +185,15 @@ class LocalInference(Inference):
             _succeed(row.task.future, answer)
 
     def _load(self, request: Request) -> _Loaded:
-        folder = self._resolve(request.role, request.model)
-        if folder in self._models:
-            self._models.move_to_end(folder)
-            return self._models[folder]
-        while len(self._models) >= self._models_max:
-            self._models.popitem(last=False)
-        self._models[folder] = _load_folder(folder, self._threads_count)
-        return self._models[folder]
+        # A sentence encoder has no language model's head: loaded with one, it would get a random one, and say so.
+        loader = "AutoModelForCausalLM" if isinstance(request, Generate | Classify) else "AutoModel"
+        key = (self._resolve(request.role, request.model), loader)
+        if key not in self._models:
+            while len(self._models) >= self._models_max:
+                self._models.popitem(last=False)
+            self._models[key] = _load_folder(*key, self._threads_count)
+        self._models.move_to_end(key)
+        return self._models[key]
 
 
 def _kind(request: Request) -> tuple[object, ...]:
@@ -240,14 +241,15 @@ def _padded(count: int) -> int:
     return LENGTH_STEP_TOKENS * (steps if steps <= 16 else 2 ** math.ceil(math.log2(steps)))
 
 
-def _load_folder(folder: Path, threads_count: int) -> _Loaded:
+def _load_folder(folder: Path, loader: str, threads_count: int) -> _Loaded:
+    """The model in `folder` as the class of transformers named `loader`; NotFound when there is none."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import transformers
 
     torch.set_num_threads(threads_count)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = getattr(transformers, loader).from_pretrained(
             folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa"
         )
     except (OSError, ValueError) as error:
