@@ -8,8 +8,9 @@ from typing import Any
 
 from xinstruct.crawler.commands import TEXT_KINDS, hosts_of
 from xinstruct.crawler.config import FetchSettings
-from xinstruct.crawler.domain import host_and_port, source_id_of
+from xinstruct.crawler.domain import host_and_port, private_advice, source_id_of
 from xinstruct.crawler.frontier import ACTIVE
+from xinstruct.crawler.guard import names_private
 from xinstruct.crawler.source_rows import source_id_of_names, source_row, sources_after, sources_changed
 from xinstruct.spine.app import Clock
 from xinstruct.spine.errors import Invalid, NotFound, require
@@ -93,9 +94,11 @@ class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
         return command
 
     def _require_contact(self, url: str) -> None:
-        """Public hosts are asked only by a crawler that says who runs it."""
+        """Public hosts are asked only by a crawler that says who runs it, private ones only where they are listed."""
         host, port = host_and_port(url)
-        known = bool(self._settings.contact_url) or f"{host}:{port}" in self._settings.private_hosts_allowed
+        listed = f"{host}:{port}" in self._settings.private_hosts_allowed
+        require(listed or not names_private(host), f"{host} is a private address: {private_advice(url)}")
+        known = bool(self._settings.contact_url) or listed
         require(known, "set crawler.fetch.contact_url, a page or mailto: address for site owners, before crawling; "
                        f"or list {host}:{port} in crawler.fetch.private_hosts_allowed if it is your own")
 

@@ -9,19 +9,20 @@ from dataclasses import asdict
 import sqlalchemy as sa
 
 from xinstruct.crawler.config import FetchSettings
+from xinstruct.crawler.domain import CLOSED
 from xinstruct.crawler.frontier import ACTIVE, PAUSED, REMOVED, touch
 from xinstruct.crawler.licences import assert_licence, change_licence
 from xinstruct.crawler.settle import Page
-from xinstruct.crawler.tables import NEVER_MS, PAGES, POSITIONS, REQUESTS, SOURCES
+from xinstruct.crawler.tables import HOSTS, NEVER_MS, PAGES, POSITIONS, REQUESTS, SOURCES
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Invalid, require
 from xinstruct.spine.log import Log
 from xinstruct.spine.messages import CrawlAction, CrawlRequested, DeadLetter, SourceKind
 from xinstruct.spine.record import Record, slot_id
-from xinstruct.spine.sql import transaction, upsert
+from xinstruct.spine.sql import chunks, transaction, upsert
 from xinstruct.spine.topics import CRAWL_REQUESTED, DEAD_LETTERS
-from xinstruct.urls import canonical_url, host_of, normal_host
+from xinstruct.urls import canonical_url, host_of, normal_host, origin_of
 
 COMMANDS_MAX = 200
 TEXT_KINDS = (SourceKind.JSONL, SourceKind.PARQUET)
@@ -101,6 +102,7 @@ def apply(connection: sa.Connection, command: CrawlRequested, settings: FetchSet
         _steer(connection, command.source_id, ACTIVE, PAUSED, now_ms=now_ms)
     elif command.action is CrawlAction.RESUME:
         _steer(connection, command.source_id, PAUSED, ACTIVE, now_ms=now_ms)
+        _ask_closed_again(connection, command.source_id, settings, now_ms=now_ms)
     else:
         require(command.action is CrawlAction.REMOVE, "a crawl command without an action")
         _remove(connection, command.source_id, now_ms=now_ms)
@@ -123,15 +125,14 @@ def _add(connection: sa.Connection, command: CrawlRequested, settings: FetchSett
         "pages_known": 0, "pages_fetched": 0, "pages_failed": 0, "pages_denied": 0, "rows_done": 0, "position": 0,
         "last_error": "", "change_time_ms": now_ms, "change_number": 0,
     }
-    known = connection.execute(
-        sa.select(SOURCES.c.licence, SOURCES.c.state).where(SOURCES.c.source_id == command.source_id)
-    ).first()
+    known = connection.execute(sa.select(SOURCES).where(SOURCES.c.source_id == command.source_id)).first()
     if known is None:
         connection.execute(SOURCES.insert().values(source_id=command.source_id, **values, **fresh))
     elif known.licence != command.licence:
         change_licence(connection, command.source_id, known.licence, command.licence)
     if known is not None and known.state == REMOVED:
         _revive(connection, command.source_id, now_ms=now_ms)
+    _ask_closed_again(connection, command.source_id, settings, now_ms=now_ms)
     seeded = 0 if text else _seed(connection, command, location, now_ms=now_ms)
     touch(connection, command.source_id, {**values, "pages_known": SOURCES.c.pages_known + seeded}, now_ms=now_ms)
 
@@ -144,6 +145,17 @@ def _revive(connection: sa.Connection, source_id: str, *, now_ms: int) -> None:
     )
     known = sa.select(sa.func.count()).where(PAGES.c.source_id == source_id, PAGES.c.kind == "page")
     touch(connection, source_id, {"pages_known": known.scalar_subquery()}, now_ms=now_ms)
+
+
+def _ask_closed_again(connection: sa.Connection, source_id: str, settings: FetchSettings, *, now_ms: int) -> None:
+    """Pages whose host was closed are due now, and so are its rules, but where a Retry-After is in force."""
+    closed = sa.or_(*(PAGES.c.outcome.startswith(f"{failure}:", autoescape=True) for failure in CLOSED))
+    own = sa.and_(PAGES.c.source_id == source_id, PAGES.c.due_time_ms >= 0, closed)
+    urls = connection.execute(PAGES.update().where(own).values(due_time_ms=now_ms).returning(PAGES.c.url)).scalars()
+    # What is kept for longer is what the host itself asked for.
+    soon = HOSTS.c.rules_until_ms <= now_ms + settings.robots_retry_s * 1000
+    for part in chunks(origin_of(url) for url in urls):
+        connection.execute(HOSTS.update().where(HOSTS.c.host.in_(part), soon).values(rules_until_ms=now_ms))
 
 
 def _seed(connection: sa.Connection, command: CrawlRequested, url: str, *, now_ms: int) -> int:

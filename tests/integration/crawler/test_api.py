@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from integration.crawler.loopback import Crawl, Site, crawling, serving
+from xinstruct.spine.errors import Invalid
 from xinstruct.spine.rpc import RpcSettings, Server
 from xinstruct.v1 import crawler_service_pb2 as pb
 from xinstruct.v1 import crawler_service_pb2_grpc, messages_pb2
@@ -130,3 +131,16 @@ def test_a_malformed_watch_token_is_refused(service):
     with pytest.raises(grpc.RpcError) as error:
         next(events)
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("host", "listed"),
+    [("localhost:9", "localhost:9"), ("127.0.0.1", "127.0.0.1:80"),
+     ("[::1]:9", "::1:9"), ("x.localhost", "x.localhost:80")],
+)
+def test_a_private_address_that_is_not_listed_is_refused_with_the_setting_to_change(tmp_path, host, listed):
+    with crawling(tmp_path, contact_url="https://example.org/bot") as crawl:
+        request = pb.SubmitCrawlRequest(request_id="r", action=ADD, kind=URL, location=f"http://{host}/")
+        with pytest.raises(Invalid) as error:
+            crawl.app.servicers[0].servicer.SubmitCrawl(request, None)
+    assert f"is a private address: list {listed} in crawler.fetch.private_hosts_allowed" in error.value.message

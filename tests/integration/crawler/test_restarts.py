@@ -199,3 +199,43 @@ def test_a_blob_store_that_is_full_keeps_the_page_due(site, tmp_path, monkeypatc
         blocked.unlink()
         crawl.fetch()
         assert [item.failure for item in crawl.pages()] == [""]
+
+
+def test_a_host_that_was_private_is_asked_at_once_when_it_is_listed_and_its_source_resumed(site, tmp_path):
+    clock, location = Clock(), f"http://localhost:{site.port}/1"
+    site.answers["/1"] = page()
+    with crawling(tmp_path, clock=clock, contact_url="https://example.org/bot") as crawl:
+        source = crawl.add(SourceKind.URL, location)
+        crawl.run()
+        advice = f"list localhost:{site.port} in crawler.fetch.private_hosts_allowed if it is your own"
+        found = crawl.row("crawler_sources", source_id=source)
+        assert (found.pages_denied, found.last_error) == (1, f"{location}: private_address; {advice}")
+        assert [(item.reason, item.evidence["setting"]) for item in crawl.drops()] == [
+            ("private_address", "crawler.fetch.private_hosts_allowed"),
+        ]
+        assert site.asked == []
+    with crawling(tmp_path, clock=clock, private_hosts_allowed=(f"localhost:{site.port}",)) as crawl:
+        crawl.sent = 1
+        crawl.command(CrawlAction.RESUME, SourceKind.URL, location)
+        crawl.fetch()
+        assert [item.failure for item in crawl.pages()] == ["private_address", ""]
+
+
+@pytest.mark.parametrize("action", [CrawlAction.ADD, CrawlAction.RESUME])
+def test_a_host_whose_rules_could_not_be_read_is_asked_again_when_its_source_is_resumed_or_added(crawl, site, action):
+    site.answers |= {"/robots.txt": response(status=500), "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    del site.answers["/robots.txt"]
+    crawl.command(action, SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    assert [item.failure for item in crawl.pages()] == ["robots_unreachable", ""]
+
+
+def test_resuming_asks_no_host_before_its_retry_after(crawl, site):
+    site.answers |= {"/robots.txt": response(status=503, headers={"Retry-After": "1800"}), "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    crawl.command(CrawlAction.RESUME, SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    assert site.asked == ["/robots.txt"]
