@@ -48,13 +48,16 @@ def add(
         str, typer.Option(help="Language you expect; evidence only, pages are identified anyway.")
     ] = "",
     poll_interval_s: Annotated[
-        int, typer.Option(min=0, help="Seconds between two looks; 0: once (feeds: the default).")
+        int, typer.Option(min=0, help="Seconds between two looks at each page; 0: once (feeds: the default).")
     ] = 0,
     id_: RequestIdOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add sources to crawl. Only their own hosts are fetched, by robots.txt, opt-outs and per-host delays."""
+    """Add sources to crawl. Only their own hosts are fetched, by robots.txt, opt-outs and per-host delays.
+
+    A source that is added again is looked through again: what changed is read, what is gone is superseded.
+    """
     from xinstruct.spine.languages import language as known_language
     from xinstruct.v1 import crawler_service_pb2 as pb
     from xinstruct.v1 import messages_pb2

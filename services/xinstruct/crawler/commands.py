@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -132,6 +133,8 @@ def _add(connection: sa.Connection, command: CrawlRequested, settings: FetchSett
         change_licence(connection, command.source_id, known.licence, command.licence)
     if known is not None and known.state == REMOVED:
         _revive(connection, command.source_id, now_ms=now_ms)
+    elif known is not None:
+        _look_again(connection, known, values, now_ms=now_ms)
     _ask_closed_again(connection, command.source_id, settings, now_ms=now_ms)
     seeded = 0 if text else _seed(connection, command, location, now_ms=now_ms)
     touch(connection, command.source_id, {**values, "pages_known": SOURCES.c.pages_known + seeded}, now_ms=now_ms)
@@ -145,6 +148,16 @@ def _revive(connection: sa.Connection, source_id: str, *, now_ms: int) -> None:
     )
     known = sa.select(sa.func.count()).where(PAGES.c.source_id == source_id, PAGES.c.kind == "page")
     touch(connection, source_id, {"pages_known": known.scalar_subquery()}, now_ms=now_ms)
+
+
+def _look_again(connection: sa.Connection, known: sa.Row[Any], new: Mapping[str, Any], *, now_ms: int) -> None:
+    """What the source has visited is due again: edits and removals are noticed, and a poll interval holds for all."""
+    visited = sa.and_(PAGES.c.source_id == known.source_id, PAGES.c.kind != "row", PAGES.c.fetch_number > 0)
+    again: dict[str, Any] = {"due_time_ms": now_ms, "attempts": 0}
+    if any(new[name] != known._mapping[name] for name in ("hosts", "pages_max", "depth_max")):
+        # Without a validator they are sent whole, with the links that may be within reach now.
+        again |= {"etag": "", "last_modified": ""}
+    connection.execute(PAGES.update().where(visited).values(again))
 
 
 def _ask_closed_again(connection: sa.Connection, source_id: str, settings: FetchSettings, *, now_ms: int) -> None:

@@ -239,3 +239,49 @@ def test_resuming_asks_no_host_before_its_retry_after(crawl, site):
     crawl.command(CrawlAction.RESUME, SourceKind.URL, site.url("/1"))
     crawl.fetch()
     assert site.asked == ["/robots.txt"]
+
+
+@pytest.mark.parametrize("later", [{}, {"poll_interval_s": 60}])
+def test_a_site_that_is_added_again_is_looked_through_again(crawl, site, later):
+    links = "".join(f'<a href="{path}">x</a>' for path in ("/1", "/2", "/3"))
+    same = response(headers={"ETag": '"1"'})
+    site.answers |= {"/": page(links), "/1": page(), "/2": page(), "/3": same}
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=1)
+    crawl.fetch()
+    site.answers |= {"/1": page(TEXT + "<p>Uusi kappale tuli tähän lisää tänään.</p>"), "/2": response(status=404)}
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=1, **later)
+    crawl.fetch()
+    first = {item.url: item.body_digest for item in crawl.pages() if item.fetch_number == 1}
+    second = {item.url: item.superseded_body_digest for item in crawl.pages() if item.fetch_number == 2}
+    assert second == {site.url(path): first[site.url(path)] for path in ("/1", "/2")}
+    assert [headers.get("If-None-Match") for path, headers in zip(site.asked, site.headers, strict=True)
+            if path == "/3"] == [None, '"1"']
+    crawl.clock.now_ms += 61_000
+    crawl.fetch()
+    assert site.asked.count("/3") == (3 if later else 2)
+
+
+def test_a_site_that_is_added_again_deeper_is_followed_deeper(crawl, site):
+    etag = {"headers": {"ETag": '"1"'}}
+    site.answers |= {
+        "/": page('<a href="/1">x</a>'), "/1": response(text=page('<a href="/2">x</a>'), **etag), "/2": page(),
+    }
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=1)
+    crawl.fetch()
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=2)
+    crawl.fetch()
+    assert {item.url for item in crawl.pages()} == {site.url(path) for path in ("/", "/1", "/2")}
+
+
+def test_every_page_of_a_polled_site_is_looked_at_once_an_interval(crawl, site):
+    site.answers |= {"/": page('<a href="/1">x</a>'), "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=1, poll_interval_s=60)
+    crawl.fetch()
+    site.answers["/1"] = response(status=410)
+    for _ in range(2):
+        crawl.clock.now_ms += 61_000
+        crawl.fetch()
+    assert (site.asked.count("/"), site.asked.count("/1")) == (3, 3)
+    assert [(item.failure, bool(item.superseded_body_digest)) for item in crawl.pages() if item.url.endswith("/1")] == [
+        ("", False), ("gone", True),
+    ]
