@@ -47,7 +47,7 @@ class CommandLoop:
     def step(self) -> bool:
         """Apply what was appended since the last step."""
         ends = self._log.end_offsets(CRAWL_REQUESTED)
-        positions = self._positions()
+        positions = positions_of(self._database)
         if all(positions.get(partition, 0) >= end for partition, end in ends.items()):
             return False
         records = [record for record in self._log.read(CRAWL_REQUESTED, positions) if record.value is not None]
@@ -65,17 +65,12 @@ class CommandLoop:
 
     def pending(self) -> bool:
         """Whether commands were appended that are not applied."""
-        positions = self._positions()
+        positions = positions_of(self._database)
         ends = self._log.end_offsets(CRAWL_REQUESTED)
         return any(positions.get(partition, 0) < end for partition, end in ends.items())
 
     def close(self) -> None:
         """Nothing to leave."""
-
-    def _positions(self) -> dict[int, int]:
-        with transaction(self._database) as connection:
-            rows = connection.execute(sa.select(POSITIONS)).all()
-        return {row.partition: row.next_offset for row in rows}
 
     def _take(self, connection: sa.Connection, record: Record) -> None:
         try:
@@ -90,6 +85,19 @@ class CommandLoop:
             detail[:500], 1, self._blobs.put(record.value or b""), record.partition, record.offset,
         )
         self._log.append([letter.record(DEAD_LETTERS["fetch"].name)])
+
+
+def commands_waiting(database: sa.Engine, log: Log) -> int:
+    """Commands on the log that are not applied yet."""
+    waiting = log.read(CRAWL_REQUESTED, positions_of(database))
+    return sum(record.value is not None for record in waiting)
+
+
+def positions_of(database: sa.Engine) -> dict[int, int]:
+    """Partition of crawl-requested-v1 → offset of the first command that is not applied."""
+    with transaction(database) as connection:
+        rows = connection.execute(sa.select(POSITIONS)).all()
+    return {row.partition: row.next_offset for row in rows}
 
 
 def apply(connection: sa.Connection, command: CrawlRequested, settings: FetchSettings, *, now_ms: int) -> None:

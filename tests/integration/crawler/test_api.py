@@ -17,6 +17,8 @@ from xinstruct.v1 import crawler_service_pb2_grpc, messages_pb2
 
 ADD = messages_pb2.CRAWL_ACTION_ADD
 PAUSE = messages_pb2.CRAWL_ACTION_PAUSE
+RESUME = messages_pb2.CRAWL_ACTION_RESUME
+REMOVE = messages_pb2.CRAWL_ACTION_REMOVE
 URL = messages_pb2.SOURCE_KIND_URL
 JSONL = messages_pb2.SOURCE_KIND_JSONL
 
@@ -97,6 +99,28 @@ def test_a_source_is_steered_by_id_or_location(service):
     service.crawl.app.loops[0].step()
     assert service.get(source_id).state == "paused"
     assert service.submit("q", action=PAUSE, location=source_id) == source_id
+
+
+def test_a_removed_source_is_neither_paused_nor_resumed(service):
+    location = service.site.url("/1")
+    source_id = service.submit(location=location)
+    service.crawl.app.loops[0].step()
+    service.submit("d", action=REMOVE, location=location)
+    service.crawl.app.loops[0].step()
+    for action in (PAUSE, RESUME):
+        check_refused(service, grpc.StatusCode.FAILED_PRECONDITION, "is removed", action=action, location=location)
+    assert service.submit("e", action=REMOVE, location=location) == source_id
+
+
+def test_commands_that_wait_are_counted_until_they_are_applied(service):
+    def waiting():
+        return service.stub.ListSources(pb.ListSourcesRequest(), timeout=10).commands_waiting
+
+    for number in range(2):
+        service.submit(f"r{number}", location=service.site.url(f"/{number}"))
+    assert waiting() == 2
+    service.crawl.app.loops[0].step()
+    assert waiting() == 0
 
 
 def test_sources_are_listed_in_pages(service):
