@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,21 +25,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; 0 after a drain, 1 after a crash, 2 when the configuration cannot work."""
     options = _parser().parse_args(arguments)
     try:
-        settings = load_settings(Path(options.config)) if options.config else XinstructSettings()
+        settings = load_settings(Path(options.config), options.target) if options.config else XinstructSettings()
         return serve(options.target, settings)
     except XinstructError as error:
         print(error.message, file=sys.stderr)  # noqa: T201 - the last word of a process that could not start
         return EXIT_REFUSED
 
 
-def serve(names: Sequence[str], settings: XinstructSettings) -> int:
-    """Build and run the targets until a signal or a crash, then drain; returns the exit code."""
+def serve(
+    names: Sequence[str], settings: XinstructSettings, *, started: Callable[[Built], None] = lambda _: None
+) -> int:
+    """Build and run the targets until a signal or a crash, then drain; returns the exit code.
+
+    `started` is called once, when calls are answered.
+    """
     telemetry.start(settings.telemetry, "-".join(names))
     built = build(list(names), settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: built.process.request_stop())
     built.process.start()
     telemetry.logger().info("serving", targets=list(names), port=built.process.server.port)
+    started(built)
     built.process.wait()
     end(built)
     return EXIT_CRASHED if built.process.failure else EXIT_OK

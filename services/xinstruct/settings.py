@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,9 +13,9 @@ from xinstruct.backgen.config import BackgenSettings
 from xinstruct.crawler.config import CrawlerSettings
 from xinstruct.curation.config import CurationSettings
 from xinstruct.scoring.config import ScoringSettings
-from xinstruct.spine.config import Settings, load
+from xinstruct.spine.config import Mistake, Settings, in_words, load
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.inference.endpoint import InferenceSettings, require_possible
+from xinstruct.spine.inference.endpoint import InferenceSettings, impossible
 from xinstruct.spine.log.kafka import KafkaSettings
 from xinstruct.spine.process import ProcessSettings
 from xinstruct.spine.rpc import RpcSettings
@@ -65,43 +67,61 @@ class XinstructSettings(Settings):
         return Path(self.home)
 
 
-def load_settings(path: Path) -> XinstructSettings:
-    """The settings in the file at `path`, its home made relative to the file's folder. Invalid names every mistake."""
-    settings = load(path, XinstructSettings)
-    curation = _with_one_retention(settings, name=str(path))
+def load_settings(path: Path, targets: Sequence[str] = ()) -> XinstructSettings:
+    """The settings in the file at `path`, its home made relative to the file's folder, for a process that runs
+    `targets` (none: one that only asks others). Invalid names every mistake with its line."""
+    settings = load(path, XinstructSettings, partial(_impossible, targets=targets))
+    days = settings.crawler.fetch.body_retention_days
+    curation = settings.curation.model_copy(update={"body_retention_days": days})
     return settings.model_copy(update={"home": str(path.parent / settings.home), "curation": curation})
 
 
-def _with_one_retention(settings: XinstructSettings, *, name: str) -> CurationSettings:
-    """Curation's settings with the crawler's retention of bodies. Invalid when the file `name` gives it another."""
+def refuse_impossible(settings: XinstructSettings, targets: Sequence[str]) -> None:
+    """Invalid for combinations that cannot work in a process that runs `targets`, whatever file they came from."""
+    found = [in_words(place, what) for place, what in _impossible(settings, targets)]
+    if found:
+        raise Invalid("\n".join(found))
+
+
+def _impossible(settings: XinstructSettings, targets: Sequence[str]) -> Iterator[Mistake]:
+    """Combinations that cannot work, each at the key that is to be changed, with a sentence that says how."""
+    yield from impossible(settings.inference)
+    yield from _prompts_untaught(settings)
     days, own = settings.crawler.fetch.body_retention_days, settings.curation.body_retention_days
     if "body_retention_days" in settings.curation.model_fields_set and own != days:
-        raise Invalid(
-            f"{name}: curation.body_retention_days is {own}, crawler.fetch.body_retention_days is {days}: "
+        yield ("curation", "body_retention_days"), (
+            f"curation.body_retention_days is {own}, crawler.fetch.body_retention_days is {days}: "
             "set the crawler's and leave the other out, which follows it"
         )
-    return settings.curation.model_copy(update={"body_retention_days": days})
+    if targets and (settings.addresses or list(targets) != ["all"]):
+        yield from _unshared(settings)
 
 
-def refuse_impossible(settings: XinstructSettings, targets: list[str]) -> None:
-    """Invalid, with a sentence that says what to change, for combinations that cannot work."""
-    require_possible(settings.inference)
+def _prompts_untaught(settings: XinstructSettings) -> Iterator[Mistake]:
     for role, service in (("generator", "backgen"), ("evaluator", "scoring")):
-        taught = getattr(settings.training, role).prompt_family
+        recipe = getattr(settings.training, role)
         asked = getattr(settings, service).prompt_family
-        if taught != asked:
-            raise Invalid(
-                f"training.{role}.prompt_family is {taught}, {service}.prompt_family is {asked}: a model answers only "
-                "the template that it was taught; set both to the same"
+        if recipe.prompt_family != asked:
+            told = "prompt_family" in recipe.model_fields_set
+            yield ("training", role, "prompt_family") if told else (service, "prompt_family"), (
+                f"training.{role}.prompt_family is {recipe.prompt_family}, {service}.prompt_family is {asked}: a model "
+                "answers only the template that it was taught; set both to the same"
             )
-    several = settings.addresses or targets != ["all"]
-    if several and settings.log.kind == "sqlite":
-        raise Invalid(
+
+
+def _unshared(settings: XinstructSettings) -> Iterator[Mistake]:
+    if settings.log.kind == "sqlite":
+        yield _wanted(settings, "log", "kind"), (
             "a process that runs only some services needs a log that others can reach: set log.kind to kafka, "
-            'or run every service in one process with `xinstruct up`'
+            "or run every service in one process with `xinstruct up`"
         )
-    if several and not settings.database_url:
-        raise Invalid(
+    if not settings.database_url:
+        yield _wanted(settings, "database_url"), (
             "services in several processes need a shared database: set database_url to a PostgreSQL URL, "
             "or run every service in one process with `xinstruct up`"
         )
+
+
+def _wanted(settings: XinstructSettings, *key: str) -> tuple[str, ...]:
+    """`key`, or, where only the addresses in the file ask for it, the addresses."""
+    return ("addresses",) if settings.addresses and key[0] not in settings.model_fields_set else key

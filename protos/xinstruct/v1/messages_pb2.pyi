@@ -817,7 +817,7 @@ class TrainingRequested(_message.Message):
     role: _builtins.str
     """"generator" or "evaluator" (later "responder")."""
     base_model: _builtins.str
-    """Model folder, digest or Hugging Face name that the endpoint may read."""
+    """Model folder or registered digest; nothing is downloaded. Never empty."""
     seeds_location: _builtins.str
     """JSONL or Parquet of seed pairs, fsspec URL or path."""
     round: _builtins.int

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class StatusServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Its health is SERVING while the process runs, whatever waits: a probe of liveness asks for it.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -42,7 +43,8 @@ class StatusServiceStub:
 
 
 class StatusServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Its health is SERVING while the process runs, whatever waits: a probe of liveness asks for it.
+    """
 
     def GetStatus(self, request, context):
         """Stages, loops and readiness of this process, read at the call.
@@ -68,7 +70,8 @@ def add_StatusServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StatusService:
-    """Missing associated documentation comment in .proto file."""
+    """Its health is SERVING while the process runs, whatever waits: a probe of liveness asks for it.
+    """
 
     @staticmethod
     def GetStatus(request,

@@ -27,6 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class StatusServiceStub:
+    """Its health is SERVING while the process runs, whatever waits: a probe of liveness asks for it."""
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
@@ -36,11 +38,15 @@ class StatusServiceStub:
 
 @_typing.type_check_only
 class StatusServiceAsyncStub(StatusServiceStub):
+    """Its health is SERVING while the process runs, whatever waits: a probe of liveness asks for it."""
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_status_service_pb2.GetStatusRequest, _status_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Stages, loops and readiness of this process, read at the call."""
 
 class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Its health is SERVING while the process runs, whatever waits: a probe of liveness asks for it."""
+
     @_abc_1.abstractmethod
     def GetStatus(
         self,

@@ -37,7 +37,7 @@ class SubmitTrainingRequest(_message.Message):
     role: _builtins.str
     """"generator" or "evaluator"."""
     base_model: _builtins.str
-    """Folder, registered digest or Hugging Face name; empty: the configured base."""
+    """Folder or registered digest, nothing is downloaded; empty: the configured base."""
     seeds_location: _builtins.str
     """JSONL or Parquet of pairs; empty: the configured seeds."""
     round: _builtins.int

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -123,13 +123,18 @@ class Client:
                     raise known from error
                 time.sleep(PATIENCE_REST_S)
 
-    def watch(self, method: Callable[[RequestT], Iterator[ResponseT]], request: RequestT) -> Iterator[ResponseT]:
-        """Messages of a stream, until it ends or the caller stops asking; one of the five errors when it fails."""
+    def watch(
+        self, method: _Stream[RequestT, ResponseT], request: RequestT, *, deadline_s: float | None = None
+    ) -> Iterator[ResponseT]:
+        """Messages of a stream, until it ends or the caller stops asking; one of the five errors when it fails.
+
+        Servers ask for `deadline_s` unless the method is named Watch….
+        """
         import grpc
 
         from xinstruct.spine.rpc import error_of
 
-        stream = method(request)
+        stream = method(request, timeout=deadline_s)
         try:
             yield from stream
         except grpc.RpcError as error:
@@ -149,6 +154,10 @@ class Client:
 
 class _Unary(Protocol[RequestT, ResponseT]):  # type: ignore[misc]  # the response is read only
     def __call__(self, request: RequestT, /, *, timeout: float | None = None) -> ResponseT: ...
+
+
+class _Stream(Protocol[RequestT, ResponseT]):  # type: ignore[misc]  # the response is read only
+    def __call__(self, request: RequestT, /, *, timeout: float | None = None) -> Iterator[ResponseT]: ...
 
 
 @contextmanager
@@ -176,13 +185,14 @@ def connect(config: Path | None, work: Work = Work.READ) -> Iterator[Client]:
         opened.close()
 
 
-def read_settings(config: Path | None) -> XinstructSettings:
-    """The settings in `config`; without it those in ./xinstruct.yaml, or the defaults where there is none."""
+def read_settings(config: Path | None, targets: Sequence[str] = ()) -> XinstructSettings:
+    """The settings in `config`, for a process that runs `targets`; without it ./xinstruct.yaml, or the defaults where
+    there is none."""
     from xinstruct.settings import XinstructSettings, load_settings
 
     if config is None and Path(CONFIG_FILE).exists():
         config = Path(CONFIG_FILE)
-    return XinstructSettings() if config is None else load_settings(config)
+    return XinstructSettings() if config is None else load_settings(config, targets)
 
 
 def served_at(settings: XinstructSettings, target: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xinstruct.cli.client import CONFIG_FILE, read_settings
-from xinstruct.cli.options import ConfigOption, JsonOption
+from xinstruct.cli.options import AlwaysJsonOption, ConfigOption, JsonOption
 from xinstruct.cli.output import print_json, print_line
 from xinstruct.spine.errors import Conflict
 
@@ -69,10 +69,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     All at once, each with its line and what was expected.
     """
-    from xinstruct.settings import refuse_impossible
-
-    settings = read_settings(config)
-    refuse_impossible(settings, ["all"])
+    settings = read_settings(config, ["all"])
     if as_json:
         print_json(settings.model_dump(mode="json"))
     else:
@@ -81,7 +78,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 @group.command()
-def schema() -> None:
+def schema(as_json: AlwaysJsonOption = False) -> None:
     """The JSON schema of the configuration, for editors."""
     from xinstruct.settings import XinstructSettings
 
@@ -96,6 +93,7 @@ def chosen_settings(*, endpoint: str, model: str, contact: str) -> dict[str, Any
         chosen["inference"] = {"generator": role, "evaluator": role}
     if contact:
         chosen["crawler"] = {"fetch": {"contact_url": contact}}
+        chosen["curation"] = {"removal_contact": contact}
     return chosen
 
 

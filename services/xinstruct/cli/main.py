@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -24,7 +25,7 @@ from xinstruct.cli import (
     takedowns,
 )
 from xinstruct.cli.demo import command as demo
-from xinstruct.cli.output import ExitCode, print_note
+from xinstruct.cli.output import ExitCode, print_line, print_note
 
 EPILOG = (
     "Commands that work on your data take --config FILE (default: ./xinstruct.yaml, or built-in defaults where there is"
@@ -33,14 +34,32 @@ EPILOG = (
     " 5 something needed does not answer; 130 interrupted."
 )
 
+HELP = "Turn native web text of low-resource languages into English instructions and their native answers."
+
 app = typer.Typer(
     name="xinstruct",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    epilog=EPILOG,
-    help="Turn native web text of low-resource languages into English instructions and their native answers.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    from importlib.metadata import version
+
+    if wanted:
+        print_line(f"xinstruct {version('xinstruct')}")
+        raise typer.Exit
+
+
+@app.callback(help=HELP, epilog=EPILOG)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
+
+
 for module in (
     configuration,
     preview,

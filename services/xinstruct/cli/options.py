@@ -16,6 +16,7 @@ ConfigOption = Annotated[
     typer.Option("--config", metavar="FILE", help="Configuration; default ./xinstruct.yaml, or built-in defaults."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text for people.")]
+AlwaysJsonOption = Annotated[bool, typer.Option("--json", help="Taken as everywhere; this is JSON in any case.")]
 RequestIdOption = Annotated[
     str, typer.Option("--request-id", metavar="ID", help="Makes the command repeatable: the same id is done once.")
 ]

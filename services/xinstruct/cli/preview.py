@@ -65,6 +65,7 @@ def preview(
         from xinstruct.cli.demo.plan import write_config
 
         home, port = Path(folder), free_port()
+        _require_endpoint(settings)
         settings |= {"home": str(home / "home"), "rpc": {"port": port}}
         member = Member("all", ("all",), write_config(settings, home / CONFIG_FILE), port)
         factory = Factory([member], home)
@@ -77,6 +78,19 @@ def preview(
             factory.stop()
     for number, row in enumerate(rows, 1):
         _show(row, number, as_json)
+    if len(rows) < n:
+        print_note(f"{len(rows)} of {n} pairs: the pages gave no more; name more of them, or follow links (--depth).")
+
+
+def _require_endpoint(settings: dict[str, Any]) -> None:
+    """Unavailable or Invalid, in the endpoint's words, before a page is fetched for it in vain."""
+    from xinstruct.spine.inference.endpoint import RoleSettings, open_backend
+
+    endpoint = open_backend(RoleSettings(**settings["inference"]["evaluator"]))
+    try:
+        endpoint.probe()
+    finally:
+        endpoint.close()
 
 
 def _settings(config: Path | None, urls: Sequence[str], *, endpoint: str, model: str, contact: str) -> dict[str, Any]:

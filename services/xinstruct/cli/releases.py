@@ -13,6 +13,7 @@ import typer
 from xinstruct.cli.client import LONG_DEADLINE_S, Work, connect
 from xinstruct.cli.options import ConfigOption, JsonOption, LanguageOption, RequestIdOption, request_id
 from xinstruct.cli.output import ExitCode, print_json, print_line, print_note, print_table, short_digest
+from xinstruct.spine.errors import require
 
 if TYPE_CHECKING:
     from xinstruct.v1.curation_service_pb2 import Chunk, Release
@@ -116,11 +117,11 @@ def verify(name: NameArgument, config: ConfigOption = None, as_json: JsonOption 
 @group.command()
 def diff(
     name: NameArgument,
-    other_name: Annotated[str, typer.Argument(help="Older release.")],
+    other_name: Annotated[str, typer.Argument(help="The release to compare with.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rows that the newer release has and the older has not, and the other way round."""
+    """Rows that one release has and the other has not."""
     from xinstruct.v1.curation_service_pb2 import DiffReleasesRequest
 
     with connect(config) as client:
@@ -130,7 +131,7 @@ def diff(
         print_json(found)
         return
     print_table(
-        ("language", "added", "removed", "changed", "same"),
+        ("language", f"only in {name}", f"only in {other_name}", "changed", "same"),
         ((x.language, len(x.added_ids), len(x.removed_ids), len(x.changed_ids), x.same_count) for x in found.languages),
         empty="Neither release has rows.",
     )
@@ -143,13 +144,16 @@ def export(
     language: LanguageOption = "",
     out: OutOption = None,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """A release's rows in another format, as a file or on stdout."""
+    """A release's rows in another format, as a file or on stdout. --json tells of the file that --out names."""
     from xinstruct.v1.curation_service_pb2 import ExportReleaseRequest
 
+    require_file(out, as_json)
     with connect(config) as client:
         request = ExportReleaseRequest(name=name, format=format_, language=language)
-        write_chunks(client.watch(client.curation.ExportRelease, request), out)
+        write_chunks(client.watch(client.curation.ExportRelease, request, deadline_s=LONG_DEADLINE_S), out)
+    tell_written(out, as_json)
 
 
 @group.command()
@@ -170,6 +174,11 @@ def rebuild(
     _say(release, f"rebuilt {release.name} in {release.location}", as_json)
 
 
+def require_file(out: Path | None, as_json: bool) -> None:
+    """Invalid when stdout would have to hold both the file and the JSON that tells of it."""
+    require(bool(out) or not as_json, "--json tells of the file that is written: name it with --out")
+
+
 def write_chunks(chunks: Iterator[Chunk], out: Path | None) -> None:
     """Write a streamed file to `out`, complete or not at all, or to stdout."""
     if out is None:
@@ -185,7 +194,14 @@ def write_chunks(chunks: Iterator[Chunk], out: Path | None) -> None:
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
-    print_note(f"wrote {out}")
+
+
+def tell_written(out: Path | None, as_json: bool) -> None:
+    """Say that `out` is written, on stdout as JSON or on stderr; nothing where stdout was the file."""
+    if out is not None and as_json:
+        print_json({"file": str(out), "size_bytes": out.stat().st_size})
+    elif out is not None:
+        print_note(f"wrote {out}")
 
 
 def _say(release: Release, sentence: str, as_json: bool) -> None:

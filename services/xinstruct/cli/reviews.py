@@ -10,7 +10,7 @@ import typer
 from xinstruct.cli.client import LONG_DEADLINE_S, Work, connect
 from xinstruct.cli.options import ConfigOption, JsonOption, LanguageOption
 from xinstruct.cli.output import print_json, print_line
-from xinstruct.cli.releases import OutOption, write_chunks
+from xinstruct.cli.releases import OutOption, require_file, tell_written, write_chunks
 from xinstruct.spine.errors import Invalid
 
 group = typer.Typer(name="review", help="Labels by people.", no_args_is_help=True)
@@ -31,15 +31,21 @@ def export_file(
     release: Annotated[str, typer.Option(help="Only rows of this release; default: of what selection keeps now.")] = "",
     out: OutOption = None,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """A file to fill in: pair in its own script, link to the page, columns for label and tags."""
+    """A file to fill in: pair in its own script, link to the page, columns for label and tags.
+
+    --json tells of the file that --out names.
+    """
     from xinstruct.v1.curation_service_pb2 import ExportReviewsRequest
 
+    require_file(out, as_json)
     request = ExportReviewsRequest(
         format=format_ or format_of(out), language=language, rows_max=rows_max, release=release
     )
     with connect(config) as client:
-        write_chunks(client.watch(client.curation.ExportReviews, request), out)
+        write_chunks(client.watch(client.curation.ExportReviews, request, deadline_s=LONG_DEADLINE_S), out)
+    tell_written(out, as_json)
 
 
 @group.command("import")

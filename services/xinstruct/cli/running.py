@@ -12,8 +12,8 @@ import typer
 
 from xinstruct.cli.client import Client, connect_to, read_settings
 from xinstruct.cli.look import snapshot_view, take_snapshot
-from xinstruct.cli.options import ConfigOption
-from xinstruct.cli.output import ExitCode, print_note
+from xinstruct.cli.options import ConfigOption, JsonOption
+from xinstruct.cli.output import ExitCode, print_json, print_note
 from xinstruct.spine.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -34,17 +34,25 @@ def mount(app: typer.Typer) -> None:
 def up(
     plain: Annotated[bool, typer.Option("--plain", help="Log lines (JSON) on stderr instead of live figures.")] = False,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run every service until Ctrl-C.
 
-    Crawls, drafts, scores and keeps the catalog; commands in other terminals talk to it.
+    Crawls, drafts, scores and keeps the catalog; commands in other terminals talk to it. --json prints home and port
+    once it serves, with log lines as by --plain; `xinstruct status --watch --json` has the figures.
     """
     from xinstruct.__main__ import leave, serve
 
-    settings = read_settings(config)
+    settings = read_settings(config, ["all"])
+    if as_json:
+        leave(serve(["all"], settings, started=_tell))
     if plain or not sys.stderr.isatty():
         leave(serve(["all"], settings))
     leave(_serve_with_screen(settings))
+
+
+def _tell(built: Built) -> None:
+    print_json({"home": str(built.deps.home), "port": built.process.server.port})
 
 
 def _serve_with_screen(settings: XinstructSettings) -> int:
@@ -80,7 +88,8 @@ def _show_until_stopped(built: Built, client: Client, console: Console) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=console, auto_refresh=False) as live:
+    # Redirected, log lines would come to the screen: the logger writes to what sys.stderr is at the moment.
+    with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
         while not built.process.wait_stopped(REFRESH_S):
             try:
                 live.update(snapshot_view(take_snapshot(client)), refresh=True)

@@ -7,7 +7,7 @@ import hashlib
 from pydantic import Field, field_validator
 
 from xinstruct.crawler.domain import AdmitReason
-from xinstruct.spine.config import Settings
+from xinstruct.spine.config import LanguageTag, Settings
 
 
 class FetchSettings(Settings):
@@ -129,7 +129,7 @@ class CrawlerSettings(Settings):
 
     fetch: FetchSettings = FetchSettings()
     filters: FilterSettings = FilterSettings()
-    languages: tuple[str, ...] = Field(
+    languages: tuple[LanguageTag, ...] = Field(
         default=(), description="BCP 47 tags of the languages to admit; empty: all targets."
     )
     extract_workers_count: int = Field(default=2, ge=1, le=64, description="Worker processes that parse pages.")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from xinstruct.spine.config import Settings
+from xinstruct.spine.config import LanguageTag, Settings
 
 
 class DiversifySettings(Settings):
@@ -45,7 +45,7 @@ class CurationSettings(Settings):
     best_threshold: float = Field(
         default=0.5, ge=0, le=1, description="P(best) from which a pair labelled best is kept."
     )
-    best_thresholds: dict[str, float] = Field(
+    best_thresholds: dict[LanguageTag, Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=dict, description="P(best) per language tag, in place of best_threshold."
     )
     duplicate_ratio: float = Field(

@@ -23,6 +23,8 @@ Seed = Annotated[int, typer.Option(help="Another seed is another country.")]
 Port = Annotated[int, typer.Option(help="TCP port on loopback; part of the URLs in the truth.")]
 Languages = Annotated[str, typer.Option(help=f"Comma-separated, of {','.join(LANGUAGES)}.")]
 ALL = ",".join(LANGUAGES)
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text for people.")]
+AlwaysJson = Annotated[bool, typer.Option("--json", help="Taken as everywhere; these are JSON lines in any case.")]
 Pages = Annotated[int, typer.Option(min=40, max=5_000, help="Pages a language.")]
 
 
@@ -36,11 +38,16 @@ def serve_command(
     access_log: Annotated[Path | None, typer.Option(help="JSONL file to append a line a request to.")] = None,
     control_token: Annotated[str, typer.Option(help="Secret of the calls that change the site; empty: none.")] = "",
     skin: Annotated[str, typer.Option(help="Skin of every host; empty: the seed draws one for each.")] = "",
+    as_json: Json = False,
 ) -> None:
     """Serve the sites on loopback until interrupted."""
     site = SiteConfig(seed, _codes(languages), pages, slow_s=slow_s, skin=skin)
-    typer.echo(f"http://{ADDRESS}:{port}/sitemap.xml", err=True)
-    serve(ServerConfig(site, port, access_log, control_token))
+    sitemap_url = f"http://{ADDRESS}:{port}/sitemap.xml"
+
+    def tell() -> None:
+        typer.echo(json.dumps({"sitemap_url": sitemap_url}) if as_json else sitemap_url, err=not as_json)
+
+    serve(ServerConfig(site, port, access_log, control_token), tell)
 
 
 @application.command("truth")
@@ -49,6 +56,7 @@ def truth_command(
     port: Port = PORT,
     languages: Languages = ALL,
     pages: Pages = PAGES_PER_LANGUAGE,
+    as_json: AlwaysJson = False,
 ) -> None:
     """Print the truth about every page, a JSON line each."""
     for line in truth_lines(SiteConfig(seed, _codes(languages), pages), port):
@@ -61,6 +69,7 @@ def seeds_command(
     languages: Languages = ALL,
     per_language: Annotated[int, typer.Option(min=1, help="Pairs a language.")] = 2_000,
     pages: Pages = PAGES_PER_LANGUAGE,
+    as_json: AlwaysJson = False,
 ) -> None:
     """Print gold pairs about other entities than the site's, a JSON line each."""
     codes = _codes(languages)

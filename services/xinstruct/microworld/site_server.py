@@ -12,7 +12,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
@@ -99,10 +99,12 @@ class Handle:
         self._loop.close()
 
 
-def serve(config: ServerConfig) -> None:
-    """Serve until the process is interrupted or terminated."""
+def serve(config: ServerConfig, started: Callable[[], None]) -> None:
+    """Serve until the process is interrupted or terminated; `started` is called once, when it listens."""
     server = _Server(config)
-    web.run_app(server.application(), host=ADDRESS, port=config.port, print=None, access_log=None)
+    web.run_app(
+        server.application(), host=ADDRESS, port=config.port, print=lambda _text: started(), access_log=None
+    )
 
 
 def start_in_thread(config: ServerConfig) -> Handle:

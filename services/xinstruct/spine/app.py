@@ -44,7 +44,7 @@ class Loop(Protocol):
         """Do one bounded piece (≤ about 1 s, interruptible between pieces); True when something was done."""
 
     def pending(self) -> bool:
-        """Whether work is left: records to project, pages to fetch now, jobs to run. For run_until_idle and status."""
+        """Whether work is left: records to project, pages to fetch now, jobs to run. For status and tests."""
 
     def close(self) -> None:
         """Leave everything so that the next start goes on."""

@@ -1,5 +1,8 @@
 """Runs built services in one process: a thread a stage, a thread a loop, one gRPC port; drains on demand.
 
+Health: a service is SERVING while its own stages and loops have what they need; "" (readiness) while every service is;
+StatusService (liveness) from start to drain, whatever they wait for: a restart brings no endpoint back.
+
 A stage that crashes (a bug) ends the whole process: the exit code says so and whoever started it starts it again. What
 is finished is committed within the drain time; what is not is read again by the next start.
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,13 +23,15 @@ from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.rpc import RpcSettings, Server
 from xinstruct.spine.runner import Runner, RunnerSettings
 from xinstruct.spine.stage import Stage
-from xinstruct.v1 import status_service_pb2, status_service_pb2_grpc
+from xinstruct.v1 import status_service_pb2
+from xinstruct.v1.status_service_pb2_grpc import StatusServiceServicer, add_StatusServiceServicer_to_server
 
 SUPERVISE_S = 0.25
 LOOP_REST_S, LOOP_REST_S_MAX = 0.1, 0.5
 """A loop that finds nothing to do rests, twice as long each time: seven that look ten times a second cost a sixth of a
 core."""
 UNAVAILABLE_REST_S = 1.0
+STATUS_SERVICE: str = status_service_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name
 
 
 class ProcessSettings(Settings):
@@ -38,8 +43,9 @@ class ProcessSettings(Settings):
 
 @dataclass(slots=True)
 class _Running:
-    """A stage at work."""
+    """A stage of a service at work."""
 
+    service: str
     stage: Stage
     runner: Runner
     thread: threading.Thread
@@ -59,17 +65,20 @@ class Process:
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
         self._loops: list[threading.Thread] = []
-        self._waiting: dict[str, str] = {}
+        self._waiting: dict[str, dict[str, str]] = {name: {} for name in apps}
         self.failure: BaseException | None = None
         """What ended the process, None while all is well."""
-        self.server = Server(rpc, [_status_servicer(self), *(s for app in apps.values() for s in app.servicers)])
+        status = Servicer(STATUS_SERVICE, add_StatusServiceServicer_to_server, _StatusServicer(self))
+        self.server = Server(rpc, [status, *(servicer for app in apps.values() for servicer in app.servicers)])
 
     def start(self) -> None:
         """Start every loop and stage; returns at once."""
-        for app in self._apps.values():
+        for name, app in self._apps.items():
             for loop in app.loops:
-                self._loops.append(self._thread(f"loop-{loop.name}", partial(self._run_loop, loop)))
-        self._supervisor = self._thread("supervisor", self._supervise)
+                work = partial(self._run_loop, loop, self._waiting[name])
+                self._loops.append(self._thread(f"loop-{loop.name}", work))
+        self._thread("supervisor", self._supervise)
+        self.server.set_health(STATUS_SERVICE, "")
 
     def wait(self) -> None:
         """Block until stop() was called or something crashed."""
@@ -126,30 +135,40 @@ class Process:
 
     def _supervise(self) -> None:
         while not self._stopping.wait(SUPERVISE_S):
-            try:
-                self._match_stages()
-                self._waiting.pop("supervisor", None)
-            except Unavailable as error:
-                self._waiting["supervisor"] = error.message
-            self._tell_health()
+            hindrances = {name: self._look_after(name, app) for name, app in self._apps.items()}
+            for name, app in self._apps.items():
+                for servicer in app.servicers:
+                    self.server.set_health(servicer.name, hindrances[name])
+            self.server.set_health("", "; ".join(filter(None, hindrances.values())))
 
-    def _match_stages(self) -> None:
-        """Start, restart or stop runners so that what runs is what the apps want."""
-        wanted = {stage.name: stage for app in self._apps.values() for stage in app.stages()}
-        for name in list(self._running):
+    def _look_after(self, name: str, app: App) -> str:
+        """Make what runs what the service wants; why it cannot work now, empty when it can."""
+        try:
+            self._match_stages(name, app)
+            not_ready = app.ready()
+        except Unavailable as error:
+            not_ready = error.message
+        with self._lock:
+            stuck = [item.runner.waiting_for for item in self._running.values() if item.service == name]
+        return "; ".join(filter(None, [not_ready, *stuck, *self._waiting[name].values()]))
+
+    def _match_stages(self, service: str, app: App) -> None:
+        """Start, restart or stop runners so that what runs is what the service wants."""
+        wanted = {stage.name: stage for stage in app.stages()}
+        for name, item in list(self._running.items()):
             stage = wanted.get(name)
-            if stage is None or _identity(stage) != _identity(self._running[name].stage):
+            if item.service == service and (stage is None or _identity(stage) != _identity(item.stage)):
                 self._end(name)
         for name, stage in wanted.items():
             if name not in self._running and not self._stopping.is_set():
-                self._begin(stage)
+                self._begin(service, stage)
 
-    def _begin(self, stage: Stage) -> None:
+    def _begin(self, service: str, stage: Stage) -> None:
         deps = self._deps
         runner = Runner(stage, deps.log, blobs=deps.blobs, clock=deps.clock, settings=self._runner_settings)
         thread = self._thread(f"stage-{stage.name}", runner.run)
         with self._lock:
-            self._running[stage.name] = _Running(stage, runner, thread)
+            self._running[stage.name] = _Running(service, stage, runner, thread)
         telemetry.logger().info("stage_started", stage=stage.name, version=stage.version)
 
     def _end(self, name: str) -> None:
@@ -160,29 +179,20 @@ class Process:
             self._running.pop(name, None)
         telemetry.logger().info("stage_ended", stage=name)
 
-    def _run_loop(self, loop: Loop) -> None:
+    def _run_loop(self, loop: Loop, waiting: dict[str, str]) -> None:
         rest_s = LOOP_REST_S
         while not self._stopping.is_set():
             try:
                 worked = loop.step()
-                self._waiting.pop(loop.name, None)
+                waiting[loop.name] = ""
             except Unavailable as error:
-                self._waiting[loop.name] = error.message
+                waiting[loop.name] = error.message
                 telemetry.logger().warning("loop_waits", loop=loop.name, reason=error.message)
                 self._stopping.wait(error.retry_after_s or UNAVAILABLE_REST_S)
                 continue
             if not worked:
                 self._stopping.wait(rest_s)
             rest_s = LOOP_REST_S if worked else min(2 * rest_s, LOOP_REST_S_MAX)
-
-    def _tell_health(self) -> None:
-        with self._lock:
-            stuck = [item.runner.waiting_for for item in self._running.values()]
-        reasons = [reason for reason in (*stuck, *self._waiting.values()) if reason]
-        for app in self._apps.values():
-            for servicer in app.servicers:
-                self.server.set_health(servicer.name, app.ready() or "; ".join(reasons))
-        self.server.set_health("", "; ".join(reasons))
 
     def _thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
         def run() -> None:
@@ -199,47 +209,11 @@ class Process:
         return thread
 
 
-def run_until_idle(apps: Mapping[str, App], deps: Deps, settings: RunnerSettings) -> None:
-    """Run every loop and stage in this thread, in order, until a whole pass finds nothing to do. No sleeps.
-
-    For tests: the same input gives the same sequence of effects, as far as ports are deterministic.
-    """
-    runners: dict[str, Runner] = {}
-    try:
-        while _pass(apps, deps, settings, runners):
-            pass
-    finally:
-        for runner in runners.values():
-            runner.close()
-
-
-def _pass(apps: Mapping[str, App], deps: Deps, settings: RunnerSettings, runners: dict[str, Runner]) -> bool:
-    worked = False
-    for app in apps.values():
-        for loop in app.loops:
-            while loop.pending():
-                worked = loop.step() or worked
-        for runner in _runners_of(app, deps, settings, runners):
-            while not runner.idle():
-                worked = runner.turn(wait_s=0.05) or worked
-    return worked
-
-
-def _runners_of(app: App, deps: Deps, settings: RunnerSettings, runners: dict[str, Runner]) -> Iterator[Runner]:
-    for stage in app.stages():
-        known = runners.get(stage.name)
-        if known is None or _identity(known.stage) != _identity(stage):
-            if known is not None:
-                known.close()
-            runners[stage.name] = Runner(stage, deps.log, blobs=deps.blobs, clock=deps.clock, settings=settings)
-        yield runners[stage.name]
-
-
 def _identity(stage: Stage) -> tuple[str, str, str]:
     return stage.name, stage.version, stage.position_version
 
 
-class _StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
+class _StatusServicer(StatusServiceServicer):
     def __init__(self, process: Process) -> None:
         self._process = process
 
@@ -248,11 +222,3 @@ class _StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
     ) -> status_service_pb2.GetStatusResponse:
         """See status_service.proto."""
         return self._process.status()
-
-
-def _status_servicer(process: Process) -> Servicer:
-    return Servicer(
-        status_service_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name,
-        status_service_pb2_grpc.add_StatusServiceServicer_to_server,
-        _StatusServicer(process),
-    )

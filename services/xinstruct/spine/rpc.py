@@ -1,15 +1,20 @@
 """gRPC for people, control and "do one now": a server with health and reflection, and a channel that raises our errors.
 
 One interceptor maps the five errors to status codes with google.rpc details, and a client-side wrapper maps them back.
-Every unary call must carry a deadline; streams named Watch… need none. Tokens and TLS come from mounted files.
+Every call must carry a deadline; streams named Watch… need none, and hold half of the threads at most. Tokens and TLS
+come from mounted files.
 """
 
 from __future__ import annotations
 
+import base64
 import hmac
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 import grpc
@@ -18,6 +23,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
+from pydantic import Field
 
 from xinstruct.spine.app import Servicer
 from xinstruct.spine.config import Settings
@@ -41,6 +47,9 @@ _ERRORS: dict[grpc.StatusCode, type[XinstructError]] = {code: error for error, c
     grpc.StatusCode.UNIMPLEMENTED: Invalid,
 }
 
+_REASONS = {error.__name__.upper(): error for error in _CODES}
+"""Reason in ErrorInfo → error: a status that several errors share is told apart by it."""
+
 _OPEN_METHODS = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 """Need neither deadline nor token: probes and reflection."""
 
@@ -52,12 +61,11 @@ class RpcSettings(Settings):
     """Address to listen on."""
     port: int = 7700
     """Port to listen on; 0: a free one."""
-    threads_max: int = 16
-    """Calls served at once."""
+    threads_max: int = Field(16, ge=2, description="Calls served at once; watches take half of them at most.")
     message_bytes_max: int = 16 * 1024 * 1024
     """Largest message taken or sent."""
     deadline_s_max: float = 300.0
-    """Longest deadline of a unary call; a longer one is refused."""
+    """Longest deadline of a call that is no watch; a longer one is refused."""
     token_file: str = ""
     """File with the bearer token that callers must send; empty: no token asked (loopback only)."""
     tls_certificate_file: str = ""
@@ -115,70 +123,59 @@ class Server:
 
 
 class _Guard(grpc.ServerInterceptor):
-    """Asks for token and deadline, maps errors to rich status, logs what is a bug."""
+    """Asks for token and deadline, counts watchers, maps errors to rich status."""
 
     def __init__(self, settings: RpcSettings) -> None:
         self._settings = settings
         self._token = Path(settings.token_file).read_text("utf-8").strip() if settings.token_file else ""
+        # A watcher holds its thread for as long as it likes: the other half is for calls that end.
+        self._watchers_max = settings.threads_max // 2
+        self._watchers = BoundedSemaphore(self._watchers_max)
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         handler = continuation(details)
         if handler is None or details.method.startswith(_OPEN_METHODS):
             return handler
-        metadata = dict(details.invocation_metadata or ())
-        if self._token and not hmac.compare_digest(metadata.get("authorization", ""), f"Bearer {self._token}"):
-            return _refuse(handler, grpc.StatusCode.UNAUTHENTICATED, "no valid bearer token; see --token-file")
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                self._unary(handler.unary_unary), handler.request_deserializer, handler.response_serializer
-            )
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                _stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer
-            )
-        return handler
+        watches = handler.response_streaming and details.method.rpartition("/")[2].startswith("Watch")
 
-    def _unary(self, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        def call(request: Any, context: Any) -> Any:
-            remaining_s = context.time_remaining()
-            # Without a deadline gRPC reports a time in the far future, or None.
-            if remaining_s is None or remaining_s > self._settings.deadline_s_max:
-                limit = self._settings.deadline_s_max
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a deadline of at most {limit:g} s is required")
-            try:
-                return behaviour(request, context)
-            except XinstructError as error:
-                _abort(context, error)
+        def unary(request: Any, context: Any) -> Any:
+            with self._admitted(context, watches=False):
+                return handler.unary_unary(request, context)
 
-        return call
+        def stream(request: Any, context: Any) -> Iterator[Any]:
+            with self._admitted(context, watches=watches):
+                yield from handler.unary_stream(request, context)
 
+        coding = handler.request_deserializer, handler.response_serializer
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(stream, *coding)
+        return grpc.unary_unary_rpc_method_handler(unary, *coding)
 
-def _stream(behaviour: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, Any], Iterator[Any]]:
-    def call(request: Any, context: Any) -> Iterator[Any]:
+    @contextmanager
+    def _admitted(self, context: Any, *, watches: bool) -> Iterator[None]:
+        """Around one call: refuses it, or ends it with the status of the error that it raises."""
+        sent = dict(context.invocation_metadata()).get("authorization", "")
+        if self._token and not hmac.compare_digest(sent, f"Bearer {self._token}"):
+            _abort(context, Invalid("no valid bearer token; see rpc.token_file"), grpc.StatusCode.UNAUTHENTICATED)
+        remaining_s, limit_s = context.time_remaining(), self._settings.deadline_s_max
+        # Without a deadline gRPC reports a time in the far future, or None.
+        if not watches and (remaining_s is None or remaining_s > limit_s):
+            _abort(context, Invalid(f"a deadline of at most {limit_s:g} s is required"))
+        if watches and not self._watchers.acquire(blocking=False):
+            full = f"{self._watchers_max} watches are open, half of rpc.threads_max: end one, ask by Get…, or raise it"
+            _abort(context, Unavailable(full), grpc.StatusCode.RESOURCE_EXHAUSTED)
         try:
-            yield from behaviour(request, context)
+            yield
         except XinstructError as error:
             _abort(context, error)
-
-    return call
-
-
-def _refuse(handler: Any, code: grpc.StatusCode, message: str) -> Any:
-    def unary(_request: Any, context: Any) -> Any:
-        context.abort(code, message)
-
-    def stream(_request: Any, context: Any) -> Iterator[Any]:
-        context.abort(code, message)
-        yield
-
-    make = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-    behaviour: Any = stream if handler.response_streaming else unary
-    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+        finally:
+            if watches:
+                self._watchers.release()
 
 
-def _abort(context: Any, error: XinstructError) -> None:
+def _abort(context: Any, error: XinstructError, code: grpc.StatusCode | None = None) -> None:
     """End the call with the status of `error`: code, message, ErrorInfo and, where there is one, RetryInfo."""
-    code = _CODES.get(type(error), grpc.StatusCode.UNKNOWN)
+    code = code or _CODES.get(type(error), grpc.StatusCode.UNKNOWN)
     logger().info("call_refused", code=code.name, message=error.message)
     status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=error.message)
     info = error_details_pb2.ErrorInfo(reason=type(error).__name__.upper(), domain=ERROR_DOMAIN, metadata=error.details)
@@ -201,15 +198,34 @@ def error_of(call_error: grpc.RpcError) -> XinstructError:
     status: Any = call_error
     code, message = status.code(), status.details() or "the call failed"
     rich = rpc_status.from_call(status)
-    metadata: dict[str, str] = {}
+    error, metadata = _ERRORS.get(code), dict[str, str]()
     for detail in rich.details if rich is not None else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Is(info.DESCRIPTOR) and detail.Unpack(info):
-            metadata = dict(info.metadata)
-    error = _ERRORS.get(code)
+            error, metadata = _REASONS.get(info.reason, error), dict(info.metadata)
     if error is None:
         return Unavailable(f"the service failed ({code.name}): {message}")
     return error(message, **metadata)
+
+
+def page_token(*values: str | int) -> str:
+    """Where a page or an event of a watch stands, for `page_values`; callers look at it as opaque."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
+
+
+def page_values(token: str, *first: str | int) -> Sequence[Any]:
+    """The values in a page token, `first` for an empty one. Invalid when number or types differ from its."""
+    if not token:
+        return first
+    try:
+        values = json.loads(base64.b64decode(token, b"-_", validate=True))
+        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is no text to ask a database for
+    except (ValueError, RecursionError):
+        values = None
+    kinds = [type(value) for value in values] if isinstance(values, list) else None
+    if kinds != [type(value) for value in first] or any(isinstance(x, int) and abs(x) >= 2**63 for x in values):
+        raise Invalid("page_token: not one that this call gave; send the last page's or event's own")
+    return list(values)
 
 
 def channel(address: str, *, token: str = "", root_certificates: bytes | None = None) -> grpc.Channel:

@@ -14,6 +14,7 @@ from xinstruct.spine.app import Deps
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, require
 from xinstruct.spine.messages import TrainingRequested
 from xinstruct.spine.prompts import Family
+from xinstruct.spine.rpc import page_token, page_values
 from xinstruct.spine.topics import TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import JobState, checked, job_name_of
@@ -60,30 +61,31 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
     def ListJobs(self, message: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """See training_service.proto."""
         size = _page_size(message.page_size)
-        rows = jobs_after(self._deps.database, message.page_token, rows_max=size + 1)
-        token = rows[size - 1].job_name if len(rows) > size else ""
+        (after,) = page_values(message.page_token, "")
+        rows = jobs_after(self._deps.database, after, rows_max=size + 1)
+        token = page_token(rows[size - 1].job_name) if len(rows) > size else ""
         return pb.ListJobsResponse(jobs=[_job(row) for row in rows[:size]], next_page_token=token)
 
     def WatchJob(self, message: pb.WatchJobRequest, context: Any) -> Iterator[pb.JobEvent]:
         """See training_service.proto."""
         require(bool(message.job_name), "job_name must not be empty")
-        seen = _number(message.page_token)
+        (seen,) = page_values(message.page_token, 0)
         pause = _Pause(context)
         while context.is_active():
             row = job_named(self._deps.database, message.job_name)
             if row is not None and row.change_number > seen:
                 seen = row.change_number
-                yield pb.JobEvent(job=_job(row), page_token=str(seen))
+                yield pb.JobEvent(job=_job(row), page_token=page_token(seen))
             if row is not None and row.state in (JobState.DONE.value, JobState.FAILED.value):
                 return
             pause.wait(WATCH_POLL_S)
 
     def ListModels(self, message: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """See training_service.proto."""
-        size, start = _page_size(message.page_size), _number(message.page_token)
+        size, (start,) = _page_size(message.page_size), page_values(message.page_token, 0)
         models = registry.models(self._deps.database, message.role)
         page = models[start : start + size]
-        token = str(start + size) if len(models) > start + size else ""
+        token = page_token(start + size) if len(models) > start + size else ""
         return pb.ListModelsResponse(models=[self._model(model) for model in page], next_page_token=token)
 
     def RegisterModel(self, message: pb.RegisterModelRequest, context: Any) -> pb.Model:
@@ -181,9 +183,3 @@ def _job(row: Any) -> pb.Job:
 def _page_size(asked: int) -> int:
     require(asked <= PAGE_SIZE_MAX, f"page_size is at most {PAGE_SIZE_MAX}, not {asked}")
     return asked or PAGE_SIZE
-
-
-def _number(token: str) -> int:
-    if token and not (token.isascii() and token.isdigit()):
-        raise Invalid(f"not a page token of this call: {token[:40]!r}")
-    return int(token or 0)

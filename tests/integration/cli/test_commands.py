@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,6 +57,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, 
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+DRAIN_S_MAX = 15.0
 LISTS = (("release", "list"), ("models", "list"), ("dlq", "list"), ("crawl", "status"))
 
 
@@ -119,6 +127,20 @@ def test_a_served_home_is_asked_over_the_network(
     command: tuple[str, ...], served: Built, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said(capsys, *command, "--config", str(config)) == []
+
+
+@pytest.mark.parametrize(("command", "keys"), [
+    (("up", "--config", "xinstruct.yaml"), ["home", "port"]),
+    (("microworld", "serve", "--port", "0", "--languages", "sw", "--pages", "40"), ["sitemap_url"]),
+])  # fmt: skip
+def test_what_serves_says_where_as_json(command: tuple[str, ...], keys: list[str], config: Path) -> None:
+    line = [sys.executable, "-m", "xinstruct.cli.main", *command, "--json"]
+    with subprocess.Popen(line, cwd=config.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.terminate()
+        rest, code = process.stdout.read(), process.wait(15)
+    assert (sorted(json.loads(first)), rest, code) == (keys, b"", 0)
 
 
 def test_status_tells_of_stages_and_the_funnel(served: Built, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,3 +222,37 @@ def test_the_last_error_names_its_page_where_that_is_not_the_source_itself(
     shown = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if "127.0.0.1" in line}
     assert f"{first}: http_error" in shown[second]
     assert f"{first}: " not in shown[first] and "http_error (HTTP 500)" in shown[first]
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == ExitCode.OK
+    assert re.fullmatch(r"xinstruct \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_on_a_terminal_log_lines_go_to_their_file_and_not_into_the_figures(config: Path) -> None:
+    terminal, inside = pty.openpty()
+    command = [sys.executable, "-m", "xinstruct.cli.main", "up", "--config", str(config)]
+    process = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside)
+    os.close(inside)
+    shown = b""
+    try:
+        while b"fetched" not in shown:
+            shown += os.read(terminal, 65_536)
+        process.send_signal(signal.SIGTERM)
+        shown += b"".join(iter(partial(_read, terminal), b""))
+        assert process.wait(DRAIN_S_MAX) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+    assert "stage_started" in (config.parent / "home" / "up.log").read_text("utf-8")
+    assert b'"event"' not in shown
+
+
+def _read(terminal: int) -> bytes:
+    """What comes, nothing at the end."""
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # how Linux says that the other side is closed
+        return b""

@@ -86,17 +86,21 @@ def test_a_release_verifies_and_differs_from_itself_in_nothing(shop: Shop) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["jsonl", "alpaca", "sharegpt", "chat"])
-def test_a_release_is_exported_row_by_row(shop: Shop, form: str) -> None:
+def test_a_release_is_exported_row_by_row(shop: Shop, tmp_path: Path, form: str) -> None:
     (release,) = (json.loads(line) for line in shop.run("release", "list", "--json").splitlines())
     exported = shop.run("release", "export", release["name"], "--format", form)
     rows = json.loads(exported) if form == "alpaca" else [json.loads(line) for line in exported.splitlines()]
     assert len(rows) == release["pairs_count"] > 0
+    file = tmp_path / "rows"
+    told = shop.run("release", "export", release["name"], "--format", form, "--out", str(file), "--json")
+    assert json.loads(told) == {"file": str(file), "size_bytes": len(exported.encode())}
 
 
 @pytest.mark.slow
 def test_labels_go_out_and_come_back(shop: Shop, tmp_path: Path) -> None:
     file = tmp_path / "review.csv"
-    shop.run("review", "export", "--rows-max", "3", "--out", str(file))
+    told = json.loads(shop.run("review", "export", "--rows-max", "3", "--out", str(file), "--json"))
+    assert told == {"file": str(file), "size_bytes": file.stat().st_size}
     rows = list(csv.DictReader(io.StringIO(file.read_text("utf-8-sig"))))
     assert len(rows) == 3
     for row in rows:

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from contract.inference.openai_stub import Behaviour
+from contract.inference.openai_stub import openai_stub as pinned_stub
 from integration.cli.openai_stub import openai_stub
+from servers import free_port
 from xinstruct.cli.preview import _settings as preview_settings
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.microworld.site import SiteConfig
@@ -68,3 +71,23 @@ def test_preview_without_an_endpoint_says_what_to_give(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert "--endpoint" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("pinned", "model", "said"),
+    [("", "m", "does not answer"), ("one", "two", "Server is pinned to 'one'; requested 'two'")],
+    ids=["no endpoint", "another model"],
+)
+def test_an_endpoint_that_cannot_answer_ends_the_preview_before_a_page_is_fetched(
+    tmp_path: Path, pinned: str, model: str, said: str
+) -> None:
+    accesses = tmp_path / "access.jsonl"
+    site = start_in_thread(ServerConfig(SiteConfig(11, ("ur",), 40), 0, access_log=accesses))
+    command = [sys.executable, "-m", "xinstruct.cli.main", "preview", f"{site.origin}/sitemap.xml", "--model", model]
+    with pinned_stub(Behaviour(pinned=pinned)) as url:
+        command += ["--endpoint", url if pinned else f"http://127.0.0.1:{free_port()}/v1"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    site.stop()
+    assert done.returncode in (2, 5)
+    assert said in done.stderr
+    assert accesses.read_text("utf-8") == ""

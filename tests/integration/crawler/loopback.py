@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from aiohttp import web
 
+from until_idle import run_until_idle
 from xinstruct.crawler.app import build
 from xinstruct.crawler.config import CrawlerSettings, FetchSettings
 from xinstruct.crawler.domain import source_id_of
@@ -29,7 +30,6 @@ from xinstruct.spine.messages import (
     SourceKind,
     TakedownRequested,
 )
-from xinstruct.spine.process import run_until_idle
 from xinstruct.spine.runner import RunnerSettings
 from xinstruct.spine.sql import METADATA, open_engine
 

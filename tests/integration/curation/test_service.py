@@ -191,11 +191,12 @@ def test_a_release_goes_through_its_life_over_the_wire(stocked: House, stub: Stu
     assert (list(check.problems), check.files_count) == ([], 4)
     diff = stub.DiffReleases(pb.DiffReleasesRequest(name=newer.name, other_name=older.name), timeout=5)
     assert [list(item.removed_ids) for item in diff.languages] == [["pair-sw0003"], []]
-    chunks = stub.ExportRelease(pb.ExportReleaseRequest(name=newer.name, format="jsonl", language="ur"))
+    chunks = stub.ExportRelease(pb.ExportReleaseRequest(name=newer.name, format="jsonl", language="ur"), timeout=30)
     assert len(b"".join(chunk.content for chunk in chunks).splitlines()) == 4
     rebuild = pb.RebuildReleaseRequest(name=newer.name)
     refused(lambda: stub.RebuildRelease(rebuild, timeout=30), Conflict, "there already")
-    refused(lambda: list(stub.ExportRelease(pb.ExportReleaseRequest(name=newer.name, format="x"))), Invalid, "one of")
+    odd = pb.ExportReleaseRequest(name=newer.name, format="x")
+    refused(lambda: list(stub.ExportRelease(odd, timeout=5)), Invalid, "one of")
 
 
 def test_publishing_without_an_evaluator_is_a_failed_precondition(house: House, stub: Stub) -> None:
@@ -203,7 +204,7 @@ def test_publishing_without_an_evaluator_is_a_failed_precondition(house: House, 
 
 
 def exported(stub: Stub, **request: Any) -> bytes:
-    return b"".join(chunk.content for chunk in stub.ExportReviews(pb.ExportReviewsRequest(**request)))
+    return b"".join(chunk.content for chunk in stub.ExportReviews(pb.ExportReviewsRequest(**request), timeout=30))
 
 
 def test_two_reviewers_label_and_the_card_reports_their_agreement(stocked: House, stub: Stub) -> None:

@@ -17,21 +17,32 @@ import sqlalchemy as sa
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from builders import document, pair
+from until_idle import run_until_idle
 from xinstruct.spine import telemetry
 from xinstruct.spine.app import App, Deps, Servicer
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.messages import AdmittedDocument, Payload
-from xinstruct.spine.process import Process, ProcessSettings, run_until_idle
+from xinstruct.spine.process import Process, ProcessSettings
 from xinstruct.spine.record import Record, slot_id
 from xinstruct.spine.rpc import RpcSettings, channel
 from xinstruct.spine.runner import RunnerSettings
 from xinstruct.spine.stage import Emit, Outcome, Stage
 from xinstruct.spine.topics import DOCUMENT_ADMITTED, PAIR_DRAFTED
-from xinstruct.v1 import backgen_service_pb2_grpc, status_service_pb2, status_service_pb2_grpc
+from xinstruct.v1 import (
+    backgen_service_pb2_grpc,
+    crawler_service_pb2_grpc,
+    scoring_service_pb2_grpc,
+    status_service_pb2,
+    status_service_pb2_grpc,
+)
 
 SERVICE = "xinstruct.v1.BackgenService"
+CRAWLER = "xinstruct.v1.CrawlerService"
+SCORING = "xinstruct.v1.ScoringService"
+STATUS = "xinstruct.v1.StatusService"
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Echo:
@@ -169,6 +180,63 @@ def test_health_says_not_serving_while_the_port_does_not_answer(bench: Bench) ->
     until(lambda: bench.pairs() == 3)
     until(lambda: health(process, SERVICE) == health_pb2.HealthCheckResponse.SERVING)
     process.stop()
+
+
+class Stuck(Countdown):
+    """A loop whose world does not answer, until it is told otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.error: Exception | None = Unavailable("the sites are down", retry_after_s=0.01)
+
+    def step(self) -> bool:
+        if self.error is not None:
+            raise self.error
+        return False
+
+
+class Watched:
+    """Three services in one process, of which the test hinders one after the other."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.loop, self.slots = Stuck(), Unavailable("the database is down")
+        crawler = Servicer(CRAWLER, crawler_service_pb2_grpc.add_CrawlerServiceServicer_to_server,
+                           crawler_service_pb2_grpc.CrawlerServiceServicer())
+        scoring = Servicer(SCORING, scoring_service_pb2_grpc.add_ScoringServiceServicer_to_server,
+                           scoring_service_pb2_grpc.ScoringServiceServicer())
+        self.answers = True
+        apps = {"crawler": App(loops=[self.loop], servicers=[crawler]),
+                "scoring": App(stages=self.stages, servicers=[scoring], ready=lambda: str(self.stages() or "")),
+                "backgen": bench.app}
+        self.process = Process(apps, bench.deps, rpc=RpcSettings(port=0), process=ProcessSettings(drain_s=5),
+                               runner=RunnerSettings(commit_interval_s=0.05))
+
+    def stages(self) -> Sequence[Stage]:
+        if not self.answers:
+            raise self.slots
+        return ()
+
+    def health(self) -> dict[str, bool]:
+        names = {"crawler": CRAWLER, "scoring": SCORING, "backgen": SERVICE, "status": STATUS, "": ""}
+        return {short: health(self.process, name) == SERVING for short, name in names.items()}
+
+
+def test_each_service_is_hindered_by_its_own_stages_and_loops_only(bench: Bench) -> None:
+    watched = Watched(bench)
+    fine = {"crawler": True, "scoring": True, "backgen": True, "status": True, "": True}
+    bench.port.error = Unavailable("the endpoint is down")
+    bench.put(3)
+    assert not any(watched.health().values())
+    watched.process.start()
+    until(lambda: watched.health() == fine | {"crawler": False, "backgen": False, "": False})
+    watched.loop.error = None
+    until(lambda: watched.health() == fine | {"backgen": False, "": False})
+    bench.port.error = None
+    until(lambda: watched.health() == fine)
+    watched.answers = False
+    until(lambda: watched.health() == fine | {"scoring": False, "": False})
+    watched.process.stop()
+    assert watched.process.failure is None
 
 
 def test_a_bug_in_a_stage_ends_the_process_and_loses_nothing(bench: Bench) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +21,12 @@ from xinstruct.spine.app import Servicer
 from xinstruct.spine.errors import Conflict, Fenced, Invalid, NotFound, Unavailable, XinstructError
 from xinstruct.spine.rpc import RpcSettings, Server, channel, error_of
 from xinstruct.v1 import backgen_service_pb2, backgen_service_pb2_grpc, crawler_service_pb2, crawler_service_pb2_grpc
+from xinstruct.v1 import curation_service_pb2 as curation_pb2
+from xinstruct.v1 import curation_service_pb2_grpc as curation_grpc
 
 NAME = "xinstruct.v1.BackgenService"
 CRAWLER = "xinstruct.v1.CrawlerService"
+CURATION = "xinstruct.v1.CurationService"
 REQUEST = backgen_service_pb2.DraftInstructionRequest(text="Habari", language="sw")
 
 
@@ -36,11 +41,22 @@ class Answering(backgen_service_pb2_grpc.BackgenServiceServicer):
 
 
 class Watching(crawler_service_pb2_grpc.CrawlerServiceServicer):
-    """Two events, then an error."""
+    """An event, then an error; an event and silence for a watcher with a page token."""
 
     def WatchSources(self, request: Any, context: Any) -> Iterator[crawler_service_pb2.SourceEvent]:
+        gone = threading.Event()
+        context.add_callback(gone.set)
         yield crawler_service_pb2.SourceEvent(page_token="1")
-        raise NotFound("gone")
+        if not request.page_token:
+            raise NotFound("gone")
+        gone.wait()
+
+
+class Exporting(curation_grpc.CurationServiceServicer):
+    """A stream that is no watch."""
+
+    def ExportRelease(self, request: Any, context: Any) -> Iterator[curation_pb2.Chunk]:
+        yield curation_pb2.Chunk(content=b"row")
 
 
 @contextmanager
@@ -48,6 +64,7 @@ def serving(behaviour: Callable[[], str] = lambda: "ok", **settings: Any) -> Ite
     servicers = [
         Servicer(NAME, backgen_service_pb2_grpc.add_BackgenServiceServicer_to_server, Answering(behaviour)),
         Servicer(CRAWLER, crawler_service_pb2_grpc.add_CrawlerServiceServicer_to_server, Watching()),
+        Servicer(CURATION, curation_grpc.add_CurationServiceServicer_to_server, Exporting()),
     ]
     server = Server(RpcSettings(port=0, **settings), servicers)
     try:
@@ -69,6 +86,25 @@ def failing(error: Exception) -> Callable[[], str]:
     return behaviour
 
 
+def reason(error: Any) -> str:
+    """The reason in a refusal's google.rpc details."""
+    status, info = rpc_status.from_call(error), error_details_pb2.ErrorInfo()
+    assert status is not None and status.details[0].Unpack(info)
+    return str(info.reason)
+
+
+def until_admitted(watch: Callable[[], str], limit_s: float = 15.0) -> None:
+    """Watch as soon as the server has noticed that another watcher went; the limit only ends a test that has failed."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        try:
+            assert watch() == "1"
+            return
+        except grpc.RpcError:
+            assert time.monotonic() < deadline, "the place of a watcher that left stays taken"
+            time.sleep(0.01)
+
+
 def health(server: Server, name: str) -> Any:
     with channel(f"127.0.0.1:{server.port}") as connection:
         stub = health_pb2_grpc.HealthStub(connection)
@@ -84,6 +120,35 @@ def test_a_call_without_a_deadline_is_refused() -> None:
     with serving() as server, pytest.raises(grpc.RpcError, match="deadline") as caught:
         call(server, timeout_s=None)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason(caught.value) == "INVALID"
+
+
+def test_a_stream_that_is_no_watch_needs_a_deadline_too() -> None:
+    with serving() as server, channel(f"127.0.0.1:{server.port}") as connection:
+        export = curation_grpc.CurationServiceStub(connection).ExportRelease
+        assert [chunk.content for chunk in export(curation_pb2.ExportReleaseRequest(), timeout=5)] == [b"row"]
+        for timeout_s in (None, 1000):
+            with pytest.raises(grpc.RpcError, match="at most 300 s is required") as caught:
+                list(export(curation_pb2.ExportReleaseRequest(), timeout=timeout_s))
+            assert (caught.value.code(), reason(caught.value)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID")
+
+
+def test_watchers_leave_threads_to_other_calls() -> None:
+    with serving(threads_max=4) as server, channel(f"127.0.0.1:{server.port}") as connection:
+        watch = crawler_service_pb2_grpc.CrawlerServiceStub(connection).WatchSources
+        request = crawler_service_pb2.WatchSourcesRequest(page_token="0")
+        watchers = [watch(request) for _ in range(2)]
+        assert [next(watcher).page_token for watcher in watchers] == ["1", "1"]
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError, match=r"2 watches are open, half of rpc\.threads_max: end one") as caught:
+                next(watch(request, timeout=5))
+            assert (caught.value.code(), reason(caught.value)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "UNAVAILABLE")
+            assert isinstance(error_of(caught.value), Unavailable)
+        assert call(server) == "ok"
+        assert health(server, NAME) == health_pb2.HealthCheckResponse.NOT_SERVING
+        watchers[0].cancel()
+        until_admitted(lambda: next(watch(request, timeout=5)).page_token)
+        watchers[1].cancel()
 
 
 @pytest.mark.parametrize(("error", "code"), [
@@ -129,6 +194,7 @@ def test_only_the_right_token_opens_and_health_needs_none(tmp_path: Path) -> Non
             with pytest.raises(grpc.RpcError) as caught:
                 call(server, token=token)
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert (reason(caught.value), type(error_of(caught.value))) == ("INVALID", Invalid)
         server.set_health(NAME, "")
         assert health(server, NAME) == health_pb2.HealthCheckResponse.SERVING
 

@@ -137,6 +137,14 @@ def test_an_export_is_whole_or_not_there(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
+@pytest.mark.parametrize("command", [("release", "export", "first"), ("review", "export")])
+def test_an_export_to_stdout_leaves_no_room_for_json_about_it(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--json"]) == ExitCode.INVALID
+    assert "name it with --out" in capsys.readouterr().err
+
+
 def test_a_target_is_asked_where_the_configuration_says() -> None:
     settings = XinstructSettings.model_validate({"addresses": {"curation": "curation:7700"}, "rpc": {"port": 7701}})
     assert served_at(settings, "curation") == "curation:7700"

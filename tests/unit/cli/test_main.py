@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from xinstruct.cli.main import exit_code, main
+from xinstruct.cli.main import app, exit_code, main
 from xinstruct.cli.output import ExitCode
+from xinstruct.microworld.command import application
 from xinstruct.spine.errors import Conflict, Fenced, Invalid, NotFound, Unavailable
 
 
@@ -52,6 +56,26 @@ def test_help_names_every_command_without_loading_what_commands_need() -> None:
     assert done.stdout.endswith("[] 0\n")
     for command in ("init", "preview", "demo", "up", "crawl", "status", "why", "release", "takedown", "microworld"):
         assert command in done.stdout
+
+
+def test_every_command_takes_json() -> None:
+    # The microworld's commands are its own: `xinstruct microworld` passes everything on to them.
+    root: Any = typer.main.get_command(app)
+    root.commands["microworld"] = typer.main.get_command(application)
+    assert [path for path, command in commands(root) if not takes_json(command)] == []
+
+
+def commands(command: Any, path: str = "xinstruct") -> Iterator[tuple[str, Any]]:
+    """Every command below `command`, with what is typed for it."""
+    if not hasattr(command, "commands"):
+        yield path, command
+        return
+    for name, below in command.commands.items():
+        yield from commands(below, f"{path} {name}")
+
+
+def takes_json(command: Any) -> bool:
+    return any("--json" in parameter.opts for parameter in command.params)
 
 
 def test_an_unreadable_configuration_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

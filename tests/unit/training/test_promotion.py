@@ -23,7 +23,7 @@ from xinstruct.spine.topics import PAIR_DRAFTED
 from xinstruct.training.api import TrainingServicer
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.promotion import EndpointModels, promotable, promote
-from xinstruct.v1.training_service_pb2 import PromoteModelRequest, SubmitTrainingRequest
+from xinstruct.v1.training_service_pb2 import ListModelsRequest, PromoteModelRequest, SubmitTrainingRequest
 
 FIRST, SECOND, THIRD = ("sha256:" + letter * 64 for letter in "abc")
 
@@ -144,6 +144,17 @@ def test_a_job_whose_model_an_endpoint_would_stand_for_is_refused_when_it_is_ask
     request = SubmitTrainingRequest(request_id="r", role="generator", promote_when_done=True)
     with pytest.raises(Invalid, match=r"inference\.generator\.kind is openai"):
         servicer.SubmitTraining(request, None)
+
+
+def test_models_are_listed_in_pages_and_a_number_that_no_page_gave_is_refused(deps: Deps) -> None:
+    servicer = TrainingServicer(TrainingSettings(), deps, {})
+    first = servicer.ListModels(ListModelsRequest(role="generator", page_size=2), None)
+    rest = servicer.ListModels(ListModelsRequest(role="generator", page_token=first.next_page_token), None)
+    assert sorted(x.model_digest for x in (*first.models, *rest.models)) == [FIRST, SECOND, THIRD]
+    assert not rest.next_page_token
+    for token in ("²", "9" * 5000):
+        with pytest.raises(Invalid, match="page_token"):
+            servicer.ListModels(ListModelsRequest(page_token=token), None)
 
 
 def test_an_endpoint_without_a_configured_model_is_named_by_the_first_that_it_lists(deps: Deps) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from xinstruct.cli.demo.plan import SEED_PAIRS_PER_LANGUAGE, SITE_PORT, Plan, base_model, chosen_languages, members
 from xinstruct.cli.options import JsonOption
-from xinstruct.cli.output import print_json
+from xinstruct.cli.output import print_json, print_note
 from xinstruct.spine.errors import Conflict, Invalid, Unavailable
 
 if TYPE_CHECKING:
@@ -187,11 +187,11 @@ def _second_round(plan: Plan, factory: Factory, client: Client, screen: Screen, 
     name = phases.submit_training(client, plan, role="evaluator", round_number=1, base=evaluator)
     phases.await_running(client, factory, name)
     following = phases.submit_training(client, plan, role="generator", round_number=1, base=generator)
-    with screen.phase("round2_evaluator", "Second round: training the evaluator from seeds and kept pairs") as phase:
+    with screen.phase("round2_evaluator", "Round two: training the evaluator") as phase:
         job = phases.await_job(client, factory, name, phase)
-    with screen.phase("round2_score", "Second round: scoring again") as phase:
+    with screen.phase("round2_score", "Round two: scoring again") as phase:
         phases.await_promotion(client, factory, role="evaluator", digest=job.model_digest, phase=phase)
-    with screen.phase("round2_generator", "Second round: training the generator from seeds and kept pairs") as phase:
+    with screen.phase("round2_generator", "Round two: training the generator") as phase:
         made = phases.await_job(client, factory, following, phase)
         phases.await_promotion(client, factory, role="generator", digest=made.model_digest, phase=phase)
         phases.await_scores(client, factory, phase)
@@ -265,7 +265,9 @@ def _empty(out: Path) -> None:
         if not out.is_dir():
             raise Invalid(f"{out} is no folder")
         if any(out.iterdir()) and not (out / MARKER).exists():
-            raise Conflict(f"{out} holds files that no demo made: name another folder with --out")
+            raise Conflict(f"{out} holds files that no demo made: name another folder with --out (make demo OUT=…)")
+        if any(out.iterdir()):
+            print_note(f"Replacing the demo in {out}.")
         shutil.rmtree(out)
     (out / "logs").mkdir(parents=True)
     (out / MARKER).write_text("{}\n", "utf-8")

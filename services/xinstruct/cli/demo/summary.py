@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +42,8 @@ def summary_lines(plan: Plan, report: Mapping[str, Any]) -> None:
     )
     dataset = plan.home / "releases" / report["release"] if report["release"] else "none: nothing was kept"
     # The processes of a run over Kafka are stopped: nobody would answer there.
-    ask = "" if plan.kafka else f"\nAsk on:  xinstruct why URL --config {plan.out / 'config' / 'all.yaml'}"
+    command = "xinstruct" if shutil.which("xinstruct") else sys.argv[0]
+    ask = "" if plan.kafka else f"\nAsk on   {command} why URL --config {plan.out / 'config' / 'all.yaml'}"
     print_line(
         f"{report['wall_s']:.0f} s, {report['peak_memory_mb']:,.0f} MB at the peak.\n"
         f"Dataset  {dataset}\nReport   {plan.out / 'report.html'}\nFigures  {plan.out / 'report.json'}{ask}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 import sqlalchemy as sa
 from pydantic import Field
 
-from xinstruct.spine.config import Settings
+from xinstruct.spine.config import Mistake, Settings
 from xinstruct.spine.errors import Invalid
 from xinstruct.spine.inference import Inference
 from xinstruct.spine.inference.journal import Journaled
@@ -61,13 +61,12 @@ class InferenceSettings(Settings):
 def open_inference(
     settings: InferenceSettings, database: sa.Engine, *, resolve: Resolve, owner: str, clock: Callable[[], int]
 ) -> Mapping[str, Inference]:
-    """Role → endpoint. Nothing is asked or loaded yet. Invalid for a combination that cannot work.
+    """Role → endpoint. Nothing is asked or loaded yet.
 
     Roles in process share one worker thread. Closing every endpoint closes everything. `owner` is the process's stable
     name in the journal.
     """
     roles = _roles(settings)
-    require_possible(settings)
     local: LocalInference | None = None
     if any(chosen.kind == "local" for chosen in roles.values()):
         local = LocalInference(
@@ -76,14 +75,15 @@ def open_inference(
         )
     opened: dict[str, Inference] = {}
     for role, chosen in roles.items():
-        backend = local if local is not None and chosen.kind == "local" else _backend(chosen)
+        backend = local if local is not None and chosen.kind == "local" else open_backend(chosen)
         # n-gram vectors cost less than looking them up.
         journaled = not isinstance(backend, NgramInference)
         opened[role] = Journaled(backend, database, owner=owner, clock=clock) if journaled else backend
     return opened
 
 
-def _backend(chosen: RoleSettings) -> Inference:
+def open_backend(chosen: RoleSettings) -> Inference:
+    """The endpoint of one role, without a journal; not for models in process."""
     if chosen.kind == "openai":
         return OpenAIInference(
             chosen.url, model=chosen.model, api=chosen.api, api_key=_api_key(chosen), calls_max=chosen.in_flight_max,
@@ -92,23 +92,19 @@ def _backend(chosen: RoleSettings) -> Inference:
     return NgramInference() if chosen.kind == "ngram" else ScriptedInference()
 
 
-def require_possible(settings: InferenceSettings) -> None:
-    """Invalid for a combination that cannot work."""
+def impossible(settings: InferenceSettings) -> Iterator[Mistake]:
+    """What cannot work, by its place in the whole configuration."""
     for role, chosen in _roles(settings).items():
-        _check(role, chosen)
+        if chosen.kind == "openai" and not chosen.url.startswith(("http://", "https://")):
+            yield ("inference", role, "url"), "kind openai needs the server's URL, http:// or https://"
+        if chosen.kind == "ngram" and role != "encoder":
+            yield ("inference", role, "kind"), f"ngram only embeds; use local or openai for the {role}"
+        if chosen.api_key_env and chosen.api_key_file:
+            yield ("inference", role, "api_key_file"), "set api_key_env or api_key_file, not both"
 
 
 def _roles(settings: InferenceSettings) -> dict[str, RoleSettings]:
     return {"generator": settings.generator, "evaluator": settings.evaluator, "encoder": settings.encoder}
-
-
-def _check(role: str, chosen: RoleSettings) -> None:
-    if chosen.kind == "openai" and not chosen.url.startswith(("http://", "https://")):
-        raise Invalid(f"inference.{role}.url: kind openai needs the server's URL, http:// or https://")
-    if chosen.kind == "ngram" and role != "encoder":
-        raise Invalid(f"inference.{role}.kind: ngram only embeds; use local or openai for the {role}")
-    if chosen.api_key_env and chosen.api_key_file:
-        raise Invalid(f"inference.{role}: set api_key_env or api_key_file, not both")
 
 
 def _api_key(chosen: RoleSettings) -> str:
