@@ -48,7 +48,7 @@ class CommandLoop:
         """Apply what was appended since the last step."""
         ends = self._log.end_offsets(CRAWL_REQUESTED)
         positions = positions_of(self._database)
-        if all(positions.get(partition, 0) >= end for partition, end in ends.items()):
+        if not _waiting(positions, ends):
             return False
         records = [record for record in self._log.read(CRAWL_REQUESTED, positions) if record.value is not None]
         with transaction(self._database) as connection:
@@ -65,9 +65,7 @@ class CommandLoop:
 
     def pending(self) -> bool:
         """Whether commands were appended that are not applied."""
-        positions = positions_of(self._database)
-        ends = self._log.end_offsets(CRAWL_REQUESTED)
-        return any(positions.get(partition, 0) < end for partition, end in ends.items())
+        return _waiting(positions_of(self._database), self._log.end_offsets(CRAWL_REQUESTED))
 
     def close(self) -> None:
         """Nothing to leave."""
@@ -89,8 +87,14 @@ class CommandLoop:
 
 def commands_waiting(database: sa.Engine, log: Log) -> int:
     """Commands on the log that are not applied yet."""
-    waiting = log.read(CRAWL_REQUESTED, positions_of(database))
-    return sum(record.value is not None for record in waiting)
+    positions = positions_of(database)
+    if not _waiting(positions, log.end_offsets(CRAWL_REQUESTED)):
+        return 0  # nearly always, and then nothing is read
+    return sum(record.value is not None for record in log.read(CRAWL_REQUESTED, positions))
+
+
+def _waiting(positions: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+    return any(positions.get(partition, 0) < end for partition, end in ends.items())
 
 
 def positions_of(database: sa.Engine) -> dict[int, int]:
