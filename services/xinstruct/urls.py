@@ -24,7 +24,7 @@ def canonical_url(url: str, base: str = "") -> str:
         path, query = _normal_path(parts.path), quote(parts.query, safe="%/?:@!$&'()*+,;=-._~[]")
     except ValueError as error:  # a lone surrogate, which JSON can spell, is one
         raise Invalid(f"not a URL: {str(error)!a}") from error
-    require(parts.scheme in _DEFAULT_PORTS, f"a page's URL begins with http:// or https://, not {parts.scheme[:20]!r}")
+    require(parts.scheme in _DEFAULT_PORTS, f"a page's URL begins with http:// or https://, not {url[:80]!r}")
     require(bool(host) and parts.username is None, "a page's URL names a host and no user")
     shown = "" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}"
     netloc = _ascii_host(host) + shown

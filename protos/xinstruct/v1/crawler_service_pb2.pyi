@@ -157,7 +157,7 @@ class Source(_message.Message):
     pages_failed: _builtins.int
     """Of these, without a body."""
     pages_denied: _builtins.int
-    """URLs refused by robots.txt or an opt-out."""
+    """URLs refused by robots.txt or an opt-out, or on a private address that is not listed."""
     pages_waiting: _builtins.int
     """URLs still to fetch now."""
     last_error: _builtins.str
@@ -217,8 +217,11 @@ class ListSourcesResponse(_message.Message):
 
     SOURCES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    COMMANDS_WAITING_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty: no more."""
+    commands_waiting: _builtins.int
+    """Crawl commands that no crawler has applied yet: their sources may not be listed."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
         """At most page_size."""
@@ -228,10 +231,11 @@ class ListSourcesResponse(_message.Message):
         *,
         sources: _abc.Iterable[Global___Source] | None = ...,
         next_page_token: _builtins.str = ...,
+        commands_waiting: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands_waiting", b"commands_waiting", "next_page_token", b"next_page_token", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

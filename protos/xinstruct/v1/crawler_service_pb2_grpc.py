@@ -61,7 +61,8 @@ class CrawlerServiceServicer:
 
     def SubmitCrawl(self, request, context):
         """Appends a crawl command to its topic. The same request_id again is the same command and returns the same source.
-        INVALID_ARGUMENT: malformed location or hosts. NOT_FOUND: pause, resume or remove of an unknown source.
+        INVALID_ARGUMENT: malformed location or hosts, or a private address that is not listed. NOT_FOUND: pause, resume or
+        remove of an unknown source. FAILED_PRECONDITION: pause or resume of a removed one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -33,7 +33,8 @@ class CrawlerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CrawlerServiceAsyncStub: ...
     SubmitCrawl: _grpc.UnaryUnaryMultiCallable[_crawler_service_pb2.SubmitCrawlRequest, _crawler_service_pb2.SubmitCrawlResponse]
     """Appends a crawl command to its topic. The same request_id again is the same command and returns the same source.
-    INVALID_ARGUMENT: malformed location or hosts. NOT_FOUND: pause, resume or remove of an unknown source.
+    INVALID_ARGUMENT: malformed location or hosts, or a private address that is not listed. NOT_FOUND: pause, resume or
+    remove of an unknown source. FAILED_PRECONDITION: pause or resume of a removed one.
     """
     GetSource: _grpc.UnaryUnaryMultiCallable[_crawler_service_pb2.GetSourceRequest, _crawler_service_pb2.Source]
     """One source by id. NOT_FOUND when there is none."""
@@ -47,7 +48,8 @@ class CrawlerServiceAsyncStub(CrawlerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitCrawl: _aio.UnaryUnaryMultiCallable[_crawler_service_pb2.SubmitCrawlRequest, _crawler_service_pb2.SubmitCrawlResponse]  # type: ignore[assignment]
     """Appends a crawl command to its topic. The same request_id again is the same command and returns the same source.
-    INVALID_ARGUMENT: malformed location or hosts. NOT_FOUND: pause, resume or remove of an unknown source.
+    INVALID_ARGUMENT: malformed location or hosts, or a private address that is not listed. NOT_FOUND: pause, resume or
+    remove of an unknown source. FAILED_PRECONDITION: pause or resume of a removed one.
     """
     GetSource: _aio.UnaryUnaryMultiCallable[_crawler_service_pb2.GetSourceRequest, _crawler_service_pb2.Source]  # type: ignore[assignment]
     """One source by id. NOT_FOUND when there is none."""
@@ -64,7 +66,8 @@ class CrawlerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_crawler_service_pb2.SubmitCrawlResponse, _abc.Awaitable[_crawler_service_pb2.SubmitCrawlResponse]]:
         """Appends a crawl command to its topic. The same request_id again is the same command and returns the same source.
-        INVALID_ARGUMENT: malformed location or hosts. NOT_FOUND: pause, resume or remove of an unknown source.
+        INVALID_ARGUMENT: malformed location or hosts, or a private address that is not listed. NOT_FOUND: pause, resume or
+        remove of an unknown source. FAILED_PRECONDITION: pause or resume of a removed one.
         """
 
     @_abc_1.abstractmethod

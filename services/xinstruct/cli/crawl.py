@@ -48,13 +48,16 @@ def add(
         str, typer.Option(help="Language you expect; evidence only, pages are identified anyway.")
     ] = "",
     poll_interval_s: Annotated[
-        int, typer.Option(min=0, help="Seconds between two looks; 0: once (feeds: the default).")
+        int, typer.Option(min=0, help="Seconds between two looks at each page; 0: once (feeds: the default).")
     ] = 0,
     id_: RequestIdOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add sources to crawl. Only their own hosts are fetched, by robots.txt, opt-outs and per-host delays."""
+    """Add sources to crawl. Only their own hosts are fetched, by robots.txt, opt-outs and per-host delays.
+
+    A source that is added again is looked through again: what changed is read, what is gone is superseded.
+    """
     from xinstruct.spine.languages import language as known_language
     from xinstruct.v1 import crawler_service_pb2 as pb
     from xinstruct.v1 import messages_pb2
@@ -119,6 +122,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from xinstruct.v1.crawler_service_pb2 import ListSourcesRequest
 
     with connect(config) as client:
+        waiting = client.ask(client.crawler.ListSources, ListSourcesRequest(page_size=1)).commands_waiting
         sources = list(client.pages(client.crawler.ListSources, ListSourcesRequest(page_size=1000), items="sources"))
     if as_json:
         for source in sources:
@@ -127,8 +131,11 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     print_table(
         ("source", "location", "state", "known", "fetched", "failed", "denied", "waiting", "last error"),
         (_row(source) for source in sources),
-        empty="No sources yet; `xinstruct crawl add URL` adds one. What was added is listed once `xinstruct up` runs.",
+        empty="No sources yet." if waiting else "No sources yet; `xinstruct crawl add URL` adds one.",
     )
+    if waiting:
+        commands = "1 command waits" if waiting == 1 else f"{waiting} commands wait"
+        print_line(f"{commands} to be carried out; what was added is listed once `xinstruct up` runs.")
 
 
 def guess_kind(location: str) -> str:
@@ -156,7 +163,7 @@ def _row(source: Source) -> tuple[object, ...]:
         source.pages_failed,
         source.pages_denied,
         source.pages_waiting,
-        source.last_error,
+        source.last_error.removeprefix(f"{source.location}: "),
     )
 
 

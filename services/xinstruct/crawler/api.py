@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from xinstruct.crawler.commands import TEXT_KINDS, hosts_of
+from xinstruct.crawler.commands import TEXT_KINDS, commands_waiting, hosts_of
 from xinstruct.crawler.config import FetchSettings
-from xinstruct.crawler.domain import host_and_port, source_id_of
-from xinstruct.crawler.frontier import ACTIVE
+from xinstruct.crawler.domain import host_and_port, private_advice, source_id_of
+from xinstruct.crawler.frontier import ACTIVE, REMOVED
+from xinstruct.crawler.guard import names_private
 from xinstruct.crawler.source_rows import source_id_of_names, source_row, sources_after, sources_changed
 from xinstruct.spine.app import Clock
-from xinstruct.spine.errors import Invalid, NotFound, require
+from xinstruct.spine.errors import Conflict, Invalid, NotFound, require
 from xinstruct.spine.languages import known_language
 from xinstruct.spine.log import Log
 from xinstruct.spine.messages import CrawlAction, CrawlRequested, SourceKind
@@ -58,7 +59,10 @@ class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
         require(size <= PAGE_SIZE_MAX, f"page_size is 1–{PAGE_SIZE_MAX}, not {size}")
         rows = sources_after(self._database, message.page_token, now_ms=self._clock(), rows_max=size + 1)
         token = rows[size - 1].source_id if len(rows) > size else ""
-        return pb.ListSourcesResponse(sources=[_source(row) for row in rows[:size]], next_page_token=token)
+        return pb.ListSourcesResponse(
+            sources=[_source(row) for row in rows[:size]], next_page_token=token,
+            commands_waiting=commands_waiting(self._database, self._log),
+        )
 
     def WatchSources(self, message: pb.WatchSourcesRequest, context: Any) -> Iterator[pb.SourceEvent]:
         """See crawler_service.proto."""
@@ -75,6 +79,9 @@ class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
         action = _member(CrawlAction, message.action, "action")
         if action is not CrawlAction.ADD:
             source_id = self._known(message.location)
+            row = source_row(self._database, source_id, now_ms=self._clock())
+            if row.state == REMOVED and action is not CrawlAction.REMOVE:
+                raise Conflict(f"{row.location} is removed; `xinstruct crawl add` adds it again")
             return CrawlRequested(message.request_id, action, SourceKind.UNSPECIFIED, source_id, message.location,
                                   request_time_ms=self._clock())
         kind = _member(SourceKind, message.kind, "kind")
@@ -93,9 +100,11 @@ class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
         return command
 
     def _require_contact(self, url: str) -> None:
-        """Public hosts are asked only by a crawler that says who runs it."""
+        """Public hosts are asked only by a crawler that says who runs it, private ones only where they are listed."""
         host, port = host_and_port(url)
-        known = bool(self._settings.contact_url) or f"{host}:{port}" in self._settings.private_hosts_allowed
+        listed = f"{host}:{port}" in self._settings.private_hosts_allowed
+        require(listed or not names_private(host), f"{host} is a private address: {private_advice(url)}")
+        known = bool(self._settings.contact_url) or listed
         require(known, "set crawler.fetch.contact_url, a page or mailto: address for site owners, before crawling; "
                        f"or list {host}:{port} in crawler.fetch.private_hosts_allowed if it is your own")
 

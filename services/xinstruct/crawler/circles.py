@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from xinstruct.crawler.domain import FetchFailure
+from xinstruct.crawler.domain import CLOSED, FetchFailure
 from xinstruct.crawler.settle import Page, Visit, canonical_target, redirect_target
 from xinstruct.crawler.tables import PAGES
 
 MOVES_MAX = 20
 """Moves that are followed; what leads on and on is taken for a circle with nothing to read."""
 _NOT_BROKEN = ("", FetchFailure.CANONICAL_ELSEWHERE, FetchFailure.REDIRECTED, FetchFailure.OPTED_OUT,
-               FetchFailure.DENIED_BY_ROBOTS, FetchFailure.ROBOTS_UNREACHABLE, FetchFailure.SUPPRESSED)
+               FetchFailure.DENIED_BY_ROBOTS, FetchFailure.SUPPRESSED, *CLOSED)
 """What a URL without a text of its own may say though it is not broken: it leads on, or its text is not to be used."""
 
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import sqlalchemy as sa
 
 from xinstruct.crawler.config import FetchSettings
+from xinstruct.crawler.domain import CLOSED
 from xinstruct.crawler.frontier import ACTIVE, PAUSED, REMOVED, touch
 from xinstruct.crawler.licences import assert_licence, change_licence
 from xinstruct.crawler.settle import Page
-from xinstruct.crawler.tables import NEVER_MS, PAGES, POSITIONS, REQUESTS, SOURCES
+from xinstruct.crawler.tables import HOSTS, NEVER_MS, PAGES, POSITIONS, REQUESTS, SOURCES
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Invalid, require
 from xinstruct.spine.log import Log
 from xinstruct.spine.messages import CrawlAction, CrawlRequested, DeadLetter, SourceKind
 from xinstruct.spine.record import Record, slot_id
-from xinstruct.spine.sql import transaction, upsert
+from xinstruct.spine.sql import chunks, transaction, upsert
 from xinstruct.spine.topics import CRAWL_REQUESTED, DEAD_LETTERS
-from xinstruct.urls import canonical_url, host_of, normal_host
+from xinstruct.urls import canonical_url, host_of, normal_host, origin_of
 
 COMMANDS_MAX = 200
 TEXT_KINDS = (SourceKind.JSONL, SourceKind.PARQUET)
@@ -45,8 +47,8 @@ class CommandLoop:
     def step(self) -> bool:
         """Apply what was appended since the last step."""
         ends = self._log.end_offsets(CRAWL_REQUESTED)
-        positions = self._positions()
-        if all(positions.get(partition, 0) >= end for partition, end in ends.items()):
+        positions = positions_of(self._database)
+        if not _waiting(positions, ends):
             return False
         records = [record for record in self._log.read(CRAWL_REQUESTED, positions) if record.value is not None]
         with transaction(self._database) as connection:
@@ -63,17 +65,10 @@ class CommandLoop:
 
     def pending(self) -> bool:
         """Whether commands were appended that are not applied."""
-        positions = self._positions()
-        ends = self._log.end_offsets(CRAWL_REQUESTED)
-        return any(positions.get(partition, 0) < end for partition, end in ends.items())
+        return _waiting(positions_of(self._database), self._log.end_offsets(CRAWL_REQUESTED))
 
     def close(self) -> None:
         """Nothing to leave."""
-
-    def _positions(self) -> dict[int, int]:
-        with transaction(self._database) as connection:
-            rows = connection.execute(sa.select(POSITIONS)).all()
-        return {row.partition: row.next_offset for row in rows}
 
     def _take(self, connection: sa.Connection, record: Record) -> None:
         try:
@@ -90,6 +85,25 @@ class CommandLoop:
         self._log.append([letter.record(DEAD_LETTERS["fetch"].name)])
 
 
+def commands_waiting(database: sa.Engine, log: Log) -> int:
+    """Commands on the log that are not applied yet."""
+    positions = positions_of(database)
+    if not _waiting(positions, log.end_offsets(CRAWL_REQUESTED)):
+        return 0  # nearly always, and then nothing is read
+    return sum(record.value is not None for record in log.read(CRAWL_REQUESTED, positions))
+
+
+def _waiting(positions: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+    return any(positions.get(partition, 0) < end for partition, end in ends.items())
+
+
+def positions_of(database: sa.Engine) -> dict[int, int]:
+    """Partition of crawl-requested-v1 → offset of the first command that is not applied."""
+    with transaction(database) as connection:
+        rows = connection.execute(sa.select(POSITIONS)).all()
+    return {row.partition: row.next_offset for row in rows}
+
+
 def apply(connection: sa.Connection, command: CrawlRequested, settings: FetchSettings, *, now_ms: int) -> None:
     """Carry the command out, unless its request_id was seen. Invalid when it makes no sense."""
     known = sa.select(REQUESTS.c.request_id).where(REQUESTS.c.request_id == command.request_id)
@@ -101,6 +115,7 @@ def apply(connection: sa.Connection, command: CrawlRequested, settings: FetchSet
         _steer(connection, command.source_id, ACTIVE, PAUSED, now_ms=now_ms)
     elif command.action is CrawlAction.RESUME:
         _steer(connection, command.source_id, PAUSED, ACTIVE, now_ms=now_ms)
+        _ask_closed_again(connection, command.source_id, settings, now_ms=now_ms)
     else:
         require(command.action is CrawlAction.REMOVE, "a crawl command without an action")
         _remove(connection, command.source_id, now_ms=now_ms)
@@ -123,15 +138,16 @@ def _add(connection: sa.Connection, command: CrawlRequested, settings: FetchSett
         "pages_known": 0, "pages_fetched": 0, "pages_failed": 0, "pages_denied": 0, "rows_done": 0, "position": 0,
         "last_error": "", "change_time_ms": now_ms, "change_number": 0,
     }
-    known = connection.execute(
-        sa.select(SOURCES.c.licence, SOURCES.c.state).where(SOURCES.c.source_id == command.source_id)
-    ).first()
+    known = connection.execute(sa.select(SOURCES).where(SOURCES.c.source_id == command.source_id)).first()
     if known is None:
         connection.execute(SOURCES.insert().values(source_id=command.source_id, **values, **fresh))
     elif known.licence != command.licence:
         change_licence(connection, command.source_id, known.licence, command.licence)
     if known is not None and known.state == REMOVED:
         _revive(connection, command.source_id, now_ms=now_ms)
+    elif known is not None:
+        _look_again(connection, known, values, now_ms=now_ms)
+    _ask_closed_again(connection, command.source_id, settings, now_ms=now_ms)
     seeded = 0 if text else _seed(connection, command, location, now_ms=now_ms)
     touch(connection, command.source_id, {**values, "pages_known": SOURCES.c.pages_known + seeded}, now_ms=now_ms)
 
@@ -144,6 +160,27 @@ def _revive(connection: sa.Connection, source_id: str, *, now_ms: int) -> None:
     )
     known = sa.select(sa.func.count()).where(PAGES.c.source_id == source_id, PAGES.c.kind == "page")
     touch(connection, source_id, {"pages_known": known.scalar_subquery()}, now_ms=now_ms)
+
+
+def _look_again(connection: sa.Connection, known: sa.Row[Any], new: Mapping[str, Any], *, now_ms: int) -> None:
+    """What the source has visited is due again: edits and removals are noticed, and a poll interval holds for all."""
+    visited = sa.and_(PAGES.c.source_id == known.source_id, PAGES.c.kind != "row", PAGES.c.fetch_number > 0)
+    again: dict[str, Any] = {"due_time_ms": now_ms, "attempts": 0}
+    if any(new[name] != known._mapping[name] for name in ("hosts", "pages_max", "depth_max")):
+        # Without a validator they are sent whole, with the links that may be within reach now.
+        again |= {"etag": "", "last_modified": ""}
+    connection.execute(PAGES.update().where(visited).values(again))
+
+
+def _ask_closed_again(connection: sa.Connection, source_id: str, settings: FetchSettings, *, now_ms: int) -> None:
+    """Pages whose host was closed are due now, and so are its rules, but where a Retry-After is in force."""
+    closed = sa.or_(*(PAGES.c.outcome.startswith(f"{failure}:", autoescape=True) for failure in CLOSED))
+    own = sa.and_(PAGES.c.source_id == source_id, PAGES.c.due_time_ms >= 0, closed)
+    urls = connection.execute(PAGES.update().where(own).values(due_time_ms=now_ms).returning(PAGES.c.url)).scalars()
+    # What is kept for longer is what the host itself asked for.
+    soon = HOSTS.c.rules_until_ms <= now_ms + settings.robots_retry_s * 1000
+    for part in chunks(origin_of(url) for url in urls):
+        connection.execute(HOSTS.update().where(HOSTS.c.host.in_(part), soon).values(rules_until_ms=now_ms))
 
 
 def _seed(connection: sa.Connection, command: CrawlRequested, url: str, *, now_ms: int) -> int:

@@ -99,6 +99,11 @@ RETRIED = frozenset((FetchFailure.CONNECTION_FAILED, FetchFailure.TIMEOUT))
 """Failures that may pass by themselves. So may the statuses 429 and 503."""
 
 
+CLOSED = frozenset((FetchFailure.ROBOTS_UNREACHABLE, FetchFailure.PRIVATE_ADDRESS))
+"""Failures of a host of which nothing may be asked now."""
+PRIVATE_SETTING = "crawler.fetch.private_hosts_allowed"
+
+
 class Signal(StrEnum):
     """Where a page or host speaks about the use of its text: the closed list of OptOut.signal."""
 
@@ -129,6 +134,12 @@ def host_and_port(url: str) -> tuple[str, int]:
     """Host and port that a connection for a canonical URL goes to; port 0 for other URLs without one."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+
+
+def private_advice(url: str) -> str:
+    """What to change, if the private host of a canonical URL is to be fetched."""
+    host, port = host_and_port(url)
+    return f"list {host}:{port} in {PRIVATE_SETTING} if it is your own"
 
 
 def denies(signal: str, directive: str) -> bool:

@@ -21,7 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.domain import FetchFailure, host_and_port
-from xinstruct.crawler.guard import address_refused, is_address
+from xinstruct.crawler.guard import address_refused, names_private
 
 HEADERS_KEPT = (
     "content-type", "content-language", "etag", "last-modified", "location", "retry-after", "link",
@@ -144,7 +144,7 @@ def _refusal(url: str, settings: FetchSettings) -> str:
     host, port = host_and_port(url)
     if f"{host}:{port}" in settings.private_hosts_allowed:
         return ""
-    if is_address(host) and address_refused(host.strip("[]")):
+    if names_private(host):
         return FetchFailure.PRIVATE_ADDRESS
     # Without a contact no public host is asked for anything; said to the person when a source is submitted.
     return "" if settings.contact_url else FetchFailure.HOST_NOT_LISTED

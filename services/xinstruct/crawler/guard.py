@@ -35,6 +35,12 @@ def is_address(host: str) -> bool:
     return True
 
 
+def names_private(host: str) -> bool:
+    """Whether `host` as written, before any DNS, is an address that is refused, or this machine's own name."""
+    name = host.strip("[]").rstrip(".")
+    return bool(address_refused(name)) if is_address(name) else name == "localhost" or name.endswith(".localhost")
+
+
 def _embedded(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """The IPv4 address that an IPv6 one stands for: a tunnel must not lead where the plain address may not."""
     if isinstance(ip, ipaddress.IPv4Address):

@@ -134,7 +134,9 @@ class FetchLoop:
     def _take_hosts(self, connection: sa.Connection, hosts: list[str], now_ms: int) -> None:
         """Renew or win the leases of hosts, and read what is known of them."""
         lease_ms = self._settings.lease_s * 1000
-        wanted = [host for host in hosts if self._leased_until_ms.get(host, 0) < now_ms + lease_ms // 2]
+        ends = {host: self._leased_until_ms.get(host, 0) for host in hosts}
+        # Rules that could not be read are looked up each time: a command may have said to read them again.
+        wanted = [host for host in hosts if ends[host] < now_ms + lease_ms // 2 or self._is_closed(host)]
         if not wanted:
             return
         until_ms = now_ms + lease_ms
@@ -144,6 +146,10 @@ class FetchLoop:
             self._leased_until_ms.pop(host, None)
             self._refused_until_ms[host] = now_ms + lease_ms // 4
         self._hosts.update(frontier.host_states(connection, mine))
+
+    def _is_closed(self, host: str) -> bool:
+        known = self._hosts.get(host)
+        return known is not None and any(not rules.reachable for rules, _ in known.rules.values())
 
     def _start_page(self, page: Page, now_ms: int) -> bool:
         """Start a visit, or the reading of its host's rules; False when the host may not be asked now."""
@@ -188,6 +194,10 @@ class FetchLoop:
         failed = self._unavailable(ended)
         now_ms = self._tools.clock()
         seen = [(self._visits[future], future.result()) for future in ended if future not in failed]
+        seen += [
+            (self._readings[future], Visit(failure=future.result().failure, end_time_ms=now_ms))
+            for future in read if future.result().failure
+        ]
         with transaction(self._database) as connection:
             self._keep_rules(connection, read, now_ms)
             sources = frontier.sources_of(connection, {page.source_id for page, _ in seen})
@@ -217,6 +227,8 @@ class FetchLoop:
     def _keep_rules(self, connection: sa.Connection, read: list[Future[HostRules]], now_ms: int) -> None:
         for future in read:
             page, rules = self._readings[future], future.result()
+            if rules.failure:
+                continue
             kept_s: float = self._settings.robots_cache_s
             if not rules.reachable:
                 asked_s = min(rules.retry_after_s, self._settings.retry_after_s_max)

@@ -27,13 +27,15 @@ TDMREP_EVIDENCE = "/.well-known/tdmrep.json"
 class HostRules:
     """What a host's two files said. robots_status: HTTP status, 0 without an answer. tdmrep_text: "" when absent.
 
-    retry_after_s: what a file that could not be read asked for just now; the frontier does not keep it.
+    retry_after_s: what a file that could not be read asked for just now. failure: why we ask nothing of the host at
+    all, a FetchFailure, "" when we do. The frontier keeps neither.
     """
 
     robots_status: int
     robots_text: str
     tdmrep_text: str = ""
     retry_after_s: float = 0.0
+    failure: str = ""
 
     @property
     def reachable(self) -> bool:

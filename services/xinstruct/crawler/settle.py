@@ -7,7 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from xinstruct.crawler.config import FetchSettings
-from xinstruct.crawler.domain import POLICY_VERSION, RETRIED, FetchFailure, fetch_id_of, page_id_of, refused
+from xinstruct.crawler.domain import (
+    CLOSED,
+    POLICY_VERSION,
+    RETRIED,
+    FetchFailure,
+    fetch_id_of,
+    page_id_of,
+    private_advice,
+    refused,
+)
 from xinstruct.crawler.tables import NEVER_MS
 from xinstruct.spine.errors import Invalid
 from xinstruct.spine.messages import FetchedPage, OptOut, TakedownKind, TakedownRequested
@@ -131,11 +140,11 @@ def _settled(page: Page, source: Source, visit: Visit, settings: FetchSettings) 
     counted = _counted(visit)
     found = tuple(_found(page, source, visit))
     if outcome == page.outcome or (page.kind != "page" and not visit.failure):
-        return Settlement(_with_body(seen, page, visit), counted, found=found, error=visit.failure)
+        return Settlement(_with_body(seen, page, visit), counted, found=found, error=_error(page, visit))
     record = _record(page, source, visit)
     return Settlement(
         page=_with_body(seen, page, visit), counted=counted, record=record, takedown=_takedown(page, visit),
-        found=found, error=f"{page.url}: {visit.failure}" if visit.failure else "",
+        found=found, error=_error(page, visit),
     )
 
 
@@ -237,8 +246,8 @@ def _resolved(link: str, page: Page, visit: Visit) -> str:
 
 def _seen(page: Page, source: Source, visit: Visit, settings: FetchSettings) -> Page:
     next_s = source.poll_interval_s
-    if visit.failure == FetchFailure.ROBOTS_UNREACHABLE:
-        # Disallowed for now, and said so; but a server error is no decision of the site's owner.
+    if visit.failure in CLOSED:
+        # Not asked for now, and said so; but neither a server error nor our own configuration is a word of the site's.
         next_s = next_s or settings.robots_retry_s
     return replace(
         page, attempts=0, fetch_number=page.fetch_number + 1, fetch_time_ms=visit.end_time_ms,
@@ -294,8 +303,16 @@ def _takedown(page: Page, visit: Visit) -> TakedownRequested | None:
     return TakedownRequested(request_id, TakedownKind.URL, page.url, "opt_out", visit.end_time_ms)
 
 
+def _error(page: Page, visit: Visit) -> str:
+    """The failure for people: URL, reason, HTTP status where it is no good one; "" when there is none."""
+    if visit.failure == FetchFailure.PRIVATE_ADDRESS:
+        return f"{page.url}: {visit.failure}; {private_advice(page.url)}"
+    status = f" (HTTP {visit.status})" if visit.status >= 300 else ""
+    return f"{page.url}: {visit.failure}{status}" if visit.failure else ""
+
+
 def _counted(visit: Visit) -> str:
-    if visit.failure in (FetchFailure.OPTED_OUT, FetchFailure.DENIED_BY_ROBOTS, FetchFailure.ROBOTS_UNREACHABLE):
+    if visit.failure in (FetchFailure.OPTED_OUT, FetchFailure.DENIED_BY_ROBOTS, *CLOSED):
         return "denied"
     return "failed" if visit.failure else "fetched"
 

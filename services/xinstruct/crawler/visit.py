@@ -18,7 +18,7 @@ from xinstruct.crawler.settle import Page, Visit, canonical_target
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Invalid
-from xinstruct.urls import canonical_url
+from xinstruct.urls import canonical_url, origin_of
 
 ROBOTS_REDIRECTS_MAX = 5
 _TEXT_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "")
@@ -65,6 +65,9 @@ def refusal(page: Page, rules: HostRules, speaker: Speaker, *, now_ms: int) -> V
 def read_rules(origin: str, tools: Tools) -> HostRules:
     """robots.txt and tdmrep.json of `origin` ("https://host"), with their redirects followed."""
     answer = _well_known(origin, "/robots.txt", tools)
+    if answer.failure == FetchFailure.PRIVATE_ADDRESS and origin_of(answer.url) == origin:
+        # Our own refusal, by the configuration: no word of the host, and not to be kept as one.
+        return HostRules(0, "", failure=answer.failure)
     # Too large is no failure here: RFC 9309 reads the beginning.
     if answer.failure not in ("", FetchFailure.TOO_LARGE):
         return HostRules(0, "")

@@ -18,6 +18,9 @@ import pytest
 from builders import URL, page
 from xinstruct.cli.main import main
 from xinstruct.cli.output import ExitCode
+from xinstruct.crawler.commands import CommandLoop
+from xinstruct.crawler.config import FetchSettings
+from xinstruct.crawler.tables import SOURCES
 from xinstruct.settings import XinstructSettings, load_settings
 from xinstruct.spine.topics import PAGE_FETCHED
 from xinstruct.targets import Built, build, build_deps
@@ -190,7 +193,35 @@ def test_a_source_that_waits_to_be_read_is_announced(config: Path, capsys: pytes
     assert main(["crawl", "add", "http://127.0.0.1:9/", "--config", str(config)]) == ExitCode.OK
     assert "it is crawled while `xinstruct up` runs" in capsys.readouterr().out
     assert main(["crawl", "status", "--config", str(config)]) == ExitCode.OK
-    assert "listed once `xinstruct up` runs" in capsys.readouterr().out.replace("\n", " ")
+    heard = capsys.readouterr().out.replace("\n", " ")
+    assert "listed once `xinstruct up` runs" in heard
+    assert "1 command waits" in heard
+
+
+@pytest.mark.parametrize("word", ["foo", "foo/bar?x=1"])
+def test_a_location_that_is_no_url_is_quoted(word: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crawl", "add", word, "--config", str(config)]) == ExitCode.INVALID
+    assert f"http:// or https://, not '{word}'" in capsys.readouterr().err
+
+
+def test_the_last_error_names_its_page_where_that_is_not_the_source_itself(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = "http://127.0.0.1:9/", "http://127.0.0.1:9/sitemap.xml"
+    for location in (first, second):
+        assert main(["crawl", "add", location, "--config", str(config)]) == ExitCode.OK
+    deps = build_deps(load_settings(config), process="test")
+    commands = CommandLoop(deps.database, deps.log, blobs=deps.blobs, clock=deps.clock, settings=FetchSettings())
+    commands.step()
+    with deps.database.begin() as connection:
+        connection.execute(SOURCES.update().values(last_error=f"{first}: http_error (HTTP 500)"))
+    deps.log.close()
+    deps.database.dispose()
+    capsys.readouterr()
+    assert main(["crawl", "status", "--config", str(config)]) == ExitCode.OK
+    shown = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if "127.0.0.1" in line}
+    assert f"{first}: http_error" in shown[second]
+    assert f"{first}: " not in shown[first] and "http_error (HTTP 500)" in shown[first]
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,12 +10,15 @@ import grpc
 import pytest
 
 from integration.crawler.loopback import Crawl, Site, crawling, serving
+from xinstruct.spine.errors import Invalid
 from xinstruct.spine.rpc import RpcSettings, Server
 from xinstruct.v1 import crawler_service_pb2 as pb
 from xinstruct.v1 import crawler_service_pb2_grpc, messages_pb2
 
 ADD = messages_pb2.CRAWL_ACTION_ADD
 PAUSE = messages_pb2.CRAWL_ACTION_PAUSE
+RESUME = messages_pb2.CRAWL_ACTION_RESUME
+REMOVE = messages_pb2.CRAWL_ACTION_REMOVE
 URL = messages_pb2.SOURCE_KIND_URL
 JSONL = messages_pb2.SOURCE_KIND_JSONL
 
@@ -98,6 +101,28 @@ def test_a_source_is_steered_by_id_or_location(service):
     assert service.submit("q", action=PAUSE, location=source_id) == source_id
 
 
+def test_a_removed_source_is_neither_paused_nor_resumed(service):
+    location = service.site.url("/1")
+    source_id = service.submit(location=location)
+    service.crawl.app.loops[0].step()
+    service.submit("d", action=REMOVE, location=location)
+    service.crawl.app.loops[0].step()
+    for action in (PAUSE, RESUME):
+        check_refused(service, grpc.StatusCode.FAILED_PRECONDITION, "is removed", action=action, location=location)
+    assert service.submit("e", action=REMOVE, location=location) == source_id
+
+
+def test_commands_that_wait_are_counted_until_they_are_applied(service):
+    def waiting():
+        return service.stub.ListSources(pb.ListSourcesRequest(), timeout=10).commands_waiting
+
+    for number in range(2):
+        service.submit(f"r{number}", location=service.site.url(f"/{number}"))
+    assert waiting() == 2
+    service.crawl.app.loops[0].step()
+    assert waiting() == 0
+
+
 def test_sources_are_listed_in_pages(service):
     ids = sorted(service.submit(f"r{number}", location=service.site.url(f"/{number}")) for number in range(5))
     service.crawl.app.loops[0].step()
@@ -130,3 +155,16 @@ def test_a_malformed_watch_token_is_refused(service):
     with pytest.raises(grpc.RpcError) as error:
         next(events)
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("host", "listed"),
+    [("localhost:9", "localhost:9"), ("127.0.0.1", "127.0.0.1:80"),
+     ("[::1]:9", "::1:9"), ("x.localhost", "x.localhost:80")],
+)
+def test_a_private_address_that_is_not_listed_is_refused_with_the_setting_to_change(tmp_path, host, listed):
+    with crawling(tmp_path, contact_url="https://example.org/bot") as crawl:
+        request = pb.SubmitCrawlRequest(request_id="r", action=ADD, kind=URL, location=f"http://{host}/")
+        with pytest.raises(Invalid) as error:
+            crawl.app.servicers[0].servicer.SubmitCrawl(request, None)
+    assert f"is a private address: list {listed} in crawler.fetch.private_hosts_allowed" in error.value.message

@@ -199,3 +199,89 @@ def test_a_blob_store_that_is_full_keeps_the_page_due(site, tmp_path, monkeypatc
         blocked.unlink()
         crawl.fetch()
         assert [item.failure for item in crawl.pages()] == [""]
+
+
+def test_a_host_that_was_private_is_asked_at_once_when_it_is_listed_and_its_source_resumed(site, tmp_path):
+    clock, location = Clock(), f"http://localhost:{site.port}/1"
+    site.answers["/1"] = page()
+    with crawling(tmp_path, clock=clock, contact_url="https://example.org/bot") as crawl:
+        source = crawl.add(SourceKind.URL, location)
+        crawl.run()
+        advice = f"list localhost:{site.port} in crawler.fetch.private_hosts_allowed if it is your own"
+        found = crawl.row("crawler_sources", source_id=source)
+        assert (found.pages_denied, found.last_error) == (1, f"{location}: private_address; {advice}")
+        assert [(item.reason, item.evidence["setting"]) for item in crawl.drops()] == [
+            ("private_address", "crawler.fetch.private_hosts_allowed"),
+        ]
+        assert site.asked == []
+    with crawling(tmp_path, clock=clock, private_hosts_allowed=(f"localhost:{site.port}",)) as crawl:
+        crawl.sent = 1
+        crawl.command(CrawlAction.RESUME, SourceKind.URL, location)
+        crawl.fetch()
+        assert [item.failure for item in crawl.pages()] == ["private_address", ""]
+
+
+@pytest.mark.parametrize("action", [CrawlAction.ADD, CrawlAction.RESUME])
+def test_a_host_whose_rules_could_not_be_read_is_asked_again_when_its_source_is_resumed_or_added(crawl, site, action):
+    site.answers |= {"/robots.txt": response(status=500), "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    del site.answers["/robots.txt"]
+    crawl.command(action, SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    assert [item.failure for item in crawl.pages()] == ["robots_unreachable", ""]
+
+
+def test_resuming_asks_no_host_before_its_retry_after(crawl, site):
+    site.answers |= {"/robots.txt": response(status=503, headers={"Retry-After": "1800"}), "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    crawl.command(CrawlAction.RESUME, SourceKind.URL, site.url("/1"))
+    crawl.fetch()
+    assert site.asked == ["/robots.txt"]
+
+
+@pytest.mark.parametrize("later", [{}, {"poll_interval_s": 60}])
+def test_a_site_that_is_added_again_is_looked_through_again(crawl, site, later):
+    links = "".join(f'<a href="{path}">x</a>' for path in ("/1", "/2", "/3"))
+    same = response(headers={"ETag": '"1"'})
+    site.answers |= {"/": page(links), "/1": page(), "/2": page(), "/3": same}
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=1)
+    crawl.fetch()
+    site.answers |= {"/1": page(TEXT + "<p>Uusi kappale tuli tähän lisää tänään.</p>"), "/2": response(status=404)}
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=1, **later)
+    crawl.fetch()
+    first = {item.url: item.body_digest for item in crawl.pages() if item.fetch_number == 1}
+    second = {item.url: item.superseded_body_digest for item in crawl.pages() if item.fetch_number == 2}
+    assert second == {site.url(path): first[site.url(path)] for path in ("/1", "/2")}
+    assert [headers.get("If-None-Match") for path, headers in zip(site.asked, site.headers, strict=True)
+            if path == "/3"] == [None, '"1"']
+    crawl.clock.now_ms += 61_000
+    crawl.fetch()
+    assert site.asked.count("/3") == (3 if later else 2)
+
+
+def test_a_site_that_is_added_again_deeper_is_followed_deeper(crawl, site):
+    etag = {"headers": {"ETag": '"1"'}}
+    site.answers |= {
+        "/": page('<a href="/1">x</a>'), "/1": response(text=page('<a href="/2">x</a>'), **etag), "/2": page(),
+    }
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=1)
+    crawl.fetch()
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=2)
+    crawl.fetch()
+    assert {item.url for item in crawl.pages()} == {site.url(path) for path in ("/", "/1", "/2")}
+
+
+def test_every_page_of_a_polled_site_is_looked_at_once_an_interval(crawl, site):
+    site.answers |= {"/": page('<a href="/1">x</a>'), "/1": page()}
+    crawl.add(SourceKind.URL, site.url("/"), depth_max=1, poll_interval_s=60)
+    crawl.fetch()
+    site.answers["/1"] = response(status=410)
+    for _ in range(2):
+        crawl.clock.now_ms += 61_000
+        crawl.fetch()
+    assert (site.asked.count("/"), site.asked.count("/1")) == (3, 3)
+    assert [(item.failure, bool(item.superseded_body_digest)) for item in crawl.pages() if item.url.endswith("/1")] == [
+        ("", False), ("gone", True),
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xinstruct.crawler.guard import address_refused, is_address
+from xinstruct.crawler.guard import address_refused, is_address, names_private
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,13 @@ def test_a_public_address_is_not_refused(address):
 def test_hosts_written_as_addresses_are_recognised():
     assert is_address("127.0.0.1") and is_address("[::1]") and is_address("::1")
     assert not is_address("example.org") and not is_address("127.1")
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost.", "a.localhost", "127.0.0.1", "[::1]", "10.0.0.1"])
+def test_a_host_that_is_written_as_private_needs_no_dns(host):
+    assert names_private(host)
+
+
+@pytest.mark.parametrize("host", ["example.org", "localhost.example.org", "notlocalhost", "8.8.8.8"])
+def test_other_hosts_may_be_public(host):
+    assert not names_private(host)

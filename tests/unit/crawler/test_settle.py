@@ -74,6 +74,7 @@ def test_a_page_that_is_gone_supersedes_its_old_body(status):
 @pytest.mark.parametrize("status", [500, 502, 403, 401])
 def test_a_page_that_is_ill_keeps_its_old_body(status):
     found = check(seen(status=status, body_digest=""), failure="http_error", page=KNOWN)
+    assert found.error == f"http://a.example/1: http_error (HTTP {status})"
     assert found.page.body_digest == "sha256:old"
 
 
