@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import typer
 
 from xinstruct.cli.client import Work, connect
-from xinstruct.cli.options import ConfigOption, JsonOption, RequestIdOption, request_id, split_list
+from xinstruct.cli.options import ConfigOption, JsonOption, RequestIdOption, absolute, request_id, split_list
 from xinstruct.cli.output import cell_text, print_json, print_line, print_table
 from xinstruct.spine.errors import Invalid
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 group = typer.Typer(name="crawl", help="Sources of text: add, pause, resume, remove, status.", no_args_is_help=True)
 
 KINDS = ("url", "sitemap", "feed", "jsonl", "parquet")
+TEXT_KINDS = ("jsonl", "parquet")
 _FILE_KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".rss": "feed", ".atom": "feed"}
 
 
@@ -67,7 +68,7 @@ def add(
                 raise Invalid(f"no kind of source {word!r}; there are {', '.join(KINDS)}")
             request = pb.SubmitCrawlRequest(
                 request_id=f"{request_id(id_)}{f'-{number}' if number else ''}",
-                location=location,
+                location=located(location, word),
                 action=messages_pb2.CRAWL_ACTION_ADD,
                 kind=messages_pb2.SourceKind.Value(f"SOURCE_KIND_{word.upper()}"),
                 hosts=split_list(hosts),
@@ -80,37 +81,40 @@ def add(
                 poll_interval_s=poll_interval_s,
             )
             response = client.ask(client.crawler.SubmitCrawl, request)
-            _say(response.source_id, _added(word, location, response.source_id), as_json)
+            _say(response.source_id, _added(word, request.location, response.source_id), as_json)
 
 
 @group.command()
 def pause(
     source: Annotated[str, typer.Argument(help="Source id, or its location.")],
+    id_: RequestIdOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Stop fetching from a source until it is resumed."""
-    _steer(source, "PAUSE", "paused", config, as_json)
+    _steer(source, "PAUSE", "paused", id_, config, as_json)
 
 
 @group.command()
 def resume(
     source: Annotated[str, typer.Argument(help="Source id, or its location.")],
+    id_: RequestIdOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a paused source."""
-    _steer(source, "RESUME", "resumed", config, as_json)
+    _steer(source, "RESUME", "resumed", id_, config, as_json)
 
 
 @group.command()
 def remove(
     source: Annotated[str, typer.Argument(help="Source id, or its location.")],
+    id_: RequestIdOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch nothing more from a source. What was fetched stays; `xinstruct takedown` erases."""
-    _steer(source, "REMOVE", "removed", config, as_json)
+    _steer(source, "REMOVE", "removed", id_, config, as_json)
 
 
 @group.command()
@@ -129,6 +133,11 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         (_row(source) for source in sources),
         empty="No sources yet; `xinstruct crawl add URL` adds one. What was added is listed once `xinstruct up` runs.",
     )
+
+
+def located(location: str, kind: str) -> str:
+    """The location as it is stored: a text file's path does not depend on where `xinstruct up` was started."""
+    return absolute(location) if kind in TEXT_KINDS else location
 
 
 def guess_kind(location: str) -> str:
@@ -160,16 +169,17 @@ def _row(source: Source) -> tuple[object, ...]:
     )
 
 
-def _steer(source: str, action: str, done: str, config: ConfigOption, as_json: bool) -> None:
+def _steer(source: str, action: str, done: str, id_: str, config: ConfigOption, as_json: bool) -> None:
     from xinstruct.v1 import messages_pb2
     from xinstruct.v1.crawler_service_pb2 import ListSourcesRequest, SubmitCrawlRequest
 
     with connect(config) as client:
         sources = client.pages(client.crawler.ListSources, ListSourcesRequest(page_size=1000), items="sources")
-        matching = [known for known in sources if known.location == source or known.source_id.startswith(source)]
+        names = {source, absolute(source)}
+        matching = [known for known in sources if known.location in names or known.source_id.startswith(source)]
         location = matching[0].source_id if len(matching) == 1 else source
         request = SubmitCrawlRequest(
-            request_id=request_id(""),
+            request_id=request_id(id_),
             location=location,
             action=messages_pb2.CrawlAction.Value(f"CRAWL_ACTION_{action}"),
         )

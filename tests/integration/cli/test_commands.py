@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from builders import URL, page
 from xinstruct.cli.main import main
 from xinstruct.cli.output import ExitCode
 from xinstruct.settings import XinstructSettings, load_settings
+from xinstruct.spine.messages import CrawlRequested
 from xinstruct.spine.topics import PAGE_FETCHED
 from xinstruct.targets import Built, build, build_deps
 
@@ -60,10 +62,48 @@ def test_lists_of_an_empty_home_are_empty_without_a_server(
 def test_a_source_that_was_added_without_a_server_is_kept(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (added,) = said(capsys, "crawl", "add", "http://127.0.0.1:9/sitemap.xml", "--config", str(config))
     assert len(str(added["source_id"])) == 32
-    deps = build_deps(load_settings(config))
+    deps = build_deps(load_settings(config), process="test")
     assert sum(deps.log.end_offsets(_topic("crawl-requested-v1")).values()) == 1
     deps.log.close()
     deps.database.dispose()
+
+
+def commands(config: Path) -> list[CrawlRequested]:
+    """What was appended for the crawler."""
+    deps = build_deps(load_settings(config), process="test")
+    found = [CrawlRequested.decode(record.value or b"") for record in deps.log.read(_topic("crawl-requested-v1"), {})]
+    deps.log.close()
+    deps.database.dispose()
+    return found
+
+
+def test_a_file_is_added_by_its_whole_path_wherever_the_factory_is_started(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts").mkdir()
+    monkeypatch.chdir(tmp_path / "texts")
+    asked = ("rows.jsonl", "../rows.parquet", "s3://bucket/rows.jsonl", "file:///rows.jsonl")
+    said(capsys, "crawl", "add", *asked, "--config", str(config))
+    assert [command.location for command in commands(config)] == [
+        f"{tmp_path}/texts/rows.jsonl", f"{tmp_path}/rows.parquet", "s3://bucket/rows.jsonl", "file:///rows.jsonl",
+    ]
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "remove"])
+def test_steering_a_source_is_repeatable_by_its_request_id(
+    action: str, served: Built, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (added,) = said(capsys, "crawl", "add", "rows.jsonl", "--config", str(config))
+    deadline_s = time.monotonic() + 15
+    while not said(capsys, "crawl", "status", "--config", str(config)):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    steer = ("crawl", action, "rows.jsonl", "--request-id", "once", "--config", str(config))
+    assert said(capsys, *steer) == said(capsys, *steer) == [added]
+    records = served.deps.log.read(_topic("crawl-requested-v1"), {})
+    assert [CrawlRequested.decode(record.value or b"").request_id for record in records][1:] == ["once", "once"]
 
 
 def test_half_a_character_in_a_review_file_is_refused_and_nothing_is_stored(
@@ -73,14 +113,14 @@ def test_half_a_character_in_a_review_file_is_refused_and_nothing_is_stored(
     file.write_bytes(b'{"pair_id": "a"}\n{"pair_id": "\\ud83d", "label": "best"}\n')
     assert main(["review", "import", str(file), "--reviewer", "r1", "--config", str(config)]) == ExitCode.INVALID
     assert "line 2: half of a surrogate pair" in capsys.readouterr().err
-    deps = build_deps(load_settings(config))
+    deps = build_deps(load_settings(config), process="test")
     assert sum(deps.log.end_offsets(_topic("pair-reviewed-v1")).values()) == 0
     deps.log.close()
     deps.database.dispose()
 
 
 def test_a_story_is_read_from_the_catalog(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    deps = build_deps(load_settings(config))
+    deps = build_deps(load_settings(config), process="test")
     deps.log.append([page(failure="timed_out", status=0, body_digest="").record(PAGE_FETCHED.name)])
     deps.log.close()
     deps.database.dispose()
