@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from xinstruct.spine.messages import OptOut, SourceKind
 from xinstruct.spine.record import slot_id
 
-POLICY_VERSION = "1"
-"""Version of the rules of `denies`; stored with every fetched page."""
+POLICY_VERSION = "2"
+"""Version of the rules of `denies` and of whose tags count; stored with every fetched page. 2: those of AI agents."""
 DIRECTIVE_CHARS_MAX = 200
 
 
@@ -132,7 +132,7 @@ def host_and_port(url: str) -> tuple[str, int]:
 
 
 def denies(signal: str, directive: str) -> bool:
-    """Whether policy version 1 reads `directive` (lower case) of `signal` as a refusal of use for training.
+    """Whether policy version 2 reads `directive` (lower case) of `signal` as a refusal of use for training.
 
     Refusals: noindex, none, noai, noarchive of robots tags; tdm-reservation 1; ai-train=no; train-ai, tdm, ai, bots=n.
     Everything else, noimageai and nofollow among it, is no refusal.

@@ -84,9 +84,9 @@ def test_a_file_is_added_by_its_whole_path_wherever_the_factory_is_started(
     monkeypatch.chdir(tmp_path / "texts")
     asked = ("rows.jsonl", "../rows.parquet", "s3://bucket/rows.jsonl", "file:///rows.jsonl")
     said(capsys, "crawl", "add", *asked, "--config", str(config))
-    assert [command.location for command in commands(config)] == [
+    assert {command.location for command in commands(config)} == {
         f"{tmp_path}/texts/rows.jsonl", f"{tmp_path}/rows.parquet", "s3://bucket/rows.jsonl", "file:///rows.jsonl",
-    ]
+    }
 
 
 @pytest.mark.parametrize("action", ["pause", "resume", "remove"])

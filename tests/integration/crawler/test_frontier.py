@@ -233,6 +233,7 @@ def test_rules_that_cannot_be_read_now_close_the_host_until_they_can(crawl, site
         response(headers={"X-Robots-Tag": "noai"}), response(headers={"TDM-Reservation": "1"}),
         page(head='<meta name="tdm-reservation" content="1">'), response(headers={"Content-Signal": "ai-train=no"}),
         response(headers={"Content-Usage": "train-ai=n"}), page(head='<meta name="robots" content="noarchive">'),
+        response(headers={"X-Robots-Tag": "GPTBot: noindex"}), page(head='<meta name="ClaudeBot" content="noai">'),
     ],
 )
 def test_every_way_to_opt_out_is_honoured_and_the_body_is_not_kept(crawl, site, answer):
