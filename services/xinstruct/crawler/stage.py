@@ -16,7 +16,7 @@ from xinstruct.spine.record import FOR_GROUP_HEADER, Record, slot_id
 from xinstruct.spine.stage import Drop, Emit, Outcome, Port, Stage
 from xinstruct.spine.topics import DOCUMENT_ADMITTED, PAGE_FETCHED
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised when a change of code changes which text is admitted, or what it looks like."""
 
 
