@@ -55,7 +55,11 @@ def add(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add sources to crawl. Only their own hosts are fetched, by robots.txt, opt-outs and per-host delays."""
+    """Add sources to crawl. Only their own hosts are fetched, by robots.txt, opt-outs and per-host delays.
+
+    JSONL and Parquet files are read from disk, s3:// and hf:// (datasets/OWNER/NAME/FILE), and from gs:// and az://
+    where gcsfs and adlfs are installed; not over http(s): download such a file first.
+    """
     from xinstruct.spine.languages import language as known_language
     from xinstruct.v1 import crawler_service_pb2 as pb
     from xinstruct.v1 import messages_pb2
@@ -141,13 +145,19 @@ def located(location: str, kind: str) -> str:
 
 
 def guess_kind(location: str) -> str:
-    """The kind of source that a location's name suggests: its extension, or "sitemap" and "feed" in its last part."""
+    """The kind of source that a location's name suggests: its extension, or "sitemap" and "feed" in its last part.
+
+    Invalid when it suggests a page and is no web address.
+    """
     name = PurePosixPath(urlsplit(location).path.removesuffix(".gz")).name.lower()
     suffix = PurePosixPath(name).suffix
     if suffix in _FILE_KINDS:
         return _FILE_KINDS[suffix]
     if suffix == ".xml":
         return "sitemap" if "sitemap" in name else "feed"
+    scheme, mark, _ = location.partition("://")
+    if mark and scheme.lower() not in ("http", "https"):
+        raise Invalid(f"{scheme}:// is no web address; name the kind of file: --kind jsonl|parquet")
     return "feed" if name in ("feed", "rss", "atom") else "url"
 
 

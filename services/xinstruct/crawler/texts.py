@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from xinstruct.crawler import frontier
-from xinstruct.crawler.domain import POLICY_VERSION, FetchFailure, fetch_id_of, host_and_port, page_id_of
+from xinstruct.crawler.domain import POLICY_VERSION, FetchFailure, fetch_id_of, page_id_of
+from xinstruct.crawler.locations import check_location
 from xinstruct.crawler.settle import Page
 from xinstruct.crawler.sources import TextRow, TextRows, read_jsonl, read_parquet
 from xinstruct.crawler.tables import NEVER_MS, PAGES, SOURCES
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
-from xinstruct.spine.errors import Invalid, NotFound, Unavailable, require
+from xinstruct.spine.errors import Invalid, NotFound, Unavailable
 from xinstruct.spine.messages import FetchedPage, SourceKind
 from xinstruct.spine.sql import transaction, upsert
 from xinstruct.urls import ROW_MARK, canonical_url, host_of
 
 ROWS_MAX = 200
-_STORES = frozenset(("file", "local", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"))
 LOCATION_RETRY_MS = 60_000
 
 
@@ -38,13 +38,10 @@ class TextLoop:
 
     name = "texts"
 
-    def __init__(
-        self, database: sa.Engine, blobs: Blobs, clock: Clock, *, private_hosts_allowed: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, database: sa.Engine, blobs: Blobs, clock: Clock) -> None:
         self._database = database
         self._blobs = blobs
         self._clock = clock
-        self._allowed = frozenset(private_hosts_allowed)
 
     def step(self) -> bool:
         """Read rows of the source that is longest due; its trouble is its own and stands in last_error."""
@@ -53,7 +50,7 @@ class TextLoop:
         if source is None:
             return False
         try:
-            check_location(source.location, self._allowed)
+            check_location(source.location)
             rows = _read(source)
         except (Invalid, NotFound) as error:
             self._fail(source, error.message, due_time_ms=_next_ms(source, now_ms), now_ms=now_ms)
@@ -114,19 +111,6 @@ class TextLoop:
                 frontier.enqueue(connection, [record])
             values = {"last_error": message[:500], "pages_failed": number, "due_time_ms": due_time_ms}
             frontier.touch(connection, source.source_id, values, now_ms=now_ms)
-
-
-def check_location(location: str, allowed: frozenset[str]) -> None:
-    """Invalid when a file's location would make us ask a host that may not be asked.
-
-    Only disk and object stores, and web addresses whose host:port is allowed: fsspec connects by itself, past the guard
-    of fetch.py, and through its chains ("simplecache::http://…") too.
-    """
-    scheme, address, _ = location.partition("://")
-    if address and (scheme not in _STORES or "::" in location):
-        host, port = host_and_port(canonical_url(location))
-        allows = f"{host}:{port}" in allowed
-        require(allows, "text files are read from disk or object stores, not from the web: download it first")
 
 
 def _read(source: Any) -> TextRows:

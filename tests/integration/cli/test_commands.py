@@ -137,6 +137,8 @@ def test_a_story_is_read_from_the_catalog(config: Path, capsys: pytest.CaptureFi
         (("draft", "Habari", "--language", "sw"), ExitCode.UNAVAILABLE),
         (("models", "promote", "generator", "12345678"), ExitCode.NOT_FOUND),
         (("crawl", "pause", "nothing"), ExitCode.NOT_FOUND), (("crawl", "add", "no url"), ExitCode.INVALID),
+        (("crawl", "add", "https://a.example/rows.parquet"), ExitCode.INVALID),
+        (("crawl", "add", "hf://datasets/owner/name"), ExitCode.INVALID),
         (("release", "export", "none"), ExitCode.NOT_FOUND), (("dlq", "show", "abc"), ExitCode.NOT_FOUND),
         (("release", "publish"), ExitCode.CONFLICT), (("review", "export"), ExitCode.NOT_FOUND),
         (("review", "export", "--release", "none"), ExitCode.NOT_FOUND),

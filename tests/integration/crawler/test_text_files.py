@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 
 import aiohttp
+import fsspec
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from aiohttp import web
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from failing_store import fail_with
+from integration.crawler.loopback import Site, response
 from xinstruct.spine.messages import SourceKind
 
 PLAIN = (
@@ -113,6 +118,47 @@ def test_an_object_store_s_error_is_a_reason_and_harms_nobody(
     assert said in row.last_error
     assert row.due_time_ms == (crawl.clock.now_ms + again_ms if again_ms else -1)
     assert sorted(item.failure for item in crawl.pages()) == ["", "malformed_listing"]
+
+
+@pytest.fixture
+def hub(site, monkeypatch) -> Iterator[Site]:
+    """The Hugging Face hub is on loopback; it has one file, rows.jsonl of owner/name."""
+    def sent(request: web.Request) -> web.Response:
+        wanted = request.http_range
+        return web.Response(body=body[wanted.start or 0:wanted.stop], status=206 if wanted.stop else 200)
+
+    body = "".join(json.dumps({"text": f"{PLAIN} {number}"}) + "\n" for number in range(3)).encode()
+    about = {"type": "file", "path": "rows.jsonl", "size": len(body), "oid": "0" * 40}
+    site.answers |= {
+        "/api/datasets/owner/name": response(text=json.dumps({"id": "owner/name", "sha": "0" * 40}),
+                                             content_type="application/json"),
+        "/api/datasets/owner/name/tree/main": response(text=json.dumps([about]), content_type="application/json"),
+        "/datasets/owner/name/resolve/main/rows.jsonl": sent,
+    }
+    site.answers["/api/datasets/owner/name/revision/main"] = site.answers["/api/datasets/owner/name"]
+    monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": site.url("")})
+    huggingface_hub.HfFileSystem.clear_instance_cache()
+    yield site
+    huggingface_hub.HfFileSystem.clear_instance_cache()
+
+
+def test_a_file_of_the_hub_is_read(crawl, hub):
+    source = crawl.add(SourceKind.JSONL, "hf://datasets/owner/name/rows.jsonl")
+    crawl.fetch()
+    row = crawl.row("crawler_sources", source_id=source)
+    assert (row.last_error, row.rows_done) == ("", 3)
+    assert sorted(item.url for item in crawl.pages()) == [
+        f"hf://datasets/owner/name/rows.jsonl#row={number}" for number in range(3)
+    ]
+
+
+def test_a_hub_that_does_not_answer_is_asked_again_and_harms_nobody(crawl, hub, tmp_path, monkeypatch):
+    monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": "http://127.0.0.1:9"})
+    source = crawl.add(SourceKind.JSONL, "hf://datasets/owner/name/rows.jsonl")
+    crawl.fetch()
+    row = crawl.row("crawler_sources", source_id=source)
+    assert "Connection refused" in row.last_error
+    assert row.due_time_ms == crawl.clock.now_ms + 60_000
 
 
 def test_an_error_of_our_own_is_no_store_s_error(crawl, monkeypatch):
