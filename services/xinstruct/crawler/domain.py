@@ -37,6 +37,7 @@ class FetchFailure(StrEnum):
     GONE = "gone"
     NOT_TEXT = "not_text"
     MALFORMED_LISTING = "malformed_listing"
+    MALFORMED_ROW = "malformed_row"
     SUPPRESSED = "suppressed"
     PARSER_DIED = "parser_died"
 
@@ -65,6 +66,7 @@ class AdmitReason(StrEnum):
     GONE = "gone"
     NOT_TEXT = "not_text"
     MALFORMED_LISTING = "malformed_listing"
+    MALFORMED_ROW = "malformed_row"
     PARSER_DIED = "parser_died"
     # the page as a whole
     REPEATED = "repeated"

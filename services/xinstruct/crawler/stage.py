@@ -101,7 +101,8 @@ def _page_drop(page: FetchedPage, answer: PageMeasures, config: CrawlerSettings)
         return replace(drop, subject_id=page.fetch_id) if answer.refusal == AdmitReason.REPEATED else drop
     if page.failure or refused(page.opt_outs) or not page.body_digest:
         failure = page.failure or (FetchFailure.OPTED_OUT if refused(page.opt_outs) else FetchFailure.HTTP_ERROR)
-        return _drop(page, AdmitReason(failure), {"status": str(page.status), **_signals(page)})
+        said = {"detail": page.detail} if page.detail else {}
+        return _drop(page, AdmitReason(failure), {"status": str(page.status), **said, **_signals(page)})
     figures = {"visible_chars": str(answer.visible_chars), "agreement_ratio": f"{answer.agreement_ratio:.3f}"}
     if not answer.passages:
         return _drop(page, AdmitReason.BOILERPLATE_ONLY if answer.visible_chars else AdmitReason.NO_TEXT, figures)

@@ -22,6 +22,10 @@ from xinstruct.spine.sql import transaction, upsert
 from xinstruct.urls import ROW_MARK, canonical_url, host_of
 
 ROWS_MAX = 200
+ROWS_TOLD_MAX = 1_000
+"""Rows without a text that a file gets a record each for; further ones are only counted, or a file of nothing but bad
+rows would fill log and catalog with reasons that nobody reads."""
+DETAIL_CHARS_MAX = 500
 LOCATION_RETRY_MS = 60_000
 
 
@@ -80,36 +84,32 @@ class TextLoop:
         good = [row for row in rows.rows if not row.error][:max(source.pages_max - source.pages_known, 0)]
         stored = {row.number: self._blobs.put(row.text.encode()) for row in good}
         bad = [row for row in rows.rows if row.error]
+        failed = source.pages_failed + len(bad)
         ended = rows.ended or source.pages_known + len(good) >= source.pages_max
         with transaction(self._database) as connection:
             made = list(_page_rows(connection, source, [(row, stored[row.number]) for row in good], now_ms=now_ms))
             frontier.enqueue(connection, [item.record for item in made])
+            frontier.enqueue(connection, list(_bad_records(source, bad, now_ms=now_ms)))
             upsert(connection, PAGES, [asdict(item.page) for item in made], key=("url",))
             for item in made:
                 frontier.remember_body(connection, item.record)
             values: dict[str, Any] = {
                 "position": rows.position, "rows_done": source.rows_done + len(rows.rows),
                 "pages_known": source.pages_known + len(made), "pages_fetched": source.pages_fetched + len(rows.rows),
-                "pages_failed": source.pages_failed + len(bad),
+                "pages_failed": failed,
                 "due_time_ms": _next_ms(source, now_ms) if ended else now_ms,
             }
             if bad:
-                values["last_error"] = f"row {bad[-1].number}: {bad[-1].error}"[:500]
+                values["last_error"] = f"row {bad[-1].number}: {bad[-1].error}"[:DETAIL_CHARS_MAX]
             frontier.touch(connection, source.source_id, values, now_ms=now_ms)
 
     def _fail(self, source: Any, message: str, *, due_time_ms: int, now_ms: int) -> None:
         """Note why the file gives nothing, in the source and as a record, so that the catalog knows too."""
-        number = source.pages_failed + 1
-        record = FetchedPage(
-            fetch_id=fetch_id_of(source.location, number), page_id=page_id_of(source.location), url=source.location,
-            host=source.location.partition("://")[2].partition("/")[0] or "file", source_id=source.source_id,
-            fetch_number=number, status=0, failure=FetchFailure.MALFORMED_LISTING.value, fetch_time_ms=now_ms,
-            policy_version=POLICY_VERSION,
-        )
+        number, said = source.pages_failed + 1, message[:DETAIL_CHARS_MAX]
         with transaction(self._database) as connection:
-            if source.last_error != message[:500]:
-                frontier.enqueue(connection, [record])
-            values = {"last_error": message[:500], "pages_failed": number, "due_time_ms": due_time_ms}
+            if source.last_error != said:
+                frontier.enqueue(connection, [_file_record(source, said, number, now_ms=now_ms)])
+            values = {"last_error": said, "pages_failed": number, "due_time_ms": due_time_ms}
             frontier.touch(connection, source.source_id, values, now_ms=now_ms)
 
 
@@ -144,6 +144,31 @@ def _page_row(source: Any, row: TextRow, url: str, digest: str, *, now_ms: int) 
     page = Page(url, host, source.source_id, "row", due_time_ms=NEVER_MS, fetch_number=1, fetch_time_ms=now_ms,
                 licence=source.licence)
     return _Row(record, replace(page, body_digest=digest, body_bytes=record.body_bytes))
+
+
+def _bad_records(source: Any, bad: Sequence[TextRow], *, now_ms: int) -> Iterator[FetchedPage]:
+    """One record a row without a text, up to the source's ROWS_TOLD_MAX; then one of the file, which says so."""
+    room = max(ROWS_TOLD_MAX - source.pages_failed, 0)
+    for row in bad[:room]:
+        url = f"{source.location}{ROW_MARK}{row.number}"
+        yield _failed(source, url, FetchFailure.MALFORMED_ROW, row.error, now_ms=now_ms)
+    if len(bad) > room and source.pages_failed <= ROWS_TOLD_MAX:
+        said = f"more than {ROWS_TOLD_MAX} rows without a text; from row {bad[room].number} on they are only counted"
+        yield _file_record(source, said, source.pages_failed + len(bad), now_ms=now_ms)
+
+
+def _file_record(source: Any, said: str, number: int, *, now_ms: int) -> FetchedPage:
+    return _failed(source, source.location, FetchFailure.MALFORMED_LISTING, said, number=number, now_ms=now_ms)
+
+
+def _failed(
+    source: Any, url: str, failure: FetchFailure, said: str, *, now_ms: int, number: int = 1
+) -> FetchedPage:
+    return FetchedPage(
+        fetch_id=fetch_id_of(url, number), page_id=page_id_of(url), url=url, source_id=source.source_id,
+        host=source.location.partition("://")[2].partition("/")[0] or "file", fetch_number=number, status=0,
+        failure=failure.value, fetch_time_ms=now_ms, policy_version=POLICY_VERSION, detail=said[:DETAIL_CHARS_MAX],
+    )
 
 
 def _url_of(source: Any, row: TextRow) -> str:

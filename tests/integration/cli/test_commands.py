@@ -13,6 +13,7 @@ from builders import URL, page
 from xinstruct.cli.main import main
 from xinstruct.cli.output import ExitCode
 from xinstruct.settings import XinstructSettings, load_settings
+from xinstruct.spine import telemetry
 from xinstruct.spine.messages import CrawlRequested
 from xinstruct.spine.topics import PAGE_FETCHED
 from xinstruct.targets import Built, build, build_deps
@@ -36,6 +37,8 @@ def config(tmp_path: Path) -> Path:
 def served(config: Path) -> Iterator[Built]:
     """A process that serves that home folder, its port in the configuration."""
     built = build(["all"], load_settings(config))
+    # As every process does: or its log would stand between the answers on stdout.
+    telemetry.start(load_settings(config).telemetry, "all")
     built.process.start()
     config.write_text(settings(port=built.process.server.port), "utf-8")
     yield built
@@ -104,6 +107,25 @@ def test_steering_a_source_is_repeatable_by_its_request_id(
     assert said(capsys, *steer) == said(capsys, *steer) == [added]
     records = served.deps.log.read(_topic("crawl-requested-v1"), {})
     assert [CrawlRequested.decode(record.value or b"").request_id for record in records][1:] == ["once", "once"]
+
+
+def test_a_file_and_its_bad_rows_tell_why_by_the_name_that_was_typed(
+    served: Built, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('broken\n{"body": "x"}\n')
+    said(capsys, "crawl", "add", "rows.jsonl", "--config", str(config))
+    deadline_s = time.monotonic() + 30
+    story: list[str] = []
+    while len(story) < 4:
+        assert time.monotonic() < deadline_s
+        main(["why", "rows.jsonl", "--config", str(config)])
+        story = capsys.readouterr().out.splitlines()
+        time.sleep(0.1)
+    assert [line.split("detail=")[1].split("  ")[0] for line in story[:2]] == ["not JSON", "no text in 'text'"]
+    assert all("dropped: malformed_row" in line for line in story[2:])
+    (row,) = said(capsys, "why", "rows.jsonl#row=1", "--config", str(config))
+    assert [event["stage"] for event in row["events"]] == ["fetch", "admit"]  # type: ignore[attr-defined]
 
 
 def test_half_a_character_in_a_review_file_is_refused_and_nothing_is_stored(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Iterator
 
 import aiohttp
@@ -17,7 +18,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from failing_store import fail_with
 from integration.crawler.loopback import Site, response
+from xinstruct.crawler.texts import ROWS_TOLD_MAX
 from xinstruct.spine.messages import SourceKind
+from xinstruct.spine.topics import PAGE_FETCHED
 
 PLAIN = (
     "Kylän vanhin talo on rakennettu hirsistä. Sen pihalla kasvaa koivu, jonka alla lapset leikkivät kesäisin.\n\n"
@@ -42,6 +45,32 @@ def test_a_jsonl_file_becomes_documents(crawl, tmp_path):
     assert (row.rows_done, row.pages_failed, row.last_error) == (4, 1, "row 1: not JSON")
 
 
+def test_every_bad_row_is_a_record_with_its_reason_and_none_of_its_text(crawl, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    lines = ['{"salaisuus": 1', json.dumps({"body": "salaisuus"}), json.dumps({"text": PLAIN}), '["salaisuus"]']
+    path.write_text("\n".join(lines) + "\n")
+    crawl.add(SourceKind.JSONL, str(path))
+    crawl.run()
+    assert {(item.url, item.reason, item.evidence["detail"]) for item in crawl.drops()} == {
+        (f"{path}#row=0", "malformed_row", "not JSON"), (f"{path}#row=1", "malformed_row", "no text in 'text'"),
+        (f"{path}#row=3", "malformed_row", "not an object"),
+    }
+    assert not any(b"salaisuus" in (record.value or b"") for record in crawl.deps.log.read(PAGE_FETCHED, {}))
+    assert len(crawl.documents()) == 1
+
+
+def test_a_file_of_bad_rows_has_a_bounded_number_of_records_and_says_so(crawl, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text("broken\n" * (ROWS_TOLD_MAX + 450) + json.dumps({"text": PLAIN}) + "\n")
+    source = crawl.add(SourceKind.JSONL, str(path))
+    crawl.fetch()
+    found = Counter((item.failure, item.detail) for item in crawl.pages())
+    cut = "more than 1000 rows without a text; from row 1000 on they are only counted"
+    assert found == {("malformed_row", "not JSON"): ROWS_TOLD_MAX, ("malformed_listing", cut): 1, ("", ""): 1}
+    row = crawl.row("crawler_sources", source_id=source)
+    assert (row.rows_done, row.pages_failed, row.last_error) == (1451, 1450, "row 1449: not JSON")
+
+
 def test_a_long_jsonl_file_is_read_to_its_end(crawl, tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text("".join(json.dumps({"text": f"rivi {number}"}) + "\n" for number in range(501)))
@@ -59,6 +88,7 @@ def test_a_parquet_without_the_named_column_is_a_reason_and_harms_nobody(crawl, 
     assert len(crawl.documents()) == 1
     assert crawl.row("crawler_sources", source_id=bad).last_error == "no column 'text'; there are body"
     assert [item.reason for item in crawl.drops()] == ["malformed_listing"]
+    assert crawl.drops()[0].evidence["detail"] == "no column 'text'; there are body"
 
 
 @pytest.mark.parametrize("name, content", [
@@ -81,7 +111,9 @@ def test_rows_that_are_no_unicode_text_are_reasons_and_harm_nobody(crawl, tmp_pa
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = crawl.add(SourceKind.JSONL, str(tmp_path / "texts.jsonl"))
     crawl.fetch()
-    assert [item.url for item in crawl.pages()] == [f"{tmp_path}/texts.jsonl#row=1"]
+    assert {item.url: item.failure for item in crawl.pages()} == {
+        f"{tmp_path}/texts.jsonl#row=0": "malformed_row", f"{tmp_path}/texts.jsonl#row=1": "",
+    }
     assert crawl.row("crawler_sources", source_id=source).last_error == "row 0: no Unicode text in 'text'"
 
 
