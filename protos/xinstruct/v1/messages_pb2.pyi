@@ -312,7 +312,7 @@ class FetchedPage(_message.Message):
     superseded_body_digest: _builtins.str
     """Body of the fetch before, when this one differs from it, is gone or is denied; empty: nothing superseded."""
     declared_language: _builtins.str
-    """From Content-Language or the source; evidence only; empty: none."""
+    """As the page's root element, else Content-Language, else the source says; drops a text that is open between it and another, never admits one; empty: none."""
     licence: _builtins.str
     """SPDX id or URL asserted by the source; empty: look in the page."""
     content_encoding_text: _builtins.str

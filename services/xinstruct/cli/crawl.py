@@ -46,7 +46,11 @@ def add(
     url_field: Annotated[str, typer.Option(help='Field with the origin (JSONL, Parquet); default "url".')] = "",
     licence: Annotated[str, typer.Option(help="SPDX id or URL that you assert for all pages.")] = "",
     language: Annotated[
-        str, typer.Option(help="Language you expect; evidence only, pages are identified anyway.")
+        str,
+        typer.Option(
+            help="Language you expect where pages declare none. Texts are identified all the same; one that looks "
+            "like a neighbour of it, but not clearly, is dropped."
+        ),
     ] = "",
     poll_interval_s: Annotated[
         int, typer.Option(min=0, help="Seconds between two looks; 0: once (feeds: the default).")

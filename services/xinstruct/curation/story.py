@@ -139,7 +139,7 @@ def _fetched(connection: Connection, subjects: _Subjects) -> Iterable[Event]:
         if row["superseded_body_digest"]:
             happened += "; what was derived from its earlier body is superseded"
         names = ("url", "fetch_id", "fetch_number", "body_digest", "superseded_body_digest", "source_id")
-        facts = _facts(row, (*names, "policy_version", "opt_outs", "detail"))
+        facts = _facts(row, (*names, "policy_version", "opt_outs", "detail", "declared_language"))
         yield Event("fetch", row["page_id"], happened, facts, row["fetch_time_ms"])
 
 

@@ -299,6 +299,16 @@ def test_a_removed_page_supersedes_its_body(crawl, site, status, failure):
     assert (second.failure, second.superseded_body_digest, second.body_digest) == (failure, first.body_digest, "")
 
 
+def test_a_page_s_declared_language_is_that_of_its_markup_else_of_its_header_else_of_its_source(crawl, site):
+    header = {"Content-Language": "fi-FI"}
+    crawl_sitemap(crawl, site, {
+        "/markup": response(text=page().replace("<html>", '<html lang="sv-FI">'), headers=header),
+        "/header": response(headers=header), "/source": page(),
+    }, declared_language="et")
+    found = {item.url.removeprefix(site.url("")): item.declared_language for item in crawl.pages()}
+    assert found == {"/markup": "sv-FI", "/header": "fi-FI", "/source": "et"}
+
+
 def test_a_later_opt_out_is_a_takedown(crawl, site):
     first, second = polled(crawl, site, page(), page(head='<meta name="robots" content="noai">'))
     assert (second.failure, second.superseded_body_digest) == ("opted_out", first.body_digest)
