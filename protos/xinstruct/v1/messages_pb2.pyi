@@ -282,6 +282,7 @@ class FetchedPage(_message.Message):
     DECLARED_LANGUAGE_FIELD_NUMBER: _builtins.int
     LICENCE_FIELD_NUMBER: _builtins.int
     CONTENT_ENCODING_TEXT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     fetch_id: _builtins.str
     """slot_id of url and fetch number: the same fetch appended twice has the same id."""
     page_id: _builtins.str
@@ -311,11 +312,13 @@ class FetchedPage(_message.Message):
     superseded_body_digest: _builtins.str
     """Body of the fetch before, when this one differs from it, is gone or is denied; empty: nothing superseded."""
     declared_language: _builtins.str
-    """From Content-Language or the source; evidence only; empty: none."""
+    """As the page's root element, else Content-Language, else the source says; drops a text that is open between it and another, never admits one; empty: none."""
     licence: _builtins.str
     """SPDX id or URL asserted by the source; empty: look in the page."""
     content_encoding_text: _builtins.str
     """Set to "plain" when the blob is text from JSONL or Parquet, not HTML; empty: HTML."""
+    detail: _builtins.str
+    """What is wrong with a text file or a row of it, in numbers and names of columns, never its text; at most 500 characters; empty: failure says it all."""
     @_builtins.property
     def opt_outs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OptOut]:
         """Every signal seen, refusals and permissions."""
@@ -341,10 +344,11 @@ class FetchedPage(_message.Message):
         declared_language: _builtins.str = ...,
         licence: _builtins.str = ...,
         content_encoding_text: _builtins.str = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_bytes", b"body_bytes", "body_digest", b"body_digest", "content_encoding_text", b"content_encoding_text", "content_type", b"content_type", "declared_language", b"declared_language", "failure", b"failure", "fetch_id", b"fetch_id", "fetch_number", b"fetch_number", "fetch_time_ms", b"fetch_time_ms", "host", b"host", "licence", b"licence", "opt_outs", b"opt_outs", "page_id", b"page_id", "policy_version", b"policy_version", "source_id", b"source_id", "status", b"status", "superseded_body_digest", b"superseded_body_digest", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_bytes", b"body_bytes", "body_digest", b"body_digest", "content_encoding_text", b"content_encoding_text", "content_type", b"content_type", "declared_language", b"declared_language", "detail", b"detail", "failure", b"failure", "fetch_id", b"fetch_id", "fetch_number", b"fetch_number", "fetch_time_ms", b"fetch_time_ms", "host", b"host", "licence", b"licence", "opt_outs", b"opt_outs", "page_id", b"page_id", "policy_version", b"policy_version", "source_id", b"source_id", "status", b"status", "superseded_body_digest", b"superseded_body_digest", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

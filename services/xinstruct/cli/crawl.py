@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import typer
 
 from xinstruct.cli.client import Work, connect
-from xinstruct.cli.options import ConfigOption, JsonOption, RequestIdOption, request_id, split_list
+from xinstruct.cli.options import ConfigOption, JsonOption, RequestIdOption, absolute, request_id, split_list
 from xinstruct.cli.output import cell_text, print_json, print_line, print_table
 from xinstruct.spine.errors import Invalid
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 group = typer.Typer(name="crawl", help="Sources of text: add, pause, resume, remove, status.", no_args_is_help=True)
 
 KINDS = ("url", "sitemap", "feed", "jsonl", "parquet")
+TEXT_KINDS = ("jsonl", "parquet")
 _FILE_KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".rss": "feed", ".atom": "feed"}
 
 
@@ -45,7 +46,11 @@ def add(
     url_field: Annotated[str, typer.Option(help='Field with the origin (JSONL, Parquet); default "url".')] = "",
     licence: Annotated[str, typer.Option(help="SPDX id or URL that you assert for all pages.")] = "",
     language: Annotated[
-        str, typer.Option(help="Language you expect; evidence only, pages are identified anyway.")
+        str,
+        typer.Option(
+            help="Language you expect where pages declare none. Texts are identified all the same; one that looks "
+            "like a neighbour of it, but not clearly, is dropped."
+        ),
     ] = "",
     poll_interval_s: Annotated[
         int, typer.Option(min=0, help="Seconds between two looks at each page; 0: once (feeds: the default).")
@@ -57,6 +62,8 @@ def add(
     """Add sources to crawl. Only their own hosts are fetched, by robots.txt, opt-outs and per-host delays.
 
     A source that is added again is looked through again: what changed is read, what is gone is superseded.
+    JSONL and Parquet files are read from disk, s3:// and hf:// (datasets/OWNER/NAME/FILE), and from gs:// and az://
+    where gcsfs and adlfs are installed; not over http(s): download such a file first.
     """
     from xinstruct.spine.languages import language as known_language
     from xinstruct.v1 import crawler_service_pb2 as pb
@@ -70,7 +77,7 @@ def add(
                 raise Invalid(f"no kind of source {word!r}; there are {', '.join(KINDS)}")
             request = pb.SubmitCrawlRequest(
                 request_id=f"{request_id(id_)}{f'-{number}' if number else ''}",
-                location=location,
+                location=located(location, word),
                 action=messages_pb2.CRAWL_ACTION_ADD,
                 kind=messages_pb2.SourceKind.Value(f"SOURCE_KIND_{word.upper()}"),
                 hosts=split_list(hosts),
@@ -83,37 +90,40 @@ def add(
                 poll_interval_s=poll_interval_s,
             )
             response = client.ask(client.crawler.SubmitCrawl, request)
-            _say(response.source_id, _added(word, location, response.source_id), as_json)
+            _say(response.source_id, _added(word, request.location, response.source_id), as_json)
 
 
 @group.command()
 def pause(
     source: Annotated[str, typer.Argument(help="Source id, or its location.")],
+    id_: RequestIdOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Stop fetching from a source until it is resumed."""
-    _steer(source, "PAUSE", "paused", config, as_json)
+    _steer(source, "PAUSE", "paused", id_, config, as_json)
 
 
 @group.command()
 def resume(
     source: Annotated[str, typer.Argument(help="Source id, or its location.")],
+    id_: RequestIdOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a paused source."""
-    _steer(source, "RESUME", "resumed", config, as_json)
+    _steer(source, "RESUME", "resumed", id_, config, as_json)
 
 
 @group.command()
 def remove(
     source: Annotated[str, typer.Argument(help="Source id, or its location.")],
+    id_: RequestIdOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch nothing more from a source. What was fetched stays; `xinstruct takedown` erases."""
-    _steer(source, "REMOVE", "removed", config, as_json)
+    _steer(source, "REMOVE", "removed", id_, config, as_json)
 
 
 @group.command()
@@ -138,14 +148,25 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         print_line(f"{commands} to be carried out; what was added is listed once `xinstruct up` runs.")
 
 
+def located(location: str, kind: str) -> str:
+    """The location as it is stored: a text file's path does not depend on where `xinstruct up` was started."""
+    return absolute(location) if kind in TEXT_KINDS else location
+
+
 def guess_kind(location: str) -> str:
-    """The kind of source that a location's name suggests: its extension, or "sitemap" and "feed" in its last part."""
+    """The kind of source that a location's name suggests: its extension, or "sitemap" and "feed" in its last part.
+
+    Invalid when it suggests a page and is no web address.
+    """
     name = PurePosixPath(urlsplit(location).path.removesuffix(".gz")).name.lower()
     suffix = PurePosixPath(name).suffix
     if suffix in _FILE_KINDS:
         return _FILE_KINDS[suffix]
     if suffix == ".xml":
         return "sitemap" if "sitemap" in name else "feed"
+    scheme, mark, _ = location.partition("://")
+    if mark and scheme.lower() not in ("http", "https"):
+        raise Invalid(f"{scheme}:// is no web address; name the kind of file: --kind jsonl|parquet")
     return "feed" if name in ("feed", "rss", "atom") else "url"
 
 
@@ -167,16 +188,17 @@ def _row(source: Source) -> tuple[object, ...]:
     )
 
 
-def _steer(source: str, action: str, done: str, config: ConfigOption, as_json: bool) -> None:
+def _steer(source: str, action: str, done: str, id_: str, config: ConfigOption, as_json: bool) -> None:
     from xinstruct.v1 import messages_pb2
     from xinstruct.v1.crawler_service_pb2 import ListSourcesRequest, SubmitCrawlRequest
 
     with connect(config) as client:
         sources = client.pages(client.crawler.ListSources, ListSourcesRequest(page_size=1000), items="sources")
-        matching = [known for known in sources if known.location == source or known.source_id.startswith(source)]
+        names = {source, absolute(source)}
+        matching = [known for known in sources if known.location in names or known.source_id.startswith(source)]
         location = matching[0].source_id if len(matching) == 1 else source
         request = SubmitCrawlRequest(
-            request_id=request_id(""),
+            request_id=request_id(id_),
             location=location,
             action=messages_pb2.CrawlAction.Value(f"CRAWL_ACTION_{action}"),
         )

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xinstruct.cli.client import Client, connect
-from xinstruct.cli.options import ConfigOption, JsonOption, is_id
+from xinstruct.cli.options import ConfigOption, JsonOption, absolute, is_id
 from xinstruct.cli.output import line, print_json, print_line, to_plain
 from xinstruct.spine.errors import Unavailable
 
@@ -70,24 +71,33 @@ def status(
 
 
 def why(
-    subject: Annotated[str, typer.Argument(metavar="URL|ID", help="URL, or id of a page, document or pair.")],
+    subject: Annotated[
+        str, typer.Argument(metavar="URL|FILE|ID", help="URL, file, FILE#row=N, or id of a page, document or pair.")
+    ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell the story of a page, document or pair.
 
-    The whole story, kept or gone: every event with the numbers behind it.
+    The whole story, kept or gone: every event with the numbers behind it. Of a text file also the rows without a text;
+    the first 1,000 of a file have a reason each in the catalog, further ones are only counted.
     """
     from xinstruct.v1.curation_service_pb2 import GetStoryRequest
 
     is_id(subject)  # refuses a shortened one
     with connect(config) as client:
-        story = client.ask(client.curation.GetStory, GetStoryRequest(subject=subject))
+        story = client.ask(client.curation.GetStory, GetStoryRequest(subject=_named(subject)))
     if as_json:
         print_json(story)
         return
     for event in story.events:
         print_line(story_line(event))
+
+
+def _named(subject: str) -> str:
+    """The subject as the catalog knows it: a file by its whole path, as `crawl add` writes it."""
+    file, mark, row = subject.partition("#")
+    return f"{absolute(file)}{mark}{row}" if Path(file).is_file() else subject
 
 
 def story_line(event: StoryEvent) -> str:

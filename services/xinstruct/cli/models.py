@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xinstruct.cli.client import Client, Work, connect
-from xinstruct.cli.options import ConfigOption, JsonOption, RequestIdOption, request_id, split_list
+from xinstruct.cli.options import ConfigOption, JsonOption, RequestIdOption, absolute, request_id, split_list
 from xinstruct.cli.output import cell_text, print_json, print_line, print_note, print_table, short_digest
 from xinstruct.spine.errors import Unavailable
 
@@ -105,7 +105,7 @@ def train(
         base_model=base,
         round=round_,
         recipe=recipe,
-        seeds_location=str(Path(seeds).resolve()) if seeds and "://" not in seeds else seeds,
+        seeds_location=absolute(seeds),
         languages=split_list(languages),
         promote_when_done=promote_when_done,
     )

@@ -31,6 +31,11 @@ def request_id(given: str) -> str:
     return given or f"cli-{time.time_ns():x}-{os.getpid():x}"
 
 
+def absolute(location: str) -> str:
+    """A file as the process that reads it finds it, wherever that was started: paths absolute, URLs as they are."""
+    return location if "://" in location or not location else str(Path(location).resolve())
+
+
 def is_id(text: str) -> bool:
     """Whether `text` is the id of a page, document or pair. Invalid for one that is shortened, as stories show them."""
     if not text or text.strip("0123456789abcdef"):

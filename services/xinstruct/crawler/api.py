@@ -11,6 +11,7 @@ from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.domain import host_and_port, private_advice, source_id_of
 from xinstruct.crawler.frontier import ACTIVE, REMOVED
 from xinstruct.crawler.guard import names_private
+from xinstruct.crawler.locations import check_location
 from xinstruct.crawler.source_rows import source_id_of_names, source_row, sources_after, sources_changed
 from xinstruct.spine.app import Clock
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, require
@@ -87,6 +88,8 @@ class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
         kind = _member(SourceKind, message.kind, "kind")
         location = message.location.strip() if kind in TEXT_KINDS else canonical_url(message.location)
         require(bool(location), "location is the URL or path of the source")
+        if kind in TEXT_KINDS:
+            check_location(location)
         declared = message.declared_language
         require(not declared or known_language(declared) is not None, f"declared_language: {declared!r} is not known")
         command = CrawlRequested(

@@ -44,7 +44,7 @@ def build(config: CrawlerSettings, deps: Deps) -> App:
     )
     loops = (
         CommandLoop(database, deps.log, blobs=deps.blobs, clock=deps.clock, settings=settings),
-        TextLoop(database, deps.blobs, deps.clock, private_hosts_allowed=settings.private_hosts_allowed),
+        TextLoop(database, deps.blobs, deps.clock),
         FetchLoop(database, tools, settings, owner=f"crawler-{deps.instance}"),
         OutboxLoop(database, deps.log),
         ExpiryLoop(database, deps.blobs, deps.clock, retention_days=settings.body_retention_days),

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from xinstruct.spine.messages import OptOut, SourceKind
 from xinstruct.spine.record import slot_id
 
-POLICY_VERSION = "1"
-"""Version of the rules of `denies`; stored with every fetched page."""
+POLICY_VERSION = "2"
+"""Version of the rules of `denies` and of whose tags count; stored with every fetched page. 2: those of AI agents."""
 DIRECTIVE_CHARS_MAX = 200
 
 
@@ -37,6 +37,7 @@ class FetchFailure(StrEnum):
     GONE = "gone"
     NOT_TEXT = "not_text"
     MALFORMED_LISTING = "malformed_listing"
+    MALFORMED_ROW = "malformed_row"
     SUPPRESSED = "suppressed"
     PARSER_DIED = "parser_died"
 
@@ -65,6 +66,7 @@ class AdmitReason(StrEnum):
     GONE = "gone"
     NOT_TEXT = "not_text"
     MALFORMED_LISTING = "malformed_listing"
+    MALFORMED_ROW = "malformed_row"
     PARSER_DIED = "parser_died"
     # the page as a whole
     REPEATED = "repeated"
@@ -143,7 +145,7 @@ def private_advice(url: str) -> str:
 
 
 def denies(signal: str, directive: str) -> bool:
-    """Whether policy version 1 reads `directive` (lower case) of `signal` as a refusal of use for training.
+    """Whether policy version 2 reads `directive` (lower case) of `signal` as a refusal of use for training.
 
     Refusals: noindex, none, noai, noarchive of robots tags; tdm-reservation 1; ai-train=no; train-ai, tdm, ai, bots=n.
     Everything else, noimageai and nofollow among it, is no refusal.

@@ -1,8 +1,9 @@
 """Which language a text is in: scripts, three detectors and the function words of the registry, weighed together.
 
-A page's own claim about its language is never asked here. Closely related languages (Indonesian and Malay, Hindi and
-Nepali, Urdu and Persian, …) are told apart by the words that one has and the other lacks: the detectors alone call a
-third of Indonesian law text Malay. Not covered: dialects, and text of fewer than about 60 letters.
+A page's own claim about its language is never asked here; stage.py lets it drop what stays open. Closely related
+languages (Indonesian and Malay, Hindi and Nepali, Urdu and Persian, …) are told apart by the words that one has and the
+other lacks: the detectors alone call a third of Indonesian law text Malay. Not covered: dialects, and text of fewer
+than about 60 letters.
 """
 
 from __future__ import annotations

@@ -24,10 +24,11 @@ def header_signals(headers: Mapping[str, Sequence[str]], speaker: Speaker) -> tu
 
 
 def meta_signals(metas: Sequence[tuple[str, str]], speaker: Speaker) -> tuple[OptOut, ...]:
-    """Signals in meta elements ((lower-case name, content)); a meta named like our agent counts as robots."""
+    """Signals in meta elements ((lower-case name, content)); one named like our agent, or like a token of AI training
+    at large, counts as robots."""
     found: list[OptOut] = []
     for name, content in metas:
-        if name in ("robots", speaker.agent.lower()):
+        if name == "robots" or name in speaker.names:
             found += [opt_out(Signal.ROBOTS_META, item, "meta") for item in _items(content)]
         elif name == "tdm-reservation":
             found.append(opt_out(Signal.TDMREP, f"tdm-reservation={content.strip()}", "meta"))
@@ -51,12 +52,13 @@ def _of_header(name: str, value: str, speaker: Speaker) -> Iterator[OptOut]:
 
 
 def _x_robots_items(value: str, speaker: Speaker) -> Iterator[str]:
-    """Directives for everybody or for us; those after another agent's name are its own, to the end of the value."""
+    """Directives for everybody, for us or for AI training at large; those after another agent's name are its own, to
+    the end of the value."""
     ours = True
     for item in _items(value):
         agent, colon, rest = item.partition(":")
         if colon and agent.strip() not in _DIRECTIVES_WITH_VALUE:
-            ours = agent.strip() in ("*", speaker.agent.lower())
+            ours = agent.strip() == "*" or agent.strip() in speaker.names
             item = rest.strip()
         if ours and item:
             yield item

@@ -70,10 +70,13 @@ def sentence_count(text: str, paragraphs: Sequence[str], language: Language) -> 
 
 
 def terminal_ratio(paragraphs: Sequence[str], language: Language) -> float:
-    """Share of paragraphs that end as sentences do; 1 where the script has no terminal punctuation."""
+    """Share of paragraphs that end as sentences do; 1 where the script has no terminal punctuation.
+
+    A colon counts: it leads to a list and ends what is said before it. A comma or a semicolon ends nothing.
+    """
     if not language.sentence_terminators or not paragraphs:
         return 1.0
-    ends = tuple(language.sentence_terminators + ":;,؛،")
+    ends = tuple(language.sentence_terminators + ":")
     return sum(part.rstrip(_CLOSING + " ").endswith(ends) for part in paragraphs) / len(paragraphs)
 
 

@@ -50,6 +50,11 @@ class Speaker:
     agent: str
     ai_tokens: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name by which a page's tags address us, lower case."""
+        return frozenset(name.lower() for name in (self.agent, *self.ai_tokens))
+
 
 def denial(rules: HostRules, url: str, speaker: Speaker) -> OptOut | None:
     """The rule of robots.txt that forbids `url`, None when it may be fetched. Only for reachable rules."""

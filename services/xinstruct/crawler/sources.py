@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.spec import AbstractBufferedFile
 
 from xinstruct.spine.blobs import store_errors
 from xinstruct.spine.errors import Invalid, NotFound, Unavailable, require
@@ -122,11 +124,13 @@ def _skip_line(file: Any) -> bytes:
 
 def _opened(location: str) -> Any:
     try:
-        return fsspec.open(location, "rb", compression="infer").open()
+        file = fsspec.open(location, "rb", compression="infer").open()
     except FileNotFoundError as error:
         raise NotFound(f"no file {location}") from error
     except (OSError, ValueError, ImportError) as error:
         raise Unavailable(f"cannot open {location}: {error}") from error
+    # A store's own file reads no line of a bounded length.
+    return io.BufferedReader(file) if isinstance(file, AbstractBufferedFile) else file
 
 
 @contextmanager

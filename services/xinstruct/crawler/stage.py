@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,8 +17,10 @@ from xinstruct.spine.record import FOR_GROUP_HEADER, Record, slot_id
 from xinstruct.spine.stage import Drop, Emit, Outcome, Port, Stage
 from xinstruct.spine.topics import DOCUMENT_ADMITTED, PAGE_FETCHED
 
-CODE_VERSION = "1"
+CODE_VERSION = "3"
 """Raised when a change of code changes which text is admitted, or what it looks like."""
+DECLARED_SURE_RATIO = 0.9
+"""Above it a text speaks for its language clearly, whatever its page declares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,9 @@ def _page_drop(page: FetchedPage, answer: PageMeasures, config: CrawlerSettings)
     if page.failure or refused(page.opt_outs) or not page.body_digest:
         failure = page.failure or (FetchFailure.OPTED_OUT if refused(page.opt_outs) else FetchFailure.HTTP_ERROR)
         setting = {"setting": PRIVATE_SETTING} if failure == FetchFailure.PRIVATE_ADDRESS else {}
-        return _drop(page, AdmitReason(failure), {"status": str(page.status), **_signals(page), **setting})
+        said = {"detail": page.detail} if page.detail else {}
+        evidence = {"status": str(page.status), **said, **_signals(page), **setting}
+        return _drop(page, AdmitReason(failure), evidence)
     figures = {"visible_chars": str(answer.visible_chars), "agreement_ratio": f"{answer.agreement_ratio:.3f}"}
     if not answer.passages:
         return _drop(page, AdmitReason.BOILERPLATE_ONLY if answer.visible_chars else AdmitReason.NO_TEXT, figures)
@@ -119,7 +124,9 @@ def _passage(
     version: str,
 ) -> Outcome:
     found = known_language(measured["language"])
-    reason, evidence = refusal_of(measured, found, config, agreement_ratio=answer.agreement_ratio)
+    reason, evidence = refusal_of(
+        measured, found, config, agreement_ratio=answer.agreement_ratio, declared=page.declared_language
+    )
     if reason is not None or found is None:
         return _drop(page, reason or AdmitReason.WRONG_LANGUAGE, evidence, measured["language"], ordinal)
     return Emit(DOCUMENT_ADMITTED, AdmittedDocument(
@@ -134,20 +141,22 @@ def _passage(
 
 
 def refusal_of(
-    measured: Mapping[str, Any], found: Language | None, config: CrawlerSettings, *, agreement_ratio: float
+    measured: Mapping[str, Any], found: Language | None, config: CrawlerSettings, *, agreement_ratio: float,
+    declared: str = "",
 ) -> tuple[AdmitReason | None, dict[str, str]]:
     """The first filter that a passage does not pass, with the numbers behind it; None and {} when it passes all.
 
+    declared: the language that its page or source declares, "" when none; see _declared_otherwise.
     Filters that are switched off are left out; nothing switches off the wrong language.
     """
-    for reason, fails, figures in _filters(measured, found, config, agreement_ratio):
+    for reason, fails, figures in _filters(measured, found, config, agreement_ratio, declared):
         if fails and (reason is AdmitReason.WRONG_LANGUAGE or _applies(reason, config)):
             return reason, {name: _figure(value) for name, value in figures.items()}
     return None, {}
 
 
 def _filters(
-    measured: Mapping[str, Any], found: Language | None, config: CrawlerSettings, agreement_ratio: float
+    measured: Mapping[str, Any], found: Language | None, config: CrawlerSettings, agreement_ratio: float, declared: str
 ) -> Sequence[tuple[AdmitReason, bool, Mapping[str, Any]]]:
     """(filter, whether the passage fails it, figures), in the order in which they are asked."""
     chars = measured["measures"]["chars"]
@@ -162,11 +171,12 @@ def _filters(
     if found is None or "sentences" not in measured["measures"]:
         figures = {"language": measured["language"], "confidence_ratio": measured.get("confidence_ratio", 0.0)}
         return [*length, (AdmitReason.WRONG_LANGUAGE, True, figures)]
-    return [*length, *_language_filters(measured, found, config), *_quality_filters(measured["measures"], config)]
+    named = _language_filters(measured, found, config, declared)
+    return [*length, *named, *_quality_filters(measured["measures"], config)]
 
 
 def _language_filters(
-    measured: Mapping[str, Any], found: Language, config: CrawlerSettings
+    measured: Mapping[str, Any], found: Language, config: CrawlerSettings, declared: str
 ) -> Sequence[tuple[AdmitReason, bool, Mapping[str, Any]]]:
     wanted = config.languages or tuple(item.code for item in languages())
     confidence, rules = measured["confidence_ratio"], config.filters
@@ -184,7 +194,25 @@ def _language_filters(
         (AdmitReason.MIXED_LANGUAGE, measured["foreign_ratio"] > rules.foreign_ratio_max,
          {"foreign_ratio": measured["foreign_ratio"], **said}),
         (AdmitReason.LANGUAGE_UNCERTAIN, confidence < found.identification_threshold_ratio, said),
+        (AdmitReason.LANGUAGE_UNCERTAIN, _declared_otherwise(measured, found, declared),
+         {"declared_language": declared, **said}),
     ]
+
+
+def _declared_otherwise(measured: Mapping[str, Any], found: Language, declared: str) -> bool:
+    """Whether the text leaves it open between `found` and a neighbour, and its page declares the neighbour.
+
+    A declaration only ever drops: one that could admit would admit a neighbour's text wherever a site's template
+    declares its own language. It counts between languages that each name the other as a confusable, so not English,
+    which templates declare for every language.
+    """
+    tags = {tag.partition("-")[0].lower() for tag in re.split(r"[\s,;]+", declared)}
+    other = known_language(measured["runner_up"])
+    return (
+        other is not None and other.code in tags and found.code not in tags
+        and other.code in found.confusables and found.code in other.confusables
+        and measured["confidence_ratio"] < DECLARED_SURE_RATIO
+    )
 
 
 def _quality_filters(

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from xinstruct.crawler import frontier
-from xinstruct.crawler.domain import POLICY_VERSION, FetchFailure, fetch_id_of, host_and_port, page_id_of
+from xinstruct.crawler.domain import POLICY_VERSION, FetchFailure, fetch_id_of, page_id_of
+from xinstruct.crawler.locations import check_location
 from xinstruct.crawler.settle import Page
 from xinstruct.crawler.sources import TextRow, TextRows, read_jsonl, read_parquet
 from xinstruct.crawler.tables import NEVER_MS, PAGES, SOURCES
 from xinstruct.spine.app import Clock
 from xinstruct.spine.blobs import Blobs
-from xinstruct.spine.errors import Invalid, NotFound, Unavailable, require
+from xinstruct.spine.errors import Invalid, NotFound, Unavailable
 from xinstruct.spine.messages import FetchedPage, SourceKind
 from xinstruct.spine.sql import transaction, upsert
 from xinstruct.urls import ROW_MARK, canonical_url, host_of
 
 ROWS_MAX = 200
-_STORES = frozenset(("file", "local", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"))
+ROWS_TOLD_MAX = 1_000
+"""Rows without a text that a file gets a record each for; further ones are only counted, or a file of nothing but bad
+rows would fill log and catalog with reasons that nobody reads."""
+DETAIL_CHARS_MAX = 500
 LOCATION_RETRY_MS = 60_000
 
 
@@ -38,13 +42,10 @@ class TextLoop:
 
     name = "texts"
 
-    def __init__(
-        self, database: sa.Engine, blobs: Blobs, clock: Clock, *, private_hosts_allowed: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, database: sa.Engine, blobs: Blobs, clock: Clock) -> None:
         self._database = database
         self._blobs = blobs
         self._clock = clock
-        self._allowed = frozenset(private_hosts_allowed)
 
     def step(self) -> bool:
         """Read rows of the source that is longest due; its trouble is its own and stands in last_error."""
@@ -53,7 +54,7 @@ class TextLoop:
         if source is None:
             return False
         try:
-            check_location(source.location, self._allowed)
+            check_location(source.location)
             rows = _read(source)
         except (Invalid, NotFound) as error:
             self._fail(source, error.message, due_time_ms=_next_ms(source, now_ms), now_ms=now_ms)
@@ -83,50 +84,33 @@ class TextLoop:
         good = [row for row in rows.rows if not row.error][:max(source.pages_max - source.pages_known, 0)]
         stored = {row.number: self._blobs.put(row.text.encode()) for row in good}
         bad = [row for row in rows.rows if row.error]
+        failed = source.pages_failed + len(bad)
         ended = rows.ended or source.pages_known + len(good) >= source.pages_max
         with transaction(self._database) as connection:
             made = list(_page_rows(connection, source, [(row, stored[row.number]) for row in good], now_ms=now_ms))
             frontier.enqueue(connection, [item.record for item in made])
+            frontier.enqueue(connection, list(_bad_records(source, bad, now_ms=now_ms)))
             upsert(connection, PAGES, [asdict(item.page) for item in made], key=("url",))
             for item in made:
                 frontier.remember_body(connection, item.record)
             values: dict[str, Any] = {
                 "position": rows.position, "rows_done": source.rows_done + len(rows.rows),
                 "pages_known": source.pages_known + len(made), "pages_fetched": source.pages_fetched + len(rows.rows),
-                "pages_failed": source.pages_failed + len(bad),
+                "pages_failed": failed,
                 "due_time_ms": _next_ms(source, now_ms) if ended else now_ms,
             }
             if bad:
-                values["last_error"] = f"row {bad[-1].number}: {bad[-1].error}"[:500]
+                values["last_error"] = f"row {bad[-1].number}: {bad[-1].error}"[:DETAIL_CHARS_MAX]
             frontier.touch(connection, source.source_id, values, now_ms=now_ms)
 
     def _fail(self, source: Any, message: str, *, due_time_ms: int, now_ms: int) -> None:
         """Note why the file gives nothing, in the source and as a record, so that the catalog knows too."""
-        number = source.pages_failed + 1
-        record = FetchedPage(
-            fetch_id=fetch_id_of(source.location, number), page_id=page_id_of(source.location), url=source.location,
-            host=source.location.partition("://")[2].partition("/")[0] or "file", source_id=source.source_id,
-            fetch_number=number, status=0, failure=FetchFailure.MALFORMED_LISTING.value, fetch_time_ms=now_ms,
-            policy_version=POLICY_VERSION,
-        )
+        number, said = source.pages_failed + 1, message[:DETAIL_CHARS_MAX]
         with transaction(self._database) as connection:
-            if source.last_error != message[:500]:
-                frontier.enqueue(connection, [record])
-            values = {"last_error": message[:500], "pages_failed": number, "due_time_ms": due_time_ms}
+            if source.last_error != said:
+                frontier.enqueue(connection, [_file_record(source, said, number, now_ms=now_ms)])
+            values = {"last_error": said, "pages_failed": number, "due_time_ms": due_time_ms}
             frontier.touch(connection, source.source_id, values, now_ms=now_ms)
-
-
-def check_location(location: str, allowed: frozenset[str]) -> None:
-    """Invalid when a file's location would make us ask a host that may not be asked.
-
-    Only disk and object stores, and web addresses whose host:port is allowed: fsspec connects by itself, past the guard
-    of fetch.py, and through its chains ("simplecache::http://…") too.
-    """
-    scheme, address, _ = location.partition("://")
-    if address and (scheme not in _STORES or "::" in location):
-        host, port = host_and_port(canonical_url(location))
-        allows = f"{host}:{port}" in allowed
-        require(allows, "text files are read from disk or object stores, not from the web: download it first")
 
 
 def _read(source: Any) -> TextRows:
@@ -160,6 +144,31 @@ def _page_row(source: Any, row: TextRow, url: str, digest: str, *, now_ms: int) 
     page = Page(url, host, source.source_id, "row", due_time_ms=NEVER_MS, fetch_number=1, fetch_time_ms=now_ms,
                 licence=source.licence)
     return _Row(record, replace(page, body_digest=digest, body_bytes=record.body_bytes))
+
+
+def _bad_records(source: Any, bad: Sequence[TextRow], *, now_ms: int) -> Iterator[FetchedPage]:
+    """One record a row without a text, up to the source's ROWS_TOLD_MAX; then one of the file, which says so."""
+    room = max(ROWS_TOLD_MAX - source.pages_failed, 0)
+    for row in bad[:room]:
+        url = f"{source.location}{ROW_MARK}{row.number}"
+        yield _failed(source, url, FetchFailure.MALFORMED_ROW, row.error, now_ms=now_ms)
+    if len(bad) > room and source.pages_failed <= ROWS_TOLD_MAX:
+        said = f"more than {ROWS_TOLD_MAX} rows without a text; from row {bad[room].number} on they are only counted"
+        yield _file_record(source, said, source.pages_failed + len(bad), now_ms=now_ms)
+
+
+def _file_record(source: Any, said: str, number: int, *, now_ms: int) -> FetchedPage:
+    return _failed(source, source.location, FetchFailure.MALFORMED_LISTING, said, number=number, now_ms=now_ms)
+
+
+def _failed(
+    source: Any, url: str, failure: FetchFailure, said: str, *, now_ms: int, number: int = 1
+) -> FetchedPage:
+    return FetchedPage(
+        fetch_id=fetch_id_of(url, number), page_id=page_id_of(url), url=url, source_id=source.source_id,
+        host=source.location.partition("://")[2].partition("/")[0] or "file", fetch_number=number, status=0,
+        failure=failure.value, fetch_time_ms=now_ms, policy_version=POLICY_VERSION, detail=said[:DETAIL_CHARS_MAX],
+    )
 
 
 def _url_of(source: Any, row: TextRow) -> str:

@@ -136,6 +136,7 @@ def _with_facts(page: Page, seen: Visit, facts: Mapping[str, Any], tools: Tools)
     seen = replace(
         seen, opt_outs=(*seen.opt_outs, *said), canonical=facts["canonical"], base=facts["base"],
         links=tuple(facts["links"]),
+        content_language=facts["language"] or seen.content_language,
         nofollow=any(item.directive in ("nofollow", "none") for item in (*seen.opt_outs, *said)),
     )
     target = canonical_target(page, seen)

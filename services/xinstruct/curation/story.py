@@ -32,8 +32,11 @@ from xinstruct.spine import registry
 from xinstruct.spine.errors import NotFound
 from xinstruct.spine.messages import TakedownKind
 from xinstruct.spine.sql import chunks, transaction
+from xinstruct.urls import ROW_MARK
 
 Row = Mapping[str, Any]
+ROWS_MAX = 100
+"""Rows without a text that the story of a text file tells one by one."""
 
 _WORDS = {
     ReleaseOutcome.PUBLISHED: "published in {name}",
@@ -73,13 +76,15 @@ class _Subjects:
 
 
 def read_story(engine: Engine, settings: CurationSettings, subject: str) -> list[Event]:
-    """Every event of a URL, page id, document id or pair id, along the flow. NotFound when nothing is known of it."""
+    """Every event of a URL, text file, page id, document id or pair id, along the flow; of a file also those of its
+    rows without a text, the first ROWS_MAX. NotFound when nothing is known of it."""
     evaluator = registry.promoted(engine, "evaluator")
     digest = evaluator.model_digest if evaluator else ""
     with transaction(engine) as connection:
         subjects = _resolve(connection, subject)
         events = [
-            *_fetched(connection, subjects), *_admitted(connection, subjects), *_dropped(connection, subjects),
+            *_of_file(connection, subject), *_fetched(connection, subjects), *_admitted(connection, subjects),
+            *_dropped(connection, subjects),
             *_rejected(connection, subjects), *_drafted(connection, subjects),
             *_scored(connection, subjects, digest, settings), *_reviewed(connection, subjects),
             *_released(connection, subjects), *_erased(connection, subjects, subject),
@@ -91,7 +96,8 @@ def read_story(engine: Engine, settings: CurationSettings, subject: str) -> list
 
 def _resolve(connection: Connection, subject: str) -> _Subjects:
     """Pages, documents and pairs above and below the subject."""
-    url = normal_target(TakedownKind.URL, subject) if "://" in subject else ""
+    # A text file, or a row of it, is named by a path too; ids have no slash.
+    url = normal_target(TakedownKind.URL, subject) if "/" in subject else ""
     pages, documents, pairs = {subject}, {subject}, {subject}
     rows = _rows(connection, PAIRS, "pair_id", [subject])
     documents |= {row["document_id"] for row in rows}
@@ -102,20 +108,38 @@ def _resolve(connection: Connection, subject: str) -> _Subjects:
     if url or _rows(connection, PAGES, "page_id", [subject]):
         if url:
             found = [row for table in (PAGES, DOCUMENTS) for row in _rows(connection, table, "url", [url, subject])]
-            pages |= {row["page_id"] for row in found}
+            pages |= {row["page_id"] for row in found} | {row.page_id for row in _bad_rows(connection, url, ROWS_MAX)}
         documents |= {row["document_id"] for row in _rows(connection, DOCUMENTS, "page_id", pages)}
         pairs |= {row["pair_id"] for row in _rows(connection, PAIRS, "page_id", pages)}
     urls = {row["url"] for row in _rows(connection, PAGES, "page_id", pages)} | ({url, subject} if url else set())
     return _Subjects(frozenset(pages), frozenset(documents), frozenset(pairs), frozenset(urls))
 
 
+def _of_file(connection: Connection, subject: str) -> Iterable[Event]:
+    """How many rows of the text file `subject` gave no text, where the story does not tell them all."""
+    found = len(_bad_rows(connection, subject, None)) if "/" in subject else 0
+    if found > ROWS_MAX:
+        yield Event("fetch", subject, f"{found} rows without a text; the first {ROWS_MAX} are told here")
+
+
+def _bad_rows(connection: Connection, place: str, rows_max: int | None) -> Sequence[Any]:
+    """The rows of the text file `place` that gave no text, in their order: page_id, url. None of what is no file."""
+    if place.startswith(("http://", "https://")) or ROW_MARK in place:
+        return ()
+    begins = PAGES.c.url.startswith(f"{place}{ROW_MARK}", autoescape=True)
+    query = sa.select(PAGES.c.page_id, PAGES.c.url).where(PAGES.c.failure != "", begins)
+    return connection.execute(query.order_by(sa.func.length(PAGES.c.url), PAGES.c.url).limit(rows_max)).all()
+
+
 def _fetched(connection: Connection, subjects: _Subjects) -> Iterable[Event]:
-    for row in sorted(_rows(connection, PAGES, "page_id", subjects.pages), key=lambda row: row["fetch_number"]):
+    rows = _rows(connection, PAGES, "page_id", subjects.pages)
+    # The length first: rows of a text file, whose URLs differ in their numbers, in their order.
+    for row in sorted(rows, key=lambda row: (row["fetch_number"], len(row["url"]), row["url"])):
         happened = f"not fetched: {row['failure']}" if row["failure"] else f"fetched with status {row['status']}"
         if row["superseded_body_digest"]:
             happened += "; what was derived from its earlier body is superseded"
         names = ("url", "fetch_id", "fetch_number", "body_digest", "superseded_body_digest", "source_id")
-        facts = _facts(row, (*names, "policy_version", "opt_outs"))
+        facts = _facts(row, (*names, "policy_version", "opt_outs", "detail", "declared_language"))
         yield Event("fetch", row["page_id"], happened, facts, row["fetch_time_ms"])
 
 

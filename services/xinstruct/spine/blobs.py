@@ -21,7 +21,7 @@ _PREFIX = "sha256:"
 _STORE_ERRORS = (
     ("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"), ("aiohttp", "ClientError"),
     ("gcsfs.retry", "HttpError"), ("google.auth.exceptions", "GoogleAuthError"),
-    ("azure.core.exceptions", "AzureError"),
+    ("azure.core.exceptions", "AzureError"), ("httpx", "HTTPError"), ("httpx2", "HTTPError"),
 )  # fmt: skip
 
 

@@ -137,12 +137,12 @@ class FetchedPage(Payload):
     declared_language: str = ""
     licence: str = ""
     content_encoding_text: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
 class AdmittedDocument(Payload):
-    ID_FIELD = "document_id"
-    KEY_FIELD = "document_id"
+    ID_FIELD = KEY_FIELD = "document_id"
     document_id: str
     page_id: str
     body_digest: str
@@ -164,8 +164,7 @@ class AdmittedDocument(Payload):
 
 @dataclass(frozen=True)
 class DraftedPair(Payload):
-    ID_FIELD = "pair_id"
-    KEY_FIELD = "pair_id"
+    ID_FIELD = KEY_FIELD = "pair_id"
     pair_id: str
     document_id: str
     page_id: str
@@ -186,8 +185,7 @@ class DraftedPair(Payload):
 
 @dataclass(frozen=True)
 class ScoredPair(Payload):
-    ID_FIELD = "score_id"
-    KEY_FIELD = "score_id"
+    ID_FIELD = KEY_FIELD = "score_id"
     score_id: str
     pair_id: str
     document_id: str
@@ -203,8 +201,7 @@ class ScoredPair(Payload):
 
 @dataclass(frozen=True)
 class ReviewedPair(Payload):
-    ID_FIELD = "review_id"
-    KEY_FIELD = "review_id"
+    ID_FIELD = KEY_FIELD = "review_id"
     review_id: str
     pair_id: str
     reviewer: str
@@ -215,8 +212,7 @@ class ReviewedPair(Payload):
 
 @dataclass(frozen=True)
 class DroppedRecord(Payload):
-    ID_FIELD = "drop_id"
-    KEY_FIELD = "drop_id"
+    ID_FIELD = KEY_FIELD = "drop_id"
     drop_id: str
     stage: str
     stage_version: str
@@ -247,8 +243,7 @@ class TakedownRequested(Payload):
 
 @dataclass(frozen=True)
 class ReleasePublished(Payload):
-    ID_FIELD = "name"
-    KEY_FIELD = "name"
+    ID_FIELD = KEY_FIELD = "name"
     name: str
     manifest_digest: str
     location: str
@@ -279,8 +274,7 @@ class TrainingRequested(Payload):
 
 @dataclass(frozen=True)
 class ModelTrained(Payload):
-    ID_FIELD = "job_name"
-    KEY_FIELD = "job_name"
+    ID_FIELD = KEY_FIELD = "job_name"
     job_name: str
     role: str
     model_digest: str
@@ -296,8 +290,7 @@ class ModelTrained(Payload):
 
 @dataclass(frozen=True)
 class DeadLetter(Payload):
-    ID_FIELD = "dead_letter_id"
-    KEY_FIELD = "dead_letter_id"
+    ID_FIELD = KEY_FIELD = "dead_letter_id"
     dead_letter_id: str
     stage: str
     stage_version: str

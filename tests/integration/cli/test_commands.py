@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ from xinstruct.crawler.commands import CommandLoop
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.tables import SOURCES
 from xinstruct.settings import XinstructSettings, load_settings
+from xinstruct.spine import telemetry
+from xinstruct.spine.messages import CrawlRequested
 from xinstruct.spine.topics import PAGE_FETCHED
 from xinstruct.targets import Built, build, build_deps
 
@@ -44,6 +47,8 @@ def config(tmp_path: Path) -> Path:
 def served(config: Path) -> Iterator[Built]:
     """A process that serves that home folder, its port in the configuration."""
     built = build(["all"], load_settings(config))
+    # As every process does: or its log would stand between the answers on stdout.
+    telemetry.start(load_settings(config).telemetry, "all")
     built.process.start()
     config.write_text(settings(port=built.process.server.port), "utf-8")
     yield built
@@ -77,6 +82,63 @@ def test_a_source_that_was_added_without_a_server_is_kept(config: Path, capsys: 
     deps.database.dispose()
 
 
+def commands(config: Path) -> list[CrawlRequested]:
+    """What was appended for the crawler."""
+    deps = build_deps(load_settings(config), process="test")
+    found = [CrawlRequested.decode(record.value or b"") for record in deps.log.read(_topic("crawl-requested-v1"), {})]
+    deps.log.close()
+    deps.database.dispose()
+    return found
+
+
+def test_a_file_is_added_by_its_whole_path_wherever_the_factory_is_started(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts").mkdir()
+    monkeypatch.chdir(tmp_path / "texts")
+    asked = ("rows.jsonl", "../rows.parquet", "s3://bucket/rows.jsonl", "file:///rows.jsonl")
+    said(capsys, "crawl", "add", *asked, "--config", str(config))
+    assert {command.location for command in commands(config)} == {
+        f"{tmp_path}/texts/rows.jsonl", f"{tmp_path}/rows.parquet", "s3://bucket/rows.jsonl", "file:///rows.jsonl",
+    }
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "remove"])
+def test_steering_a_source_is_repeatable_by_its_request_id(
+    action: str, served: Built, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (added,) = said(capsys, "crawl", "add", "rows.jsonl", "--config", str(config))
+    deadline_s = time.monotonic() + 15
+    while not said(capsys, "crawl", "status", "--config", str(config)):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    steer = ("crawl", action, "rows.jsonl", "--request-id", "once", "--config", str(config))
+    assert said(capsys, *steer) == said(capsys, *steer) == [added]
+    records = served.deps.log.read(_topic("crawl-requested-v1"), {})
+    assert [CrawlRequested.decode(record.value or b"").request_id for record in records][1:] == ["once", "once"]
+
+
+def test_a_file_and_its_bad_rows_tell_why_by_the_name_that_was_typed(
+    served: Built, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('broken\n{"body": "x"}\n')
+    said(capsys, "crawl", "add", "rows.jsonl", "--config", str(config))
+    deadline_s = time.monotonic() + 30
+    story: list[str] = []
+    while len(story) < 4:
+        assert time.monotonic() < deadline_s
+        main(["why", "rows.jsonl", "--config", str(config)])
+        story = capsys.readouterr().out.splitlines()
+        time.sleep(0.1)
+    assert [line.split("detail=")[1].split("  ")[0] for line in story[:2]] == ["not JSON", "no text in 'text'"]
+    assert all("dropped: malformed_row" in line for line in story[2:])
+    (row,) = said(capsys, "why", "rows.jsonl#row=1", "--config", str(config))
+    assert [event["stage"] for event in row["events"]] == ["fetch", "admit"]  # type: ignore[attr-defined]
+
+
 def test_half_a_character_in_a_review_file_is_refused_and_nothing_is_stored(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +170,8 @@ def test_a_story_is_read_from_the_catalog(config: Path, capsys: pytest.CaptureFi
         (("draft", "Habari", "--language", "sw"), ExitCode.UNAVAILABLE),
         (("models", "promote", "generator", "12345678"), ExitCode.NOT_FOUND),
         (("crawl", "pause", "nothing"), ExitCode.NOT_FOUND), (("crawl", "add", "no url"), ExitCode.INVALID),
+        (("crawl", "add", "https://a.example/rows.parquet"), ExitCode.INVALID),
+        (("crawl", "add", "hf://datasets/owner/name"), ExitCode.INVALID),
         (("release", "export", "none"), ExitCode.NOT_FOUND), (("dlq", "show", "abc"), ExitCode.NOT_FOUND),
         (("release", "publish"), ExitCode.CONFLICT), (("review", "export"), ExitCode.NOT_FOUND),
         (("review", "export", "--release", "none"), ExitCode.NOT_FOUND),

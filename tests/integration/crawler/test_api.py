@@ -78,6 +78,8 @@ def test_a_source_is_added_once_and_seen_to_its_end(service):
         ("declared_language", {"location": "http://x.example/", "declared_language": "xx"}),
         ("host", {"location": "http://127.0.0.1/", "hosts": ["not a host"]}),
         ("contact_url", {"location": "http://x.example/"}),
+        ("download it first", {"kind": JSONL, "location": "https://127.0.0.1:9/rows.jsonl"}),
+        ("a path, file://", {"kind": JSONL, "location": "ftp://x.example/rows.jsonl"}),
     ],
 )
 def test_a_malformed_command_is_refused_with_what_to_change(service, message, fields):

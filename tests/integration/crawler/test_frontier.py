@@ -233,6 +233,7 @@ def test_rules_that_cannot_be_read_now_close_the_host_until_they_can(crawl, site
         response(headers={"X-Robots-Tag": "noai"}), response(headers={"TDM-Reservation": "1"}),
         page(head='<meta name="tdm-reservation" content="1">'), response(headers={"Content-Signal": "ai-train=no"}),
         response(headers={"Content-Usage": "train-ai=n"}), page(head='<meta name="robots" content="noarchive">'),
+        response(headers={"X-Robots-Tag": "GPTBot: noindex"}), page(head='<meta name="ClaudeBot" content="noai">'),
     ],
 )
 def test_every_way_to_opt_out_is_honoured_and_the_body_is_not_kept(crawl, site, answer):
@@ -296,6 +297,16 @@ def test_an_edited_page_names_the_body_that_it_supersedes(crawl, site):
 def test_a_removed_page_supersedes_its_body(crawl, site, status, failure):
     first, second = polled(crawl, site, page(), response(status=status))
     assert (second.failure, second.superseded_body_digest, second.body_digest) == (failure, first.body_digest, "")
+
+
+def test_a_page_s_declared_language_is_that_of_its_markup_else_of_its_header_else_of_its_source(crawl, site):
+    header = {"Content-Language": "fi-FI"}
+    crawl_sitemap(crawl, site, {
+        "/markup": response(text=page().replace("<html>", '<html lang="sv-FI">'), headers=header),
+        "/header": response(headers=header), "/source": page(),
+    }, declared_language="et")
+    found = {item.url.removeprefix(site.url("")): item.declared_language for item in crawl.pages()}
+    assert found == {"/markup": "sv-FI", "/header": "fi-FI", "/source": "et"}
 
 
 def test_a_later_opt_out_is_a_takedown(crawl, site):

@@ -16,6 +16,7 @@ from xinstruct.curation import tables
 from xinstruct.curation.config import CurationSettings
 from xinstruct.curation.funnel import read_funnel
 from xinstruct.spine.errors import Conflict, Invalid, NotFound
+from xinstruct.spine.messages import FetchedPage
 from xinstruct.spine.record import FOR_GROUP_HEADER, Record
 from xinstruct.spine.rpc import RpcSettings, Server, channel, error_of
 from xinstruct.spine.topics import (
@@ -135,6 +136,39 @@ def test_a_story_says_why_something_is_gone(stocked: House, stub: Stub) -> None:
         "release: not in one: another label is likelier than best (P(best) 0.300000)",
     ]
     refused(lambda: stub.GetStory(pb.GetStoryRequest(subject="nothing"), timeout=5), NotFound, "nothing is known")
+
+
+def bad_row(number: int, file: str = "/data/rows.jsonl") -> FetchedPage:
+    """A row of a text file that has no text."""
+    return builders.page(
+        fetch_id=f"{file}{number}", page_id=f"page {file}{number}", url=f"{file}#row={number}", host="file", status=0,
+        failure="malformed_row", body_digest="", detail=f"not JSON, {number}")
+
+
+def test_a_file_s_story_is_its_own_and_that_of_its_bad_rows(stocked: House, stub: Stub) -> None:
+    file = "/data/rows.jsonl"
+    stocked.write(PAGE_FETCHED, bad_row(2), bad_row(1), bad_row(1, "/data/rows.jsonl2"), builders.page(
+        fetch_id="file", page_id="page-file", url=file, fetch_number=3, status=0, failure="malformed_listing",
+        body_digest="", detail="no column 'text'"))
+    stocked.write(RECORD_DROPPED, builders.drop(
+        drop_id="1", subject_id=bad_row(1).page_id, url=f"{file}#row=1", reason="malformed_row", stage="admit",
+        evidence={"detail": "not JSON, 1"}))
+    stocked.settle()
+    for place in (f"{file}#row=1", bad_row(1).page_id):
+        assert told(stub, place) == ["fetch: not fetched: malformed_row", "admit: dropped: malformed_row"]
+    events = stub.GetStory(pb.GetStoryRequest(subject=file), timeout=5).events
+    assert sorted((event.happened, event.facts.get("detail", event.facts.get("evidence", ""))) for event in events) == [
+        ("dropped: malformed_row", '{"detail":"not JSON, 1"}'), ("not fetched: malformed_listing", "no column 'text'"),
+        ("not fetched: malformed_row", "not JSON, 1"), ("not fetched: malformed_row", "not JSON, 2"),
+    ]
+
+
+def test_the_story_of_a_file_of_bad_rows_is_bounded(stocked: House, stub: Stub) -> None:
+    stocked.write(PAGE_FETCHED, *(bad_row(number) for number in range(150)))
+    stocked.settle()
+    events = told(stub, "/data/rows.jsonl")
+    assert events[0] == "fetch: 150 rows without a text; the first 100 are told here"
+    assert events[1:] == ["fetch: not fetched: malformed_row"] * 100
 
 
 def test_a_story_remembers_takedowns_and_edits(stocked: House, stub: Stub) -> None:

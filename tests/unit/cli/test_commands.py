@@ -40,6 +40,12 @@ def test_a_source_is_what_its_name_says(location: str, kind: str) -> None:
     assert guess_kind(location) == kind
 
 
+@pytest.mark.parametrize("location", ["hf://datasets/owner/name", "s3://bucket/texts", "ftp://a.example/x"])
+def test_a_location_off_the_web_whose_name_says_nothing_is_asked_for_its_kind(location: str) -> None:
+    with pytest.raises(Invalid, match=r"--kind jsonl\|parquet"):
+        guess_kind(location)
+
+
 @pytest.mark.parametrize(
     ("target", "kind"),
     [

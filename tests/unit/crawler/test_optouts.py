@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from xinstruct.crawler.optouts import header_signals, meta_signals
 from xinstruct.crawler.robots import Speaker
 
-SPEAKER = Speaker("xinstruct")
+SPEAKER = Speaker("xinstruct", ("GPTBot", "Google-Extended"))
 
 
 def said(signals):
@@ -52,6 +54,27 @@ def test_robots_meta_is_read_whatever_its_case():
 def test_meta_named_like_us_counts_and_another_name_does_not():
     check_meta("xinstruct", "noai", [("robots_meta", "noai", True)])
     check_meta("googlebot", "noindex", [])
+
+
+@pytest.mark.parametrize("name", ["gptbot", "google-extended"])
+def test_meta_named_like_an_agent_of_ai_training_counts(name):
+    check_meta(name, "NoAI", [("robots_meta", "noai", True)])
+
+
+def test_meta_named_like_an_agent_that_is_not_in_the_list_does_not_count():
+    check_meta("bytespider", "noai", [])
+    check_meta("gpt", "noai", [])
+
+
+@pytest.mark.parametrize("agent", ["GPTBot", "gptbot", "GOOGLE-EXTENDED"])
+def test_x_robots_tag_for_an_agent_of_ai_training_is_ours(agent):
+    check_header("x-robots-tag", f"{agent}: NoIndex, noimageai",
+                 [("x_robots_tag", "noindex", True), ("x_robots_tag", "noimageai", False)])
+
+
+def test_of_several_x_robots_tags_each_is_read_for_its_own_agent():
+    said_by = {"x-robots-tag": ("Bytespider: noindex", "otherbot: noai, GPTBot: noarchive", "max-snippet: 5")}
+    assert [item.directive for item in header_signals(said_by, SPEAKER)] == ["noarchive", "max-snippet: 5"]
 
 
 def test_tdm_meta_is_read():

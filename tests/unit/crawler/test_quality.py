@@ -37,6 +37,11 @@ def test_terminals_are_asked_only_where_the_script_has_them():
     assert terminal_ratio((), language("fi")) == 1.0
 
 
+@pytest.mark.parametrize(("code", "ends"), [("fi", ",;"), ("hi", ",;"), ("ur", "،,;"), ("sw", ",;")])
+def test_a_paragraph_that_ends_in_the_middle_of_a_sentence_has_no_terminal(code, ends):
+    assert terminal_ratio(tuple(f"sana{end}" for end in ends), language(code)) == 0.0
+
+
 def measured(text, code="fi", masks=None):
     return measure(text, tuple(text.split("\n\n")), language(code), masks or {})
 

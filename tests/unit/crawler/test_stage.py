@@ -192,6 +192,39 @@ def test_the_version_changes_with_filters_and_languages_and_not_with_fetching():
     assert version_of(CrawlerSettings(filters=FilterSettings(sentences_min=3))) != plain
 
 
+def check_declared(expected, declared, **fields):
+    measured = {"language": "id", "runner_up": "ms", "confidence_ratio": 0.8, **fields}
+    found = decided(fetched_page(declared_language=declared), PageMeasures(passages=(passage(**measured),)))
+    assert reasons(found) == [expected]
+    return found[0]
+
+
+@pytest.mark.parametrize("declared", ["ms", "ms-MY", "MS", "en, ms"])
+def test_a_text_that_is_open_is_dropped_when_its_page_declares_the_neighbour(declared):
+    dropped = check_declared(AdmitReason.LANGUAGE_UNCERTAIN, declared)
+    assert dropped.evidence == {
+        "declared_language": declared, "language": "id", "confidence_ratio": "0.8000", "runner_up": "ms",
+    }
+
+
+@pytest.mark.parametrize("declared", ["", "id", "id-ID", "id, ms", "fi", "jv", "en", "klingon", ";,", "msx"])
+def test_a_text_that_is_open_is_admitted_when_its_page_declares_no_other_neighbour(declared):
+    check_declared("emitted", declared)
+
+
+def test_a_declaration_does_not_overrule_a_clear_text():
+    check_declared("emitted", "ms", confidence_ratio=0.9)
+
+
+def test_a_declaration_never_admits_what_the_text_does_not_say():
+    check_declared(AdmitReason.LANGUAGE_UNCERTAIN, "id", confidence_ratio=0.59)
+    check_declared(AdmitReason.WRONG_LANGUAGE, "id", language="ms", runner_up="id", confidence_ratio=0.51)
+
+
+def test_english_that_a_template_declares_for_every_page_drops_nothing():
+    check_declared("emitted", "en", language="sw", runner_up="en", confidence_ratio=0.5)
+
+
 def test_thresholds_come_from_the_languages_data():
     limit = language("sw").identification_threshold_ratio
     check_passage("emitted", language="sw", confidence_ratio=limit)
