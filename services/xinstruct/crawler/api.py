@@ -18,6 +18,7 @@ from xinstruct.spine.errors import Conflict, Invalid, NotFound, require
 from xinstruct.spine.languages import known_language
 from xinstruct.spine.log import Log
 from xinstruct.spine.messages import CrawlAction, CrawlRequested, SourceKind
+from xinstruct.spine.rpc import page_token, page_values
 from xinstruct.spine.sql import Engine
 from xinstruct.spine.topics import CRAWL_REQUESTED
 from xinstruct.urls import canonical_url
@@ -58,8 +59,9 @@ class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
         """See crawler_service.proto."""
         size = message.page_size or PAGE_SIZE
         require(size <= PAGE_SIZE_MAX, f"page_size is 1–{PAGE_SIZE_MAX}, not {size}")
-        rows = sources_after(self._database, message.page_token, now_ms=self._clock(), rows_max=size + 1)
-        token = rows[size - 1].source_id if len(rows) > size else ""
+        (after,) = page_values(message.page_token, "")
+        rows = sources_after(self._database, after, now_ms=self._clock(), rows_max=size + 1)
+        token = page_token(rows[size - 1].source_id) if len(rows) > size else ""
         return pb.ListSourcesResponse(
             sources=[_source(row) for row in rows[:size]], next_page_token=token,
             commands_waiting=commands_waiting(self._database, self._log),
@@ -67,12 +69,11 @@ class CrawlerServicer(crawler_service_pb2_grpc.CrawlerServiceServicer):
 
     def WatchSources(self, message: pb.WatchSourcesRequest, context: Any) -> Iterator[pb.SourceEvent]:
         """See crawler_service.proto."""
-        require(not message.page_token or message.page_token.isdigit(), "page_token: send the last event's own")
-        seen = int(message.page_token or -1)
+        (seen,) = page_values(message.page_token, -1)
         while context.is_active():
             for row in sources_changed(self._database, seen, now_ms=self._clock(), rows_max=PAGE_SIZE_MAX):
                 seen = row.change_number
-                yield pb.SourceEvent(source=_source(row), page_token=str(seen))
+                yield pb.SourceEvent(source=_source(row), page_token=page_token(seen))
             self._rest(WATCH_INTERVAL_S)
 
     def _command(self, message: pb.SubmitCrawlRequest) -> CrawlRequested:

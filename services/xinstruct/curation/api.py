@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from xinstruct.spine.app import Deps
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, require
 from xinstruct.spine.messages import ReleasePublished, ReviewedPair, TakedownKind, TakedownRequested
 from xinstruct.spine.record import FOR_GROUP_HEADER, Record
+from xinstruct.spine.rpc import page_token, page_values
 from xinstruct.spine.sql import transaction
 from xinstruct.spine.topics import DEAD_LETTERS, PAIR_REVIEWED, TAKEDOWN_REQUESTED
 from xinstruct.v1 import curation_service_pb2 as pb
@@ -33,6 +33,8 @@ TARGET_CHARS_MAX = 2_000
 REASON_CHARS_MAX = 500
 REQUEST_ID_CHARS_MAX = 100
 WATCH_REST_S = 0.2
+AFTER_ALL_MS = 2**63 - 1
+"""Later than every time: where a list that begins with the newest begins."""
 
 
 class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
@@ -55,20 +57,20 @@ class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
     def ListRows(self, request: pb.ListRowsRequest, context: Any) -> pb.ListRowsResponse:
         """A page of rows."""
         size = _page_size(request.page_size)
-        (after,) = _token(request.page_token, [""])
+        (after,) = page_values(request.page_token, "")
         found = rows.list_rows(
             self._deps.database, self._settings, language=request.language, kept_only=request.kept_only,
-            after=str(after), rows_max=size,
+            after=after, rows_max=size,
         )  # fmt: skip
-        more = _next_token([found[-1].pair.pair_id]) if len(found) == size else ""
+        more = page_token(found[-1].pair.pair_id) if len(found) == size else ""
         return pb.ListRowsResponse(rows=map(_row, found), next_page_token=more)
 
     def ListDocuments(self, request: pb.ListDocumentsRequest, context: Any) -> pb.ListDocumentsResponse:
         """A page of documents."""
         size = _page_size(request.page_size)
-        (after,) = _token(request.page_token, [""])
-        found = rows.list_documents(self._deps.database, language=request.language, after=str(after), rows_max=size)
-        response = pb.ListDocumentsResponse(next_page_token=_next_token([found[-1].id]) if len(found) == size else "")
+        (after,) = page_values(request.page_token, "")
+        found = rows.list_documents(self._deps.database, language=request.language, after=after, rows_max=size)
+        response = pb.ListDocumentsResponse(next_page_token=page_token(found[-1].id) if len(found) == size else "")
         for document in found:
             response.documents.add().ParseFromString(document.encode())
         return response
@@ -101,12 +103,10 @@ class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
     def ListReleases(self, request: pb.ListReleasesRequest, context: Any) -> pb.ListReleasesResponse:
         """A page of releases."""
         size = _page_size(request.page_size)
-        time_ms, name = _token(request.page_token, [None, ""])
-        found = self._releases.newest_first()
-        if time_ms is not None:
-            found = [item for item in found if (item.publish_time_ms, item.name) < (time_ms, name)]
+        before = tuple(page_values(request.page_token, AFTER_ALL_MS, ""))
+        found = [item for item in self._releases.newest_first() if (item.publish_time_ms, item.name) < before]
         page = found[:size]
-        more = _next_token([page[-1].publish_time_ms, page[-1].name]) if len(found) > size else ""
+        more = page_token(page[-1].publish_time_ms, page[-1].name) if len(found) > size else ""
         return pb.ListReleasesResponse(releases=map(_release, page), next_page_token=more)
 
     def VerifyRelease(self, request: pb.VerifyReleaseRequest, context: Any) -> pb.VerifyReleaseResponse:
@@ -193,21 +193,20 @@ class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
     def ListTakedowns(self, request: pb.ListTakedownsRequest, context: Any) -> pb.ListTakedownsResponse:
         """A page of takedowns."""
         size = _page_size(request.page_size)
-        time_ms, request_id = _token(request.page_token, [None, ""])
-        before = None if time_ms is None else (int(time_ms), str(request_id))
-        found = rows.list_takedowns(self._deps.database, before=before, rows_max=size)
-        more = _next_token([found[-1]["request_time_ms"], found[-1]["request_id"]]) if len(found) == size else ""
+        time_ms, request_id = page_values(request.page_token, AFTER_ALL_MS, "")
+        found = rows.list_takedowns(self._deps.database, before=(time_ms, request_id), rows_max=size)
+        more = page_token(found[-1]["request_time_ms"], found[-1]["request_id"]) if len(found) == size else ""
         return pb.ListTakedownsResponse(takedowns=map(_takedown, found), next_page_token=more)
 
     def WatchTakedown(self, request: pb.WatchTakedownRequest, context: Any) -> Iterator[pb.TakedownEvent]:
         """One takedown until it is done."""
-        (seen,) = _token(request.page_token, [-1])
+        (seen,) = page_values(request.page_token, -1)
         rest = threading.Event()
         while context.is_active():
             row = rows.read_takedown(self._deps.database, request.request_id)
-            if row["change_number"] > int(seen):
+            if row["change_number"] > seen:
                 seen = row["change_number"]
-                yield pb.TakedownEvent(takedown=_takedown(row), page_token=_next_token([seen]))
+                yield pb.TakedownEvent(takedown=_takedown(row), page_token=page_token(seen))
             if row["state"] == "erased":
                 return
             rest.wait(WATCH_REST_S)
@@ -241,10 +240,10 @@ class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
         """A page of dead letters."""
         _require_stage(request.stage)
         size = _page_size(request.page_size)
-        offset, partition = _token(request.page_token, [-1, -1])
-        after = (int(offset), int(partition))
+        offset, partition = page_values(request.page_token, -1, -1)
+        after = (offset, partition)
         found = rows.list_dead_letters(self._deps.database, request.stage, after=after, rows_max=size)
-        more = _next_token([*found[-1][1]]) if len(found) == size else ""
+        more = page_token(*found[-1][1]) if len(found) == size else ""
         response = pb.ListDeadLettersResponse(next_page_token=more)
         for letter, _ in found:
             response.dead_letters.add().ParseFromString(letter.encode())
@@ -312,23 +311,3 @@ def _require_stage(stage: str) -> None:
 def _page_size(asked: int) -> int:
     require(asked <= PAGE_SIZE_MAX, f"page_size {asked}: 1–{PAGE_SIZE_MAX}")
     return asked or PAGE_SIZE_DEFAULT
-
-
-def _next_token(values: Sequence[Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
-
-
-def _token(token: str, default: Sequence[Any]) -> Sequence[Any]:
-    """The values in a page token, `default` when it is empty; Invalid when it is none of ours."""
-    if not token:
-        return default
-    try:
-        values = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except ValueError as error:
-        raise Invalid("page_token: not one that this service gave") from error
-    kinds = [type(value) for value in default]
-    if not isinstance(values, list) or len(values) != len(default) or any(
-        kind is not type(None) and not isinstance(value, kind) for kind, value in zip(kinds, values, strict=True)
-    ):  # fmt: skip
-        raise Invalid("page_token: not one that this service gave")
-    return values

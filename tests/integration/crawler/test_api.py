@@ -152,8 +152,9 @@ def test_a_watch_shows_every_source_once_then_changes_and_resumes_by_token(servi
     resumed.cancel()
 
 
-def test_a_malformed_watch_token_is_refused(service):
-    events = service.stub.WatchSources(pb.WatchSourcesRequest(page_token="x"))
+@pytest.mark.parametrize("token", ["x", "²", "7", "9" * 5000])
+def test_a_malformed_watch_token_is_refused(service, token):
+    events = service.stub.WatchSources(pb.WatchSourcesRequest(page_token=token))
     with pytest.raises(grpc.RpcError) as error:
         next(events)
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -106,6 +106,9 @@ def test_documents_are_listed_without_their_signatures(stocked: House, stub: Stu
 def test_a_foreign_page_token_and_an_unknown_row_are_refused(stocked: House, stub: Stub) -> None:
     refused(lambda: stub.ListRows(pb.ListRowsRequest(page_token="%%%"), timeout=5), Invalid, "page_token")
     refused(lambda: stub.ListRows(pb.ListRowsRequest(page_token="WzFd"), timeout=5), Invalid, "page_token")
+    odd = "WyJ4IiwgIiJd"  # ["x", ""]: a time that is none
+    refused(lambda: stub.ListTakedowns(pb.ListTakedownsRequest(page_token=odd), timeout=5), Invalid, "page_token")
+    refused(lambda: stub.ListReleases(pb.ListReleasesRequest(page_token=odd), timeout=5), Invalid, "page_token")
     refused(lambda: stub.ListRows(pb.ListRowsRequest(page_size=1001), timeout=5), Invalid, "page_size")
     refused(lambda: stub.GetRow(pb.GetRowRequest(pair_id="x"), timeout=5), NotFound, "no pair 'x'")
 
