@@ -184,7 +184,8 @@ def _funnel_table(funnel: Funnel) -> Any:
         table.add_row(row.language or "undecided", *(f"{getattr(row, field):,}" for field, _ in FUNNEL_STEPS))
     dropped = sum(funnel.dropped.values())
     dead = sum(funnel.dead_letters.values())
-    table.caption = f"{dropped:,} dropped with a reason, {dead:,} dead letters" if dropped or dead else None
+    where = " (`xinstruct dlq list`)" if dead else ""
+    table.caption = f"{dropped:,} dropped with a reason, {dead:,} dead letters{where}" if dropped or dead else None
     table.caption_justify = "left"
     return table
 
@@ -200,7 +201,7 @@ def _stage_table(snapshot: Snapshot) -> Any:
     table.add_column("waits for")
     for process in snapshot.processes.values():
         for stage in process.stages:
-            waiting = line(stage.waiting_for, 120)
+            waiting = line(stage.waiting_for, 300)
             table.add_row(stage.stage, f"{stage.lag_records:,}", f"{stage.in_flight_records:,}", waiting)
         for loop in process.loops:
             table.add_row(loop.loop, "busy" if loop.pending else "", "", "")

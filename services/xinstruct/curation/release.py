@@ -41,6 +41,10 @@ REQUEST_ID_CHARS_MAX = 100
 EMBEDDINGS_IN_FLIGHT_MAX = 256
 EMBEDDING_WAIT_S_MAX = 120.0
 LOST_ROWS_NAMED_MAX = 5
+NOTHING_KEPT = (
+    "nothing to publish: the promoted evaluator keeps no pair; `xinstruct status` shows how many it has labelled and"
+    " what waits, `xinstruct dlq list` what it could not label"
+)
 ROWS_GONE = "rows were superseded or taken down while the release was made; try again"
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -231,7 +235,7 @@ class Releases:
         """Language → rows to publish. Conflict when there are none; Unavailable when one went meanwhile."""
         members = {d.pair_id: d.cluster for d in decisions if d.outcome is ReleaseOutcome.PUBLISHED}
         if not members:
-            raise Conflict("nothing to publish: the promoted evaluator keeps no pair; see `xinstruct status`")
+            raise Conflict(NOTHING_KEPT)
         found = catalog.rows_by_pair(self.deps.database, members, evaluator_digest=evaluator_digest)
         if len(found) < len(members):
             raise Unavailable(ROWS_GONE, 1.0)
