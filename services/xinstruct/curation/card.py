@@ -20,11 +20,16 @@ _HUB_LICENCES = frozenset({
 """Names of licences for texts and data that the hub knows."""
 _CREATIVE_COMMONS = re.compile(r"https?://creativecommons\.org/licenses/([a-z-]+)/([0-9.]+)(?:/.*)?")
 _PUBLIC_DOMAIN = re.compile(r"https?://creativecommons\.org/publicdomain/zero/1\.0(?:/.*)?")
+_READINGS = {
+    "calibrated": "the label's probability, calibrated with the generator's log-probability of the instruction",
+    "log_probability": "the label's probability",
+    "vote": "a vote: the share of sampled answers that name the label, not a probability",
+}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def render(manifest: Mapping[str, Any]) -> str:
-    """The card of the release that `manifest` describes."""
+    """The card of the release that `manifest` describes. What an older manifest does not say, its card leaves out."""
     parts = (_front_matter, _headline, _counts, _columns, _method, _limits, _sources, _removal)
     return "\n\n".join(part(manifest) for part in parts) + "\n"
 
@@ -75,13 +80,16 @@ def _counts(manifest: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", '`load_dataset(folder)` reads all of them, `load_dataset(folder, "…")` one config.'])
 
 
-def _columns(_manifest: Mapping[str, Any]) -> str:
-    return """## Columns
+def _columns(manifest: Mapping[str, Any]) -> str:
+    text = """## Columns
 
 `id` of the pair; `instruction`, English; `response`, the text; `language`, BCP 47; `language_script`, ISO 639-3 and ISO
 15924; `url`, `host` and `fetch_time` of the page; `licence`, SPDX id or URL, empty where the page names none;
 `document_id`; `cluster` of the instruction within its language; `p_best`, the evaluator's probability of its best
 label; `generator` and `evaluator`, digests of the models."""
+    if "vote" in manifest.get("readings", {}):
+        return text.replace("probability of its best\nlabel;", "share for its best\nlabel (see below);")
+    return text
 
 
 def _method(manifest: Mapping[str, Any]) -> str:
@@ -92,6 +100,7 @@ def _method(manifest: Mapping[str, Any]) -> str:
         "",
         f"- Generator `{manifest['generator_digest']}` wrote the instructions, evaluator"
         f" `{manifest['evaluator_digest']}` labelled the pairs.",
+        *_readings(manifest.get("readings", {})),
         f"- Kept: label best, P(best) at or above {_thresholds(made['best_thresholds'])}.",
         f"- Of near-duplicates (equal MinHash values ≥ {made['duplicate_ratio']}): one row. Of an instruction: two.",
         f"- Spread over clusters of the instructions' embeddings (`{made['encoder_model']}`): mode {spread['mode']},"
@@ -104,6 +113,11 @@ def _method(manifest: Mapping[str, Any]) -> str:
     for tag, counts in sorted(manifest["funnel"].items()):
         lines.append(f"| {tag} | " + " | ".join(str(counts.get(outcome.value, 0)) for outcome in ReleaseOutcome) + " |")
     return "\n".join(lines)
+
+
+def _readings(readings: Mapping[str, int]) -> list[str]:
+    told = "; ".join(f"{_READINGS.get(name, name)} ({count:,} rows)" for name, count in sorted(readings.items()))
+    return [f"- `p_best` is {told}."] if told else []
 
 
 def _thresholds(thresholds: Mapping[str, float]) -> str:

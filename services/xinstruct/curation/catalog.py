@@ -21,7 +21,7 @@ from xinstruct.curation.tables import (
     Engine,
     payload_of,
 )
-from xinstruct.spine.messages import ReviewedPair
+from xinstruct.spine.messages import LabelReading, ReviewedPair
 from xinstruct.spine.sql import chunks, transaction
 
 
@@ -127,7 +127,7 @@ def _candidates(connection: Connection, evaluator_digest: str, generator_digest:
         sa.select(
             PAIRS.c.pair_id, PAIRS.c.document_id, PAIRS.c.language, PAIRS.c.instruction,
             sa.func.length(DOCUMENTS.c.text).label("response_chars"),
-            SCORES.c.p_best, SCORES.c.p_reasonable, SCORES.c.p_worst,
+            SCORES.c.p_best, SCORES.c.p_reasonable, SCORES.c.p_worst, SCORES.c.reading,
         )
         .join(SCORES, SCORES.c.pair_id == PAIRS.c.pair_id)
         .join(DOCUMENTS, DOCUMENTS.c.document_id == PAIRS.c.document_id)
@@ -135,5 +135,6 @@ def _candidates(connection: Connection, evaluator_digest: str, generator_digest:
         .order_by(PAIRS.c.pair_id, SCORES.c.prompt_version, SCORES.c.score_id)
     )  # fmt: skip
     # A pair that one evaluator labelled under two templates counts with the newer one: the later row stays.
-    found = {row["pair_id"]: Candidate(**row) for row in connection.execute(query).mappings()}
+    rows = connection.execute(query).mappings()
+    found = {row["pair_id"]: Candidate(**{**row, "reading": LabelReading(row["reading"])}) for row in rows}
     return list(found.values())

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.messages import TakedownKind
+from xinstruct.spine.messages import LabelReading, TakedownKind
 from xinstruct.urls import ROW_MARK, canonical_url, normal_host
 
 SAME_INSTRUCTION_ROWS_MAX = 2
@@ -41,6 +41,7 @@ class Candidate:
     p_best: float
     p_reasonable: float
     p_worst: float
+    reading: LabelReading = LabelReading.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from xinstruct.curation.tables import (
 )
 from xinstruct.spine import registry
 from xinstruct.spine.errors import NotFound
-from xinstruct.spine.messages import TakedownKind
+from xinstruct.spine.messages import LabelReading, TakedownKind
 from xinstruct.spine.sql import chunks, transaction
 
 Row = Mapping[str, Any]
@@ -159,7 +159,10 @@ def _scored(connection: Connection, subjects: _Subjects, digest: str, settings: 
         else:
             happened = f"scored: not kept, {outcome.value.replace('_', ' ')}"
         facts = _facts(row, ("p_best", "p_reasonable", "p_worst", "evaluator_digest", "score_id"))
-        yield Event("scoring", row["pair_id"], happened, facts | {"threshold": f"{threshold:g}"})
+        facts |= {"threshold": f"{threshold:g}", "reading": LabelReading(row["reading"]).name.lower()}
+        if row["votes_count"]:
+            facts["votes_count"] = str(row["votes_count"])
+        yield Event("scoring", row["pair_id"], happened, facts)
 
 
 def _reviewed(connection: Connection, subjects: _Subjects) -> Iterable[Event]:

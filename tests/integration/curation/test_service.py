@@ -16,6 +16,7 @@ from xinstruct.curation import tables
 from xinstruct.curation.config import CurationSettings
 from xinstruct.curation.funnel import read_funnel
 from xinstruct.spine.errors import Conflict, Invalid, NotFound
+from xinstruct.spine.messages import LabelReading
 from xinstruct.spine.record import FOR_GROUP_HEADER, Record
 from xinstruct.spine.rpc import RpcSettings, Server, channel, error_of
 from xinstruct.spine.topics import (
@@ -122,6 +123,18 @@ def test_every_name_of_a_thing_tells_its_whole_story(stocked: House, stub: Stub,
         "fetch: fetched with status 200", "admit: admitted", "backgen: drafted", "scoring: scored: kept by selection",
         f"release: published in {release.name}",
     ]
+
+
+def test_a_story_says_how_each_score_was_read(stocked: House, stub: Stub) -> None:
+    voted = builders.score(score_id="voted", pair_id="pair-sw0001", reading=LabelReading.VOTE, votes_count=5)
+    stocked.write(PAIR_SCORED, voted)
+    stocked.settle()
+    events = stub.GetStory(pb.GetStoryRequest(subject="pair-sw0001"), timeout=5).events
+    scored = {e.facts["score_id"]: e.facts for e in events if e.stage == "scoring"}
+    assert {score_id: facts["reading"] for score_id, facts in scored.items()} == {
+        "score-sw0001": "log_probability", "voted": "vote",
+    }
+    assert scored["voted"]["votes_count"] == "5" and "votes_count" not in scored["score-sw0001"]
 
 
 def test_a_story_says_why_something_is_gone(stocked: House, stub: Stub) -> None:
