@@ -134,6 +134,10 @@ def diff(
         ((x.language, len(x.added_ids), len(x.removed_ids), len(x.changed_ids), x.same_count) for x in found.languages),
         empty="Neither release has rows.",
     )
+    for x in found.languages:
+        if x.removed_reasons:
+            reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(x.removed_reasons.items()))
+            print_line(f"removed in {x.language}: {reasons}")
 
 
 @group.command()

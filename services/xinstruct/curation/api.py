@@ -119,7 +119,10 @@ class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
         """Compare two releases."""
         newer, older = self._releases.get(request.name), self._releases.get(request.other_name)
         found = export.compare(newer.location, older.location)
-        return pb.DiffReleasesResponse(languages=[pb.LanguageDiff(**vars(item)) for item in found])
+        return pb.DiffReleasesResponse(languages=[
+            pb.LanguageDiff(**vars(item), removed_reasons=self._releases.reasons(newer.name, item.removed_ids))
+            for item in found
+        ])  # fmt: skip
 
     def ExportRelease(self, request: pb.ExportReleaseRequest, context: Any) -> Iterator[pb.Chunk]:
         """A release in another format."""

@@ -36,6 +36,8 @@ class Snapshot:
     document_ids: tuple[str, ...]
     signatures: tuple[bytes, ...]
     text_digests: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]]
+    """Pair id → its reviewers' latest labels."""
 
 
 @contextmanager
@@ -57,11 +59,12 @@ def read_snapshot(engine: Engine, *, evaluator_digest: str, generators: Sequence
         generator = choose_generator(generators, _documents_count(connection, evaluator_digest))
         candidates = _candidates(connection, evaluator_digest, generator)
         columns = (DOCUMENTS.c.document_id, DOCUMENTS.c.signature, DOCUMENTS.c.text_digest)
+        labels = labels_of(connection)
         documents = connection.execute(sa.select(*columns).order_by(DOCUMENTS.c.document_id)).all()
     return Snapshot(
         offsets, evaluator_digest, generator, tuple(candidates),
         tuple(row.document_id for row in documents), tuple(bytes(row.signature) for row in documents),
-        tuple(row.text_digest for row in documents),
+        tuple(row.text_digest for row in documents), labels,
     )  # fmt: skip
 
 
@@ -108,6 +111,14 @@ def reviews_of(engine: Engine, pair_ids: Iterable[str]) -> list[ReviewedPair]:
             rows = connection.execute(REVIEWS.select().where(REVIEWS.c.pair_id.in_(part))).mappings()
             found += [payload_of(ReviewedPair, dict(row)) for row in rows]
     return sorted(found, key=lambda review: (review.pair_id, review.reviewer))
+
+
+def labels_of(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """Pair id → its reviewers' latest labels. A table has one row a pair and reviewer: people wrote all of it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for row in connection.execute(sa.select(REVIEWS.c.pair_id, REVIEWS.c.label).order_by(REVIEWS.c.review_id)):
+        found[row.pair_id] = (*found.get(row.pair_id, ()), row.label)
+    return found
 
 
 def _documents_count(connection: Connection, evaluator_digest: str) -> dict[str, int]:

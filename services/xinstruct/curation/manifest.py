@@ -62,6 +62,7 @@ def recipe(settings: CurationSettings, languages: Sequence[str], encoder_model: 
     """Everything that chose the rows, besides the catalog."""
     return {
         "best_thresholds": {language: settings.threshold(language) for language in languages},
+        "reviewed_worst": settings.reviewed_worst,
         "duplicate_ratio": settings.duplicate_ratio,
         "diversify": settings.diversify.model_dump(mode="json"),
         "encoder_model": encoder_model,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from xinstruct.spine.blobs import digest_of
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, Unavailable, require
 from xinstruct.spine.inference import Answer, Embed, Embedded
 from xinstruct.spine.messages import ReleasePublished
-from xinstruct.spine.sql import transaction, upsert
+from xinstruct.spine.sql import chunks, transaction, upsert
 from xinstruct.spine.topics import RELEASE_PUBLISHED
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -110,6 +111,16 @@ class Releases:
         if row is None:
             raise NotFound(f"no release {name!r}; `xinstruct release list` shows what there is")
         return payload_of(ReleasePublished, dict(row))
+
+    def reasons(self, name: str, pair_ids: Collection[str]) -> dict[str, int]:
+        """What the release decided about the pairs → how many; "absent": nothing."""
+        found: Counter[str] = Counter()
+        with transaction(self.deps.database) as connection:
+            for part in chunks(pair_ids):
+                where = (RELEASE_ROWS.c.name == name, RELEASE_ROWS.c.pair_id.in_(part))
+                found.update(row.outcome for row in connection.execute(RELEASE_ROWS.select().where(*where)))
+        absent = len(pair_ids) - found.total()
+        return dict(found) | ({"absent": absent} if absent else {})
 
     def newest_first(self) -> list[ReleasePublished]:
         """Every release."""
@@ -214,7 +225,8 @@ class Releases:
             snapshot.document_ids, snapshot.signatures, snapshot.text_digests, equal_ratio=self.settings.duplicate_ratio
         )
         thresholds = {row.language: self.settings.threshold(row.language) for row in snapshot.candidates}
-        kept, decisions = select(snapshot.candidates, duplicates, thresholds=thresholds)
+        labels = snapshot.labels if self.settings.reviewed_worst == "drop" else {}
+        kept, decisions = select(snapshot.candidates, duplicates, thresholds=thresholds, labels=labels)
         for _, group in groupby(sorted(kept, key=lambda row: (row.language, row.pair_id)), lambda row: row.language):
             rows = list(group)
             vectors = self._embed(rows, encoder_model)
@@ -261,7 +273,9 @@ class Releases:
         self, snapshot: Snapshot, decisions: Sequence[Decision], rows: Rows, *, name: str, request_id: str,
         publish_time_ms: int, encoder_model: str,
     ) -> dict[str, Any]:  # fmt: skip
-        language_of = {row["id"]: language for language, found in rows.items() for row in found}
+        # What reviewers had left out counts as well: readers would seem to agree more than they do.
+        told = (ReleaseOutcome.PUBLISHED, ReleaseOutcome.REVIEWED_WORST)
+        language_of = {d.pair_id: d.language for d in decisions if d.outcome in told}
         reviews = review.summary(catalog.reviews_of(self.deps.database, language_of), language_of)
         wanted = {"evaluator": snapshot.evaluator_digest, "generator": snapshot.generator_digest}
         models = [m for m in registry.models(self.deps.database) if wanted.get(m.role) == m.model_digest]

@@ -10,7 +10,14 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from xinstruct.curation.config import CurationSettings
-from xinstruct.curation.domain import Candidate, ReleaseOutcome, label_outcome, normal_target, suppression_keys
+from xinstruct.curation.domain import (
+    Candidate,
+    ReleaseOutcome,
+    label_outcome,
+    normal_target,
+    reviewed_worst,
+    suppression_keys,
+)
 from xinstruct.curation.tables import (
     DEAD_LETTERS,
     DOCUMENTS,
@@ -39,6 +46,7 @@ _WORDS = {
     ReleaseOutcome.PUBLISHED: "published in {name}",
     ReleaseOutcome.NOT_BEST: "not in {name}: another label is likelier than best (P(best) {detail})",
     ReleaseOutcome.BELOW_THRESHOLD: "not in {name}: P(best) {detail} is below the threshold",
+    ReleaseOutcome.REVIEWED_WORST: "not in {name}: {detail} of its reviewers label it worst",
     ReleaseOutcome.OTHER_CANDIDATE: "not in {name}: pair {detail} of the same document is likelier best",
     ReleaseOutcome.DUPLICATE: "not in {name}: near-duplicate of the text of pair {detail}",
     ReleaseOutcome.SAME_INSTRUCTION: "not in {name}: pair {detail} and another have the same instruction",
@@ -148,10 +156,14 @@ def _drafted(connection: Connection, subjects: _Subjects) -> Iterable[Event]:
 
 
 def _scored(connection: Connection, subjects: _Subjects, digest: str, settings: CurationSettings) -> Iterable[Event]:
+    given = _rows(connection, REVIEWS, "pair_id", subjects.pairs)
     for row in _rows(connection, SCORES, "pair_id", subjects.pairs):
         threshold = settings.threshold(row["language"])
         labels = (row["p_best"], row["p_reasonable"], row["p_worst"])
         outcome = label_outcome(Candidate(row["pair_id"], "", row["language"], "", 0, *labels), threshold)
+        reviewed = [review["label"] for review in given if review["pair_id"] == row["pair_id"]]
+        if outcome is ReleaseOutcome.PUBLISHED and settings.reviewed_worst == "drop" and reviewed_worst(reviewed):
+            outcome = ReleaseOutcome.REVIEWED_WORST
         if row["evaluator_digest"] != digest:
             happened = "scored by an evaluator that is not the promoted one"
         elif outcome is ReleaseOutcome.PUBLISHED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import grpc
 import pytest
 
 import builders
-from curation_house import EVALUATOR, House
-from xinstruct.curation import tables
+from curation_house import EVALUATOR, House, releases
+from xinstruct.curation import folder, tables
 from xinstruct.curation.config import CurationSettings
 from xinstruct.curation.funnel import read_funnel
 from xinstruct.spine.errors import Conflict, Invalid, NotFound
@@ -24,6 +25,7 @@ from xinstruct.spine.topics import (
     DOCUMENT_ADMITTED,
     PAGE_FETCHED,
     PAIR_DRAFTED,
+    PAIR_REVIEWED,
     PAIR_SCORED,
     RECORD_DROPPED,
     TAKEDOWN_REQUESTED,
@@ -168,6 +170,42 @@ def test_a_story_remembers_takedowns_and_edits(stocked: House, stub: Stub) -> No
     ]
 
 
+def test_what_reviewers_call_worst_is_left_out_of_the_next_release(stocked: House, stub: Stub) -> None:
+    stub.PublishRelease(pb.PublishReleaseRequest(request_id="r1", name="one"), timeout=30)
+    given = {"pair-sw0001": "best worst", "pair-ur0001": "worst best reasonable", "pair-sw0002": "worst"}
+    stub.SubmitReviews(pb.SubmitReviewsRequest(reviews=[
+        pb.Review(pair_id=pair_id, reviewer=f"r{n}", label=label)
+        for pair_id, labels in given.items() for n, label in enumerate(labels.split())
+    ]), timeout=5)
+    stub.SubmitReviews(pb.SubmitReviewsRequest(
+        reviews=[pb.Review(pair_id="pair-sw0002", reviewer="r0", label="best")]), timeout=5)
+    release = stub.PublishRelease(pb.PublishReleaseRequest(request_id="r2", name="two"), timeout=30)
+    _, described = folder.read_manifest(release.location)
+    assert described["recipe"]["reviewed_worst"] == "drop"
+    assert described["funnel"]["sw"] == {"published": 5, "not_best": 2, "reviewed_worst": 1}
+    assert described["funnel"]["ur"] == {"published": 4}
+    (sw, ur) = stub.DiffReleases(pb.DiffReleasesRequest(name="two", other_name="one"), timeout=5).languages
+    assert (sw.removed_ids, sw.removed_reasons) == (["pair-sw0001"], {"reviewed_worst": 1})
+    assert (ur.removed_ids, ur.removed_reasons) == ([], {})
+    story = told(stub, "pair-sw0001")
+    assert "scoring: scored: not kept, reviewed worst" in story
+    assert story[-1] == "release: not in two: 1 of 2 of its reviewers label it worst"
+    assert not stub.GetRow(pb.GetRowRequest(pair_id="pair-sw0001"), timeout=5).kept
+    assert [row.pairs_kept for row in stub.GetFunnel(pb.GetFunnelRequest(), timeout=5).languages] == [5, 4]
+    sample = b"".join(c.content for c in stub.ExportReviews(pb.ExportReviewsRequest(format="jsonl"), timeout=5))
+    assert b"pair-sw0001" in sample, "every reviewer is given the same rows"
+
+
+def test_what_reviewers_call_worst_may_be_kept(tmp_path: Path) -> None:
+    house = House(tmp_path, CurationSettings(reviewed_worst="keep"))
+    house.promote()
+    house.publishable(2)
+    house.write(PAIR_REVIEWED, builders.review(pair_id="pair-sw0001", label="worst"))
+    release = releases(house).publish("r1")
+    assert release.pairs_count == 2 and read_funnel(house.database, house.settings).languages[0].pairs_kept == 2
+    house.close()
+
+
 def test_the_funnel_counts_every_step(stocked: House, stub: Stub) -> None:
     stocked.write(RECORD_DROPPED, builders.drop(), builders.drop(drop_id="2", ordinal=1))
     stocked.write(DEAD_LETTERS["backgen"], builders.dead_letter())
@@ -235,7 +273,9 @@ def test_two_reviewers_label_and_the_card_reports_their_agreement(stocked: House
     row = stub.GetRow(pb.GetRowRequest(pair_id=lines[1]["pair_id"]), timeout=5)
     assert {item.reviewer: item.label for item in row.reviews} == {"r-1": "best", "r-2": "worst"}
     again = exported(stub, format="jsonl", rows_max=3, release=release.name, language="sw")
-    assert [json.loads(line)["pair_id"] for line in again.splitlines()] == [line["pair_id"] for line in lines[:3]]
+    assert re.search(r"\| sw \| Swahili \| 5 \| \d \| 1 \| 2 \|", card) and "1 of them are left out." in card
+    kept = [lines[0]["pair_id"], lines[2]["pair_id"], "pair-sw0003"]
+    assert [json.loads(line)["pair_id"] for line in again.splitlines()] == kept
 
 
 def test_a_file_with_mistakes_stores_nothing(stocked: House, stub: Stub) -> None:
