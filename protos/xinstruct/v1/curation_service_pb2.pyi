@@ -465,6 +465,7 @@ class Release(_message.Message):
     GENERATOR_DIGEST_FIELD_NUMBER: _builtins.int
     EVALUATOR_DIGEST_FIELD_NUMBER: _builtins.int
     PUBLISH_TIME_MS_FIELD_NUMBER: _builtins.int
+    ROWS_GONE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique."""
     manifest_digest: _builtins.str
@@ -479,6 +480,8 @@ class Release(_message.Message):
     """Evaluator of its rows."""
     publish_time_ms: _builtins.int
     """When the manifest was written."""
+    rows_gone: _builtins.int
+    """Rows of it that the catalog has lost since: superseded or taken down."""
     def __init__(
         self,
         *,
@@ -489,10 +492,11 @@ class Release(_message.Message):
         generator_digest: _builtins.str = ...,
         evaluator_digest: _builtins.str = ...,
         publish_time_ms: _builtins.int = ...,
+        rows_gone: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluator_digest", b"evaluator_digest", "generator_digest", b"generator_digest", "location", b"location", "manifest_digest", b"manifest_digest", "name", b"name", "pairs_count", b"pairs_count", "publish_time_ms", b"publish_time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluator_digest", b"evaluator_digest", "generator_digest", b"generator_digest", "location", b"location", "manifest_digest", b"manifest_digest", "name", b"name", "pairs_count", b"pairs_count", "publish_time_ms", b"publish_time_ms", "rows_gone", b"rows_gone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

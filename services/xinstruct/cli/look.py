@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xinstruct.cli.client import Client, connect
-from xinstruct.cli.options import ConfigOption, JsonOption, is_id
+from xinstruct.cli.options import ConfigOption, JsonOption, require_digits
 from xinstruct.cli.output import line, print_json, print_line, to_plain
 from xinstruct.spine.errors import Unavailable
 
@@ -70,7 +70,9 @@ def status(
 
 
 def why(
-    subject: Annotated[str, typer.Argument(metavar="URL|ID", help="URL, or id of a page, document or pair.")],
+    subject: Annotated[
+        str, typer.Argument(metavar="URL|ID", help="URL, or id of a page, document or pair, or the id's start.")
+    ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,7 +82,7 @@ def why(
     """
     from xinstruct.v1.curation_service_pb2 import GetStoryRequest
 
-    is_id(subject)  # refuses a shortened one
+    require_digits(subject)
     with connect(config) as client:
         story = client.ask(client.curation.GetStory, GetStoryRequest(subject=subject))
     if as_json:

@@ -45,7 +45,10 @@ def publish(
 
 @group.command("list")
 def list_releases(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Releases, newest first."""
+    """Releases, newest first.
+
+    "gone since": rows that were superseded or taken down after the release, which still holds them.
+    """
     from xinstruct.v1.curation_service_pb2 import ListReleasesRequest
 
     with connect(config) as client:
@@ -56,11 +59,12 @@ def list_releases(config: ConfigOption = None, as_json: JsonOption = False) -> N
             print_json(release)
         return
     print_table(
-        ("release", "pairs", "published", "generator", "evaluator", "location"),
+        ("release", "pairs", "gone since", "published", "generator", "evaluator", "location"),
         (
             (
                 x.name,
                 x.pairs_count,
+                x.rows_gone or "",
                 _time(x.publish_time_ms),
                 short_digest(x.generator_digest),
                 short_digest(x.evaluator_digest),
@@ -85,6 +89,7 @@ def show(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = 
     facts = (
         ("name", release.name),
         ("pairs", f"{release.pairs_count:,}"),
+        ("gone since", f"{release.rows_gone:,} (superseded or taken down)"),
         ("published", _time(release.publish_time_ms)),
         ("location", release.location),
         ("generator", release.generator_digest),

@@ -10,11 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from xinstruct.curation import projection
-from xinstruct.curation.domain import Candidate, choose_generator
+from xinstruct.curation.domain import Candidate, ReleaseOutcome, choose_generator
 from xinstruct.curation.tables import (
     DEAD_LETTERS,
     DOCUMENTS,
+    ERASURES,
     PAIRS,
+    RELEASE_ROWS,
     REVIEWS,
     SCORES,
     Connection,
@@ -111,6 +113,16 @@ def reviews_of(engine: Engine, pair_ids: Iterable[str]) -> list[ReviewedPair]:
             rows = connection.execute(REVIEWS.select().where(REVIEWS.c.pair_id.in_(part))).mappings()
             found += [payload_of(ReviewedPair, dict(row)) for row in rows]
     return sorted(found, key=lambda review: (review.pair_id, review.reviewer))
+
+
+def rows_gone(engine: Engine) -> dict[str, int]:
+    """Release → rows it published that were superseded or taken down since; without those that have none."""
+    erased = ERASURES.select().where(ERASURES.c.subject_id == RELEASE_ROWS.c.pair_id).exists()
+    present = PAIRS.select().where(PAIRS.c.pair_id == RELEASE_ROWS.c.pair_id).exists()
+    where = (RELEASE_ROWS.c.outcome == ReleaseOutcome.PUBLISHED.value, erased, ~present)
+    query = sa.select(RELEASE_ROWS.c.name, sa.func.count()).where(*where).group_by(RELEASE_ROWS.c.name)
+    with transaction(engine) as connection:
+        return {str(name): int(count) for name, count in connection.execute(query)}
 
 
 def labels_of(connection: Connection) -> dict[str, tuple[str, ...]]:

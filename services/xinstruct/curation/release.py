@@ -112,6 +112,10 @@ class Releases:
             raise NotFound(f"no release {name!r}; `xinstruct release list` shows what there is")
         return payload_of(ReleasePublished, dict(row))
 
+    def rows_gone(self) -> dict[str, int]:
+        """Release → its rows that an edit superseded or a takedown erased since; without those that have none."""
+        return catalog.rows_gone(self.deps.database)
+
     def reasons(self, name: str, pair_ids: Collection[str]) -> dict[str, int]:
         """What the release decided about the pairs → how many; "absent": nothing."""
         found: Counter[str] = Counter()

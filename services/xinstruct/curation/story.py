@@ -36,11 +36,17 @@ from xinstruct.curation.tables import (
     canonical_json,
 )
 from xinstruct.spine import registry
-from xinstruct.spine.errors import NotFound
+from xinstruct.spine.errors import Invalid, NotFound
 from xinstruct.spine.messages import LabelReading, TakedownKind
 from xinstruct.spine.sql import chunks, transaction
 
 Row = Mapping[str, Any]
+ID_DIGITS_MIN = 8
+_ID_COLUMNS = (
+    PAGES.c.page_id, DOCUMENTS.c.document_id, PAIRS.c.pair_id, DROPS.c.subject_id, DEAD_LETTERS.c.input_id,
+    RELEASE_ROWS.c.pair_id, RELEASE_ROWS.c.document_id, ERASURES.c.subject_id,
+)  # fmt: skip
+"""Wherever an id of a page, document or pair stands, each with an index."""
 
 _WORDS = {
     ReleaseOutcome.PUBLISHED: "published in {name}",
@@ -81,10 +87,14 @@ class _Subjects:
 
 
 def read_story(engine: Engine, settings: CurationSettings, subject: str) -> list[Event]:
-    """Every event of a URL, page id, document id or pair id, along the flow. NotFound when nothing is known of it."""
+    """Every event of a URL, page id, document id or pair id, along the flow. NotFound when nothing is known of it.
+
+    An id may be given by its start, ID_DIGITS_MIN digits or more; Invalid when several start so.
+    """
     evaluator = registry.promoted(engine, "evaluator")
     digest = evaluator.model_digest if evaluator else ""
     with transaction(engine) as connection:
+        subject = _whole_id(connection, subject)
         subjects = _resolve(connection, subject)
         events = [
             *_fetched(connection, subjects), *_admitted(connection, subjects), *_dropped(connection, subjects),
@@ -95,6 +105,19 @@ def read_story(engine: Engine, settings: CurationSettings, subject: str) -> list
     if not events:
         raise NotFound(f"nothing is known of {subject[:200]!r}: no URL, page, document or pair id of this catalog")
     return events
+
+
+def _whole_id(connection: Connection, subject: str) -> str:
+    """The one id that starts with `subject`; `subject` itself when it is no start of an id, or of none."""
+    if len(subject) < ID_DIGITS_MIN or subject.strip("0123456789abcdef"):
+        return subject
+    found: set[str] = set()
+    for column in _ID_COLUMNS:
+        start = sa.and_(column >= subject, column < subject + "g")
+        found |= set(connection.execute(sa.select(column).where(start).distinct().limit(2)).scalars())
+    if len(found) > 1 and subject not in found:
+        raise Invalid(f"several ids start with {subject!r}: give more digits")
+    return subject if subject in found else next(iter(found), subject)
 
 
 def _resolve(connection: Connection, subject: str) -> _Subjects:
@@ -184,13 +207,22 @@ def _reviewed(connection: Connection, subjects: _Subjects) -> Iterable[Event]:
 
 
 def _released(connection: Connection, subjects: _Subjects) -> Iterable[Event]:
-    found = [*_rows(connection, RELEASE_ROWS, "pair_id", subjects.pairs)]
+    """Also of pairs that are gone: a release may still hold them."""
+    gone = [
+        *_rows(connection, ERASURES, "url", subjects.urls), *_rows(connection, ERASURES, "page_id", subjects.pages),
+        *_rows(connection, ERASURES, "document_id", subjects.documents),
+    ]  # fmt: skip
+    found = [*_rows(connection, RELEASE_ROWS, "pair_id", subjects.pairs | {row["subject_id"] for row in gone})]
     found += _rows(connection, RELEASE_ROWS, "document_id", subjects.documents)
+    present = {row["pair_id"] for row in _rows(connection, PAIRS, "pair_id", {row["pair_id"] for row in found})}
     rows = {(row["name"], row["pair_id"]): row for row in found}
     releases = _rows(connection, RELEASES, "name", [name for name, _ in rows])
     times = {row["name"]: row["publish_time_ms"] for row in releases}
     for (name, pair_id), row in sorted(rows.items(), key=lambda item: (times.get(item[0][0], 0), item[0])):
-        happened = _WORDS[ReleaseOutcome(row["outcome"])].format_map(row)
+        outcome = ReleaseOutcome(row["outcome"])
+        happened = _WORDS[outcome].format_map(row)
+        if outcome is ReleaseOutcome.PUBLISHED and pair_id not in present:
+            happened += ", which still holds it"
         facts = _facts(row, ("name", "outcome", "cluster", "detail"))
         yield Event("release", pair_id, happened, facts, times.get(name, 0))
 
