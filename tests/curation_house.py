@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
+import pytest
 import sqlalchemy as sa
 
 import builders
@@ -22,6 +25,7 @@ from xinstruct.spine.inference.ngram import NgramInference
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.messages import Payload
 from xinstruct.spine.record import Record
+from xinstruct.spine.rpc import error_of
 from xinstruct.spine.sql import METADATA, open_engine, transaction
 from xinstruct.spine.topics import TOPICS, Topic
 
@@ -143,6 +147,14 @@ def releases(house: House) -> Releases:
 def published_ids(location: str, language: str = "sw") -> list[str]:
     """Ids of the rows of the release that stands there."""
     return [row["id"] for row in folder.read_rows(location, language)]
+
+
+def refused(call: Callable[[], Any], error: type[Exception], words: str) -> None:
+    """The call raises `error` on the client's side, with `words` in its message."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    found = error_of(caught.value)
+    assert isinstance(found, error) and words in str(found), found
 
 
 CHAIN = tuple(TOPICS[f"{name}-v1"] for name in ("page-fetched", "document-admitted", "pair-drafted", "pair-scored"))

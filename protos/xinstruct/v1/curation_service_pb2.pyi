@@ -465,6 +465,7 @@ class Release(_message.Message):
     GENERATOR_DIGEST_FIELD_NUMBER: _builtins.int
     EVALUATOR_DIGEST_FIELD_NUMBER: _builtins.int
     PUBLISH_TIME_MS_FIELD_NUMBER: _builtins.int
+    ROWS_GONE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique."""
     manifest_digest: _builtins.str
@@ -479,6 +480,8 @@ class Release(_message.Message):
     """Evaluator of its rows."""
     publish_time_ms: _builtins.int
     """When the manifest was written."""
+    rows_gone: _builtins.int
+    """Rows of it that the catalog has lost since: superseded or taken down."""
     def __init__(
         self,
         *,
@@ -489,10 +492,11 @@ class Release(_message.Message):
         generator_digest: _builtins.str = ...,
         evaluator_digest: _builtins.str = ...,
         publish_time_ms: _builtins.int = ...,
+        rows_gone: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluator_digest", b"evaluator_digest", "generator_digest", b"generator_digest", "location", b"location", "manifest_digest", b"manifest_digest", "name", b"name", "pairs_count", b"pairs_count", "publish_time_ms", b"publish_time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluator_digest", b"evaluator_digest", "generator_digest", b"generator_digest", "location", b"location", "manifest_digest", b"manifest_digest", "name", b"name", "pairs_count", b"pairs_count", "publish_time_ms", b"publish_time_ms", "rows_gone", b"rows_gone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -644,11 +648,32 @@ class LanguageDiff(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class RemovedReasonsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     LANGUAGE_FIELD_NUMBER: _builtins.int
     ADDED_IDS_FIELD_NUMBER: _builtins.int
     REMOVED_IDS_FIELD_NUMBER: _builtins.int
     CHANGED_IDS_FIELD_NUMBER: _builtins.int
     SAME_COUNT_FIELD_NUMBER: _builtins.int
+    REMOVED_REASONS_FIELD_NUMBER: _builtins.int
     language: _builtins.str
     """BCP 47 tag."""
     same_count: _builtins.int
@@ -665,6 +690,12 @@ class LanguageDiff(_message.Message):
     def changed_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Rows in both with other content, sorted."""
 
+    @_builtins.property
+    def removed_reasons(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """What the newer release decided about removed rows, for instance "reviewed_worst" → rows; "absent": it had no label
+        for them: superseded, taken down, or another generator's.
+        """
+
     def __init__(
         self,
         *,
@@ -673,10 +704,11 @@ class LanguageDiff(_message.Message):
         removed_ids: _abc.Iterable[_builtins.str] | None = ...,
         changed_ids: _abc.Iterable[_builtins.str] | None = ...,
         same_count: _builtins.int = ...,
+        removed_reasons: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_ids", b"added_ids", "changed_ids", b"changed_ids", "language", b"language", "removed_ids", b"removed_ids", "same_count", b"same_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_ids", b"added_ids", "changed_ids", b"changed_ids", "language", b"language", "removed_ids", b"removed_ids", "removed_reasons", b"removed_reasons", "same_count", b"same_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

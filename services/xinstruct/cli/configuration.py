@@ -27,7 +27,8 @@ _HEAD = """\
 # Seed pairs of your own teach generator and evaluator: a JSONL file, one pair a line, 100 or more a language:
 #   {"instruction": "How do people in Mbeya cook ugali?", "response": "Ugali hupikwa …", "language": "sw"}
 # `xinstruct train generator --seeds FILE --promote` and the same for `evaluator` use it. Without seeds, any model that
-# follows instructions serves as both: `xinstruct init --endpoint URL --model NAME` writes it into this file.
+# follows instructions serves as both: `xinstruct init --endpoint URL --model NAME` writes it into this file. Where its
+# server gives no log-probabilities, set votes_count under inference: evaluator: to 5, or pairs wait for their labels.
 """
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xinstruct.cli.client import Client, connect
-from xinstruct.cli.options import ConfigOption, JsonOption, absolute, is_id
+from xinstruct.cli.options import ConfigOption, JsonOption, absolute, require_digits
 from xinstruct.cli.output import line, print_json, print_line, to_plain
 from xinstruct.spine.errors import Unavailable
 
@@ -72,7 +72,11 @@ def status(
 
 def why(
     subject: Annotated[
-        str, typer.Argument(metavar="URL|FILE|ID", help="URL, file, FILE#row=N, or id of a page, document or pair.")
+        str,
+        typer.Argument(
+            metavar="URL|FILE|ID",
+            help="URL, file, FILE#row=N, or id of a page, document or pair, or the id's start.",
+        ),
     ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -84,7 +88,7 @@ def why(
     """
     from xinstruct.v1.curation_service_pb2 import GetStoryRequest
 
-    is_id(subject)  # refuses a shortened one
+    require_digits(subject)
     with connect(config) as client:
         story = client.ask(client.curation.GetStory, GetStoryRequest(subject=_named(subject)))
     if as_json:
@@ -194,7 +198,8 @@ def _funnel_table(funnel: Funnel) -> Any:
         table.add_row(row.language or "undecided", *(f"{getattr(row, field):,}" for field, _ in FUNNEL_STEPS))
     dropped = sum(funnel.dropped.values())
     dead = sum(funnel.dead_letters.values())
-    table.caption = f"{dropped:,} dropped with a reason, {dead:,} dead letters" if dropped or dead else None
+    where = " (`xinstruct dlq list`)" if dead else ""
+    table.caption = f"{dropped:,} dropped with a reason, {dead:,} dead letters{where}" if dropped or dead else None
     table.caption_justify = "left"
     return table
 
@@ -210,7 +215,7 @@ def _stage_table(snapshot: Snapshot) -> Any:
     table.add_column("waits for")
     for process in snapshot.processes.values():
         for stage in process.stages:
-            waiting = line(stage.waiting_for, 120)
+            waiting = line(stage.waiting_for, 300)
             table.add_row(stage.stage, f"{stage.lag_records:,}", f"{stage.in_flight_records:,}", waiting)
         for loop in process.loops:
             table.add_row(loop.loop, "busy" if loop.pending else "", "", "")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from xinstruct.spine.errors import Invalid
+from xinstruct.spine.errors import Invalid, require
 
 ConfigOption = Annotated[
     Path | None,
@@ -23,7 +23,7 @@ RequestIdOption = Annotated[
 LanguageOption = Annotated[
     str, typer.Option("--language", metavar="TAG", help="Only this language, for instance sw; default: all.")
 ]
-ID_DIGITS = 32
+ID_DIGITS, ID_DIGITS_MIN = 32, 8
 
 
 def request_id(given: str) -> str:
@@ -43,6 +43,12 @@ def is_id(text: str) -> bool:
     if len(text) != ID_DIGITS:
         raise Invalid(f"{text!r}: an id has {ID_DIGITS} digits; --json shows them whole")
     return True
+
+
+def require_digits(text: str) -> None:
+    """Invalid for so short a start of an id that it names nothing."""
+    short = text and len(text) < ID_DIGITS_MIN and not text.strip("0123456789abcdef")
+    require(not short, f"{text!r}: give {ID_DIGITS_MIN} digits of an id or more")
 
 
 def split_list(text: str) -> list[str]:

@@ -46,7 +46,10 @@ def publish(
 
 @group.command("list")
 def list_releases(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Releases, newest first."""
+    """Releases, newest first.
+
+    "gone since": rows that were superseded or taken down after the release, which still holds them.
+    """
     from xinstruct.v1.curation_service_pb2 import ListReleasesRequest
 
     with connect(config) as client:
@@ -57,11 +60,12 @@ def list_releases(config: ConfigOption = None, as_json: JsonOption = False) -> N
             print_json(release)
         return
     print_table(
-        ("release", "pairs", "published", "generator", "evaluator", "location"),
+        ("release", "pairs", "gone since", "published", "generator", "evaluator", "location"),
         (
             (
                 x.name,
                 x.pairs_count,
+                x.rows_gone or "",
                 _time(x.publish_time_ms),
                 short_digest(x.generator_digest),
                 short_digest(x.evaluator_digest),
@@ -86,6 +90,7 @@ def show(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = 
     facts = (
         ("name", release.name),
         ("pairs", f"{release.pairs_count:,}"),
+        ("gone since", f"{release.rows_gone:,} (superseded or taken down)"),
         ("published", _time(release.publish_time_ms)),
         ("location", release.location),
         ("generator", release.generator_digest),
@@ -135,6 +140,10 @@ def diff(
         ((x.language, len(x.added_ids), len(x.removed_ids), len(x.changed_ids), x.same_count) for x in found.languages),
         empty="Neither release has rows.",
     )
+    for x in found.languages:
+        if x.removed_reasons:
+            reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(x.removed_reasons.items()))
+            print_line(f"removed in {x.language}: {reasons}")
 
 
 @group.command()

@@ -94,11 +94,11 @@ class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
 
     def PublishRelease(self, request: pb.PublishReleaseRequest, context: Any) -> pb.Release:
         """Publish what is kept now."""
-        return _release(self._releases.publish(request.request_id, request.name))
+        return self._told(self._releases.publish(request.request_id, request.name))
 
     def GetRelease(self, request: pb.GetReleaseRequest, context: Any) -> pb.Release:
         """One release."""
-        return _release(self._releases.get(request.name))
+        return self._told(self._releases.get(request.name))
 
     def ListReleases(self, request: pb.ListReleasesRequest, context: Any) -> pb.ListReleasesResponse:
         """A page of releases."""
@@ -107,7 +107,10 @@ class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
         found = [item for item in self._releases.newest_first() if (item.publish_time_ms, item.name) < before]
         page = found[:size]
         more = page_token(page[-1].publish_time_ms, page[-1].name) if len(found) > size else ""
-        return pb.ListReleasesResponse(releases=map(_release, page), next_page_token=more)
+        gone = self._releases.rows_gone()
+        return pb.ListReleasesResponse(
+            releases=[_release(item, gone.get(item.name, 0)) for item in page], next_page_token=more
+        )
 
     def VerifyRelease(self, request: pb.VerifyReleaseRequest, context: Any) -> pb.VerifyReleaseResponse:
         """Recompute digests."""
@@ -119,7 +122,10 @@ class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
         """Compare two releases."""
         newer, older = self._releases.get(request.name), self._releases.get(request.other_name)
         found = export.compare(newer.location, older.location)
-        return pb.DiffReleasesResponse(languages=[pb.LanguageDiff(**vars(item)) for item in found])
+        return pb.DiffReleasesResponse(languages=[
+            pb.LanguageDiff(**vars(item), removed_reasons=self._releases.reasons(newer.name, item.removed_ids))
+            for item in found
+        ])  # fmt: skip
 
     def ExportRelease(self, request: pb.ExportReleaseRequest, context: Any) -> Iterator[pb.Chunk]:
         """A release in another format."""
@@ -129,7 +135,10 @@ class CurationServicer(curation_service_pb2_grpc.CurationServiceServicer):
 
     def RebuildRelease(self, request: pb.RebuildReleaseRequest, context: Any) -> pb.Release:
         """Write a release's files again."""
-        return _release(self._releases.rebuild(request.name, request.location))
+        return self._told(self._releases.rebuild(request.name, request.location))
+
+    def _told(self, release: ReleasePublished) -> pb.Release:
+        return _release(release, self._releases.rows_gone().get(release.name, 0))
 
     # ── reviews ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -279,8 +288,8 @@ def _row(row: Row) -> pb.Row:
     return message
 
 
-def _release(release: ReleasePublished) -> pb.Release:
-    values = vars(release)
+def _release(release: ReleasePublished, rows_gone: int) -> pb.Release:
+    values = vars(release) | {"rows_gone": rows_gone}
     return pb.Release(**{field.name: values[field.name] for field in pb.Release.DESCRIPTOR.fields})
 
 

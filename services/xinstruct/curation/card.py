@@ -20,11 +20,16 @@ _HUB_LICENCES = frozenset({
 """Names of licences for texts and data that the hub knows."""
 _CREATIVE_COMMONS = re.compile(r"https?://creativecommons\.org/licenses/([a-z-]+)/([0-9.]+)(?:/.*)?")
 _PUBLIC_DOMAIN = re.compile(r"https?://creativecommons\.org/publicdomain/zero/1\.0(?:/.*)?")
+_READINGS = {
+    "calibrated": "the label's probability, calibrated with the generator's log-probability of the instruction",
+    "log_probability": "the label's probability",
+    "vote": "a vote: the share of sampled answers that name the label, not a probability",
+}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def render(manifest: Mapping[str, Any]) -> str:
-    """The card of the release that `manifest` describes."""
+    """The card of the release that `manifest` describes. What an older manifest does not say, its card leaves out."""
     parts = (_front_matter, _headline, _counts, _columns, _method, _limits, _sources, _removal)
     return "\n\n".join(part(manifest) for part in parts) + "\n"
 
@@ -68,42 +73,58 @@ def _counts(manifest: Mapping[str, Any]) -> str:
     lines = ["## Rows", "", "| config | language | rows | clusters | hosts | rows reviewed |"]
     lines.append("|---|---|--:|--:|--:|--:|")
     for tag, facts in sorted(manifest["languages"].items()):
-        reviewed = manifest["reviews"].get(tag, {}).get("rows_reviewed", 0)
+        reviewed = _rows_reviewed(manifest, tag)
         known = known_language(tag)
         name = known.english_name if known else tag
         lines.append(f"| {tag} | {name} | {facts['rows']} | {facts['clusters']} | {facts['hosts']} | {reviewed} |")
     return "\n".join([*lines, "", '`load_dataset(folder)` reads all of them, `load_dataset(folder, "…")` one config.'])
 
 
-def _columns(_manifest: Mapping[str, Any]) -> str:
-    return """## Columns
+def _columns(manifest: Mapping[str, Any]) -> str:
+    text = """## Columns
 
 `id` of the pair; `instruction`, English; `response`, the text; `language`, BCP 47; `language_script`, ISO 639-3 and ISO
 15924; `url`, `host` and `fetch_time` of the page; `licence`, SPDX id or URL, empty where the page names none;
 `document_id`; `cluster` of the instruction within its language; `p_best`, the evaluator's probability of its best
 label; `generator` and `evaluator`, digests of the models."""
+    if "vote" in manifest.get("readings", {}):
+        return text.replace("probability of its best\nlabel;", "share for its best\nlabel (see below);")
+    return text
 
 
 def _method(manifest: Mapping[str, Any]) -> str:
     made = manifest["recipe"]
     spread = made["diversify"]
+    outcomes = [o for o in ReleaseOutcome if o is not ReleaseOutcome.REVIEWED_WORST or "reviewed_worst" in made]
     lines = [
         "## How it was made",
         "",
         f"- Generator `{manifest['generator_digest']}` wrote the instructions, evaluator"
         f" `{manifest['evaluator_digest']}` labelled the pairs.",
+        *_readings(manifest.get("readings", {})),
         f"- Kept: label best, P(best) at or above {_thresholds(made['best_thresholds'])}.",
+        *_reviewed_worst(made),
         f"- Of near-duplicates (equal MinHash values ≥ {made['duplicate_ratio']}): one row. Of an instruction: two.",
         f"- Spread over clusters of the instructions' embeddings (`{made['encoder_model']}`): mode {spread['mode']},"
         f" at most {spread['rows_per_language_max']} rows a language.",
         "- `manifest.json` holds the whole recipe, the models' lineage, the log's offsets and every file's digest.",
         "",
-        "| language | " + " | ".join(outcome.value for outcome in ReleaseOutcome) + " |",
-        "|---" + "|--:" * len(ReleaseOutcome) + "|",
+        "| language | " + " | ".join(outcome.value for outcome in outcomes) + " |",
+        "|---" + "|--:" * len(outcomes) + "|",
     ]
     for tag, counts in sorted(manifest["funnel"].items()):
-        lines.append(f"| {tag} | " + " | ".join(str(counts.get(outcome.value, 0)) for outcome in ReleaseOutcome) + " |")
+        lines.append(f"| {tag} | " + " | ".join(str(counts.get(outcome.value, 0)) for outcome in outcomes) + " |")
     return "\n".join(lines)
+
+
+def _readings(readings: Mapping[str, int]) -> list[str]:
+    told = "; ".join(f"{_READINGS.get(name, name)} ({count:,} rows)" for name, count in sorted(readings.items()))
+    return [f"- `p_best` is {told}."] if told else []
+
+
+def _reviewed_worst(made: Mapping[str, Any]) -> list[str]:
+    drops = made.get("reviewed_worst") == "drop"
+    return ["- Left out: what half or more of its reviewers label worst."] if drops else []
 
 
 def _thresholds(thresholds: Mapping[str, float]) -> str:
@@ -114,22 +135,32 @@ def _thresholds(thresholds: Mapping[str, float]) -> str:
 
 def _limits(manifest: Mapping[str, Any]) -> str:
     lines = ["## Limits", ""]
-    unread = [tag for tag in sorted(manifest["languages"]) if not manifest["reviews"].get(tag, {}).get("rows_reviewed")]
+    unread = [tag for tag in sorted(manifest["languages"]) if not _rows_reviewed(manifest, tag)]
     if unread:
         lines.append(f"- **Not reviewed by speakers**: {', '.join(unread)}.")
-    lines += [_review_line(tag, facts) for tag, facts in sorted(manifest["reviews"].items())]
+    for tag, facts in sorted(manifest["reviews"].items()):
+        lines.append(_review_line(tag, facts, left_out=_left_out(manifest, tag)))
     lines.append("- **Not screened for safety**: texts stand as on their pages, personal data masked by rules.")
     lines.append("- Instructions are a model's guesses at what a text answers; some ask for more or for less.")
     return "\n".join(lines)
 
 
-def _review_line(tag: str, facts: Mapping[str, Any]) -> str:
+def _rows_reviewed(manifest: Mapping[str, Any], tag: str) -> int:
+    """Rows of the release that reviewers have read; "reviews" counts those that they had left out as well."""
+    return int(manifest["reviews"].get(tag, {}).get("rows_reviewed", 0)) - _left_out(manifest, tag)
+
+
+def _left_out(manifest: Mapping[str, Any], tag: str) -> int:
+    return int(manifest["funnel"].get(tag, {}).get(ReleaseOutcome.REVIEWED_WORST.value, 0))
+
+
+def _review_line(tag: str, facts: Mapping[str, Any], *, left_out: int) -> str:
     labels = ", ".join(f"{count} {label}" for label, count in sorted(facts["labels"].items()))
     line = f"- Reviewed, {tag}: {facts['rows_reviewed']} rows by {facts['reviewers']} reader(s), labels: {labels}."
     for item in facts["agreement"]:
         kappa = "not defined" if item["kappa"] is None else f"{item['kappa']:.2f}"
         line += f" Two raters on {item['rows']} rows: {item['raw']:.0%} equal, Cohen's kappa {kappa}."
-    return line
+    return line + (f" {left_out} of them are left out." if left_out else "")
 
 
 def _sources(manifest: Mapping[str, Any]) -> str:

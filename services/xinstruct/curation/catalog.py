@@ -10,18 +10,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from xinstruct.curation import projection
-from xinstruct.curation.domain import Candidate, choose_generator
+from xinstruct.curation.domain import Candidate, ReleaseOutcome, choose_generator
 from xinstruct.curation.tables import (
     DEAD_LETTERS,
     DOCUMENTS,
+    ERASURES,
     PAIRS,
+    RELEASE_ROWS,
     REVIEWS,
     SCORES,
     Connection,
     Engine,
     payload_of,
 )
-from xinstruct.spine.messages import ReviewedPair
+from xinstruct.spine.messages import LabelReading, ReviewedPair
 from xinstruct.spine.sql import chunks, transaction
 
 
@@ -36,6 +38,8 @@ class Snapshot:
     document_ids: tuple[str, ...]
     signatures: tuple[bytes, ...]
     text_digests: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]]
+    """Pair id → its reviewers' latest labels."""
 
 
 @contextmanager
@@ -57,11 +61,12 @@ def read_snapshot(engine: Engine, *, evaluator_digest: str, generators: Sequence
         generator = choose_generator(generators, _documents_count(connection, evaluator_digest))
         candidates = _candidates(connection, evaluator_digest, generator)
         columns = (DOCUMENTS.c.document_id, DOCUMENTS.c.signature, DOCUMENTS.c.text_digest)
+        labels = labels_of(connection)
         documents = connection.execute(sa.select(*columns).order_by(DOCUMENTS.c.document_id)).all()
     return Snapshot(
         offsets, evaluator_digest, generator, tuple(candidates),
         tuple(row.document_id for row in documents), tuple(bytes(row.signature) for row in documents),
-        tuple(row.text_digest for row in documents),
+        tuple(row.text_digest for row in documents), labels,
     )  # fmt: skip
 
 
@@ -110,6 +115,24 @@ def reviews_of(engine: Engine, pair_ids: Iterable[str]) -> list[ReviewedPair]:
     return sorted(found, key=lambda review: (review.pair_id, review.reviewer))
 
 
+def rows_gone(engine: Engine) -> dict[str, int]:
+    """Release → rows it published that were superseded or taken down since; without those that have none."""
+    erased = ERASURES.select().where(ERASURES.c.subject_id == RELEASE_ROWS.c.pair_id).exists()
+    present = PAIRS.select().where(PAIRS.c.pair_id == RELEASE_ROWS.c.pair_id).exists()
+    where = (RELEASE_ROWS.c.outcome == ReleaseOutcome.PUBLISHED.value, erased, ~present)
+    query = sa.select(RELEASE_ROWS.c.name, sa.func.count()).where(*where).group_by(RELEASE_ROWS.c.name)
+    with transaction(engine) as connection:
+        return {str(name): int(count) for name, count in connection.execute(query)}
+
+
+def labels_of(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """Pair id → its reviewers' latest labels. A table has one row a pair and reviewer: people wrote all of it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for row in connection.execute(sa.select(REVIEWS.c.pair_id, REVIEWS.c.label).order_by(REVIEWS.c.review_id)):
+        found[row.pair_id] = (*found.get(row.pair_id, ()), row.label)
+    return found
+
+
 def _documents_count(connection: Connection, evaluator_digest: str) -> dict[str, int]:
     """Generator → documents of which the evaluator labelled a pair."""
     query = (
@@ -127,7 +150,7 @@ def _candidates(connection: Connection, evaluator_digest: str, generator_digest:
         sa.select(
             PAIRS.c.pair_id, PAIRS.c.document_id, PAIRS.c.language, PAIRS.c.instruction,
             sa.func.length(DOCUMENTS.c.text).label("response_chars"),
-            SCORES.c.p_best, SCORES.c.p_reasonable, SCORES.c.p_worst,
+            SCORES.c.p_best, SCORES.c.p_reasonable, SCORES.c.p_worst, SCORES.c.reading,
         )
         .join(SCORES, SCORES.c.pair_id == PAIRS.c.pair_id)
         .join(DOCUMENTS, DOCUMENTS.c.document_id == PAIRS.c.document_id)
@@ -135,5 +158,6 @@ def _candidates(connection: Connection, evaluator_digest: str, generator_digest:
         .order_by(PAIRS.c.pair_id, SCORES.c.prompt_version, SCORES.c.score_id)
     )  # fmt: skip
     # A pair that one evaluator labelled under two templates counts with the newer one: the later row stays.
-    found = {row["pair_id"]: Candidate(**row) for row in connection.execute(query).mappings()}
+    rows = connection.execute(query).mappings()
+    found = {row["pair_id"]: Candidate(**{**row, "reading": LabelReading(row["reading"])}) for row in rows}
     return list(found.values())

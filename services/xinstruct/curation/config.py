@@ -48,6 +48,11 @@ class CurationSettings(Settings):
     best_thresholds: dict[LanguageTag, Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=dict, description="P(best) per language tag, in place of best_threshold."
     )
+    reviewed_worst: Literal["drop", "keep"] = Field(
+        default="drop",
+        description='What becomes of a pair that half or more of its reviewers label worst: "drop" leaves it out of'
+        ' later releases, for who reads a row knows more than the evaluator; "keep" only counts it in the card.',
+    )
     duplicate_ratio: float = Field(
         default=0.7,
         gt=0,

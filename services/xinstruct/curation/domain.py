@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.messages import TakedownKind
+from xinstruct.spine.messages import LabelReading, TakedownKind
 from xinstruct.urls import ROW_MARK, canonical_url, normal_host
 
+WORST = "worst"
 SAME_INSTRUCTION_ROWS_MAX = 2
 """Not one: two texts may well answer one instruction, and a text should not vanish because another drew its question.
 Not more: a generator that says the same about everything must not fill a release with it."""
@@ -22,6 +24,7 @@ class ReleaseOutcome(StrEnum):
     PUBLISHED = "published"
     NOT_BEST = "not_best"
     BELOW_THRESHOLD = "below_threshold"
+    REVIEWED_WORST = "reviewed_worst"
     OTHER_CANDIDATE = "other_candidate"
     DUPLICATE = "duplicate"
     SAME_INSTRUCTION = "same_instruction"
@@ -41,6 +44,7 @@ class Candidate:
     p_best: float
     p_reasonable: float
     p_worst: float
+    reading: LabelReading = LabelReading.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,14 @@ class Decision:
 
 
 def select(
-    candidates: Iterable[Candidate], clusters: Mapping[str, int], *, thresholds: Mapping[str, float]
+    candidates: Iterable[Candidate], clusters: Mapping[str, int], *, thresholds: Mapping[str, float],
+    labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[list[Candidate], list[Decision]]:
     """The pairs fit to be published, sorted by id, and a decision about every other one.
 
-    `clusters`: document id → duplicate cluster; `thresholds`: language → P(best). Kept is what is labelled best with
-    P(best) at or above the threshold; of a document the likeliest candidate; of a duplicate cluster one document
+    `clusters`: document id → duplicate cluster; `thresholds`: language → P(best); `labels`: pair id → its
+    reviewers' labels. Kept is what is labelled best with P(best) at or above the threshold, unless its reviewers say
+    worst (`reviewed_worst`); of a document the likeliest candidate; of a duplicate cluster one document
     (`representative`); of one instruction in a language the likeliest SAME_INSTRUCTION_ROWS_MAX pairs. The order of
     `candidates` does not matter.
     """
@@ -69,7 +75,11 @@ def select(
     decisions: list[Decision] = []
     for candidate in candidates:
         outcome = label_outcome(candidate, thresholds[candidate.language])
-        if outcome is ReleaseOutcome.PUBLISHED:
+        given = labels.get(candidate.pair_id, ())
+        if outcome is ReleaseOutcome.PUBLISHED and reviewed_worst(given):
+            worst = f"{given.count(WORST)} of {len(given)}"
+            decisions.append(_gone(candidate, ReleaseOutcome.REVIEWED_WORST, worst))
+        elif outcome is ReleaseOutcome.PUBLISHED:
             kept.append(candidate)
         else:
             decisions.append(_gone(candidate, outcome, f"{candidate.p_best:.6f}"))
@@ -88,6 +98,11 @@ def label_outcome(candidate: Candidate, threshold: float) -> ReleaseOutcome:
     if candidate.p_best < max(candidate.p_reasonable, candidate.p_worst):
         return ReleaseOutcome.NOT_BEST
     return ReleaseOutcome.PUBLISHED if candidate.p_best >= threshold else ReleaseOutcome.BELOW_THRESHOLD
+
+
+def reviewed_worst(labels: Sequence[str]) -> bool:
+    """Whether half or more of a pair's reviewers, by their latest labels, say worst: a tie counts against the pair."""
+    return bool(labels) and 2 * labels.count(WORST) >= len(labels)
 
 
 def likelihood(candidate: Candidate) -> tuple[float, str]:

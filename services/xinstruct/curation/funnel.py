@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from xinstruct.curation.config import CurationSettings
-from xinstruct.curation.domain import ReleaseOutcome
+from xinstruct.curation.domain import WORST, ReleaseOutcome
 from xinstruct.curation.tables import (
     DEAD_LETTERS,
     DOCUMENTS,
@@ -19,6 +19,7 @@ from xinstruct.curation.tables import (
     PAIRS,
     RELEASE_ROWS,
     RELEASES,
+    REVIEWS,
     SCORES,
     Connection,
     Engine,
@@ -71,7 +72,17 @@ def read_funnel(engine: Engine, settings: CurationSettings) -> Funnel:
 
 
 def kept_condition(evaluator_digest: str, settings: CurationSettings) -> sa.ColumnElement[bool]:
-    """Of a row of SCORES: whether selection keeps it (domain.label_outcome, in SQL)."""
+    """Of a row of SCORES: whether selection keeps it (domain.label_outcome and reviewed_worst, in SQL)."""
+    labelled = label_condition(evaluator_digest, settings)
+    if settings.reviewed_worst == "keep":
+        return labelled
+    worst = sa.func.sum(sa.case((REVIEWS.c.label == WORST, 1), else_=0))
+    rejected = sa.select(REVIEWS.c.pair_id).group_by(REVIEWS.c.pair_id).having(2 * worst >= sa.func.count())
+    return sa.and_(labelled, SCORES.c.pair_id.not_in(rejected))
+
+
+def label_condition(evaluator_digest: str, settings: CurationSettings) -> sa.ColumnElement[bool]:
+    """Of a row of SCORES: whether the evaluator's label keeps it, whatever reviewers say."""
     cases = [(SCORES.c.language == tag, threshold) for tag, threshold in sorted(settings.best_thresholds.items())]
     threshold = sa.case(*cases, else_=settings.best_threshold) if cases else sa.literal(settings.best_threshold)
     return sa.and_(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +44,7 @@ def describe(
         "funnel": _funnel(decisions),
         "hosts": _counted(published, "host"),
         "licences": _counted(published, "licence"),
+        "readings": _readings(snapshot, {row["id"] for row in published}),
         "reviews": dict(reviews),
         "generator_digest": snapshot.generator_digest,
         "evaluator_digest": snapshot.evaluator_digest,
@@ -61,6 +62,7 @@ def recipe(settings: CurationSettings, languages: Sequence[str], encoder_model: 
     """Everything that chose the rows, besides the catalog."""
     return {
         "best_thresholds": {language: settings.threshold(language) for language in languages},
+        "reviewed_worst": settings.reviewed_worst,
         "duplicate_ratio": settings.duplicate_ratio,
         "diversify": settings.diversify.model_dump(mode="json"),
         "encoder_model": encoder_model,
@@ -107,6 +109,11 @@ def _funnel(decisions: Sequence[Decision]) -> dict[str, dict[str, int]]:
         language: {outcome.value: counts[language, outcome] for outcome in ReleaseOutcome if counts[language, outcome]}
         for language in languages
     }
+
+
+def _readings(snapshot: Snapshot, published: Collection[str]) -> dict[str, int]:
+    """How the evaluator's P(best) of the published rows was read → rows."""
+    return dict(Counter(row.reading.name.lower() for row in snapshot.candidates if row.pair_id in published))
 
 
 def _counted(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, int]:

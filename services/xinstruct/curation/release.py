@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from xinstruct.spine.errors import Conflict, Invalid, NotFound, Unavailable, req
 from xinstruct.spine.inference import Answer, Embed, Embedded
 from xinstruct.spine.inference.ngram import NgramInference
 from xinstruct.spine.messages import ReleasePublished
-from xinstruct.spine.sql import transaction, upsert
+from xinstruct.spine.sql import chunks, transaction, upsert
 from xinstruct.spine.topics import RELEASE_PUBLISHED
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -42,6 +43,10 @@ REQUEST_ID_CHARS_MAX = 100
 EMBEDDINGS_IN_FLIGHT_MAX = 256
 EMBEDDING_WAIT_S_MAX = 120.0
 LOST_ROWS_NAMED_MAX = 5
+NOTHING_KEPT = (
+    "nothing to publish: the promoted evaluator keeps no pair; `xinstruct status` shows how many it has labelled and"
+    " what waits, `xinstruct dlq list` what it could not label"
+)
 ROWS_GONE = "rows were superseded or taken down while the release was made; try again"
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -107,6 +112,20 @@ class Releases:
         if row is None:
             raise NotFound(f"no release {name!r}; `xinstruct release list` shows what there is")
         return payload_of(ReleasePublished, dict(row))
+
+    def rows_gone(self) -> dict[str, int]:
+        """Release → its rows that an edit superseded or a takedown erased since; without those that have none."""
+        return catalog.rows_gone(self.deps.database)
+
+    def reasons(self, name: str, pair_ids: Collection[str]) -> dict[str, int]:
+        """What the release decided about the pairs → how many; "absent": nothing."""
+        found: Counter[str] = Counter()
+        with transaction(self.deps.database) as connection:
+            for part in chunks(pair_ids):
+                where = (RELEASE_ROWS.c.name == name, RELEASE_ROWS.c.pair_id.in_(part))
+                found.update(row.outcome for row in connection.execute(RELEASE_ROWS.select().where(*where)))
+        absent = len(pair_ids) - found.total()
+        return dict(found) | ({"absent": absent} if absent else {})
 
     def newest_first(self) -> list[ReleasePublished]:
         """Every release."""
@@ -214,7 +233,8 @@ class Releases:
             snapshot.document_ids, snapshot.signatures, snapshot.text_digests, equal_ratio=self.settings.duplicate_ratio
         )
         thresholds = {row.language: self.settings.threshold(row.language) for row in snapshot.candidates}
-        kept, decisions = select(snapshot.candidates, duplicates, thresholds=thresholds)
+        labels = snapshot.labels if self.settings.reviewed_worst == "drop" else {}
+        kept, decisions = select(snapshot.candidates, duplicates, thresholds=thresholds, labels=labels)
         for _, group in groupby(sorted(kept, key=lambda row: (row.language, row.pair_id)), lambda row: row.language):
             rows = list(group)
             vectors = self._embed(rows, encoder_model)
@@ -235,7 +255,7 @@ class Releases:
         """Language → rows to publish. Conflict when there are none; Unavailable when one went meanwhile."""
         members = {d.pair_id: d.cluster for d in decisions if d.outcome is ReleaseOutcome.PUBLISHED}
         if not members:
-            raise Conflict("nothing to publish: the promoted evaluator keeps no pair; see `xinstruct status`")
+            raise Conflict(NOTHING_KEPT)
         found = catalog.rows_by_pair(self.deps.database, members, evaluator_digest=evaluator_digest)
         if len(found) < len(members):
             raise Unavailable(ROWS_GONE, 1.0)
@@ -261,7 +281,9 @@ class Releases:
         self, snapshot: Snapshot, decisions: Sequence[Decision], rows: Rows, *, name: str, request_id: str,
         publish_time_ms: int, encoder_model: str,
     ) -> dict[str, Any]:  # fmt: skip
-        language_of = {row["id"]: language for language, found in rows.items() for row in found}
+        # What reviewers had left out counts as well: readers would seem to agree more than they do.
+        told = (ReleaseOutcome.PUBLISHED, ReleaseOutcome.REVIEWED_WORST)
+        language_of = {d.pair_id: d.language for d in decisions if d.outcome in told}
         reviews = review.summary(catalog.reviews_of(self.deps.database, language_of), language_of)
         wanted = {"evaluator": snapshot.evaluator_digest, "generator": snapshot.generator_digest}
         models = [m for m in registry.models(self.deps.database) if wanted.get(m.role) == m.model_digest]

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from xinstruct.curation.config import CurationSettings
 from xinstruct.curation.domain import ReleaseOutcome
-from xinstruct.curation.funnel import kept_condition
+from xinstruct.curation.funnel import kept_condition, label_condition
 from xinstruct.curation.tables import (
     DEAD_LETTERS,
     DOCUMENTS,
@@ -82,7 +82,7 @@ def rows_to_review(
     """Rows for reviewers (review.COLUMNS but label and tags), at most `rows_max` a language, by language and id.
 
     Of `release` when it is named, else of what selection keeps now. Ids are hashes, so the first by id are a sample
-    that does not change with what comes later, and the same for every reviewer.
+    that does not change with what comes later, and the same for every reviewer: also what others call worst is in it.
     """
     columns = (PAIRS.c.pair_id, PAIRS.c.language, PAIRS.c.instruction, PAIRS.c.response, PAIRS.c.url)
     with transaction(engine) as connection:
@@ -92,7 +92,7 @@ def rows_to_review(
             wanted = wanted.join(RELEASE_ROWS, RELEASE_ROWS.c.pair_id == PAIRS.c.pair_id)
             wanted = wanted.where(RELEASE_ROWS.c.name == release, published)
         else:
-            wanted = wanted.where(_is_kept(kept_condition(_evaluator(connection), settings)))
+            wanted = wanted.where(_is_kept(label_condition(_evaluator(connection), settings)))
         tags = connection.execute(sa.select(PAIRS.c.language).distinct().order_by(PAIRS.c.language)).scalars().all()
         found: list[dict[str, Any]] = []
         for tag in [language] if language else tags:

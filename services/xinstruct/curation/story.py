@@ -10,7 +10,14 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from xinstruct.curation.config import CurationSettings
-from xinstruct.curation.domain import Candidate, ReleaseOutcome, label_outcome, normal_target, suppression_keys
+from xinstruct.curation.domain import (
+    Candidate,
+    ReleaseOutcome,
+    label_outcome,
+    normal_target,
+    reviewed_worst,
+    suppression_keys,
+)
 from xinstruct.curation.tables import (
     DEAD_LETTERS,
     DOCUMENTS,
@@ -29,19 +36,26 @@ from xinstruct.curation.tables import (
     canonical_json,
 )
 from xinstruct.spine import registry
-from xinstruct.spine.errors import NotFound
-from xinstruct.spine.messages import TakedownKind
+from xinstruct.spine.errors import Invalid, NotFound
+from xinstruct.spine.messages import LabelReading, TakedownKind
 from xinstruct.spine.sql import chunks, transaction
 from xinstruct.urls import ROW_MARK
 
 Row = Mapping[str, Any]
 ROWS_MAX = 100
 """Rows without a text that the story of a text file tells one by one."""
+ID_DIGITS_MIN = 8
+_ID_COLUMNS = (
+    PAGES.c.page_id, DOCUMENTS.c.document_id, PAIRS.c.pair_id, DROPS.c.subject_id, DEAD_LETTERS.c.input_id,
+    RELEASE_ROWS.c.pair_id, RELEASE_ROWS.c.document_id, ERASURES.c.subject_id,
+)  # fmt: skip
+"""Wherever an id of a page, document or pair stands, each with an index."""
 
 _WORDS = {
     ReleaseOutcome.PUBLISHED: "published in {name}",
     ReleaseOutcome.NOT_BEST: "not in {name}: another label is likelier than best (P(best) {detail})",
     ReleaseOutcome.BELOW_THRESHOLD: "not in {name}: P(best) {detail} is below the threshold",
+    ReleaseOutcome.REVIEWED_WORST: "not in {name}: {detail} of its reviewers label it worst",
     ReleaseOutcome.OTHER_CANDIDATE: "not in {name}: pair {detail} of the same document is likelier best",
     ReleaseOutcome.DUPLICATE: "not in {name}: near-duplicate of the text of pair {detail}",
     ReleaseOutcome.SAME_INSTRUCTION: "not in {name}: pair {detail} and another have the same instruction",
@@ -77,10 +91,14 @@ class _Subjects:
 
 def read_story(engine: Engine, settings: CurationSettings, subject: str) -> list[Event]:
     """Every event of a URL, text file, page id, document id or pair id, along the flow; of a file also those of its
-    rows without a text, the first ROWS_MAX. NotFound when nothing is known of it."""
+    rows without a text, the first ROWS_MAX. NotFound when nothing is known of it.
+
+    An id may be given by its start, ID_DIGITS_MIN digits or more; Invalid when several start so.
+    """
     evaluator = registry.promoted(engine, "evaluator")
     digest = evaluator.model_digest if evaluator else ""
     with transaction(engine) as connection:
+        subject = _whole_id(connection, subject)
         subjects = _resolve(connection, subject)
         events = [
             *_of_file(connection, subject), *_fetched(connection, subjects), *_admitted(connection, subjects),
@@ -92,6 +110,19 @@ def read_story(engine: Engine, settings: CurationSettings, subject: str) -> list
     if not events:
         raise NotFound(f"nothing is known of {subject[:200]!r}: no URL, page, document or pair id of this catalog")
     return events
+
+
+def _whole_id(connection: Connection, subject: str) -> str:
+    """The one id that starts with `subject`; `subject` itself when it is no start of an id, or of none."""
+    if len(subject) < ID_DIGITS_MIN or subject.strip("0123456789abcdef"):
+        return subject
+    found: set[str] = set()
+    for column in _ID_COLUMNS:
+        start = sa.and_(column >= subject, column < subject + "g")
+        found |= set(connection.execute(sa.select(column).where(start).distinct().limit(2)).scalars())
+    if len(found) > 1 and subject not in found:
+        raise Invalid(f"several ids start with {subject!r}: give more digits")
+    return subject if subject in found else next(iter(found), subject)
 
 
 def _resolve(connection: Connection, subject: str) -> _Subjects:
@@ -172,10 +203,14 @@ def _drafted(connection: Connection, subjects: _Subjects) -> Iterable[Event]:
 
 
 def _scored(connection: Connection, subjects: _Subjects, digest: str, settings: CurationSettings) -> Iterable[Event]:
+    given = _rows(connection, REVIEWS, "pair_id", subjects.pairs)
     for row in _rows(connection, SCORES, "pair_id", subjects.pairs):
         threshold = settings.threshold(row["language"])
         labels = (row["p_best"], row["p_reasonable"], row["p_worst"])
         outcome = label_outcome(Candidate(row["pair_id"], "", row["language"], "", 0, *labels), threshold)
+        reviewed = [review["label"] for review in given if review["pair_id"] == row["pair_id"]]
+        if outcome is ReleaseOutcome.PUBLISHED and settings.reviewed_worst == "drop" and reviewed_worst(reviewed):
+            outcome = ReleaseOutcome.REVIEWED_WORST
         if row["evaluator_digest"] != digest:
             happened = "scored by an evaluator that is not the promoted one"
         elif outcome is ReleaseOutcome.PUBLISHED:
@@ -183,7 +218,10 @@ def _scored(connection: Connection, subjects: _Subjects, digest: str, settings: 
         else:
             happened = f"scored: not kept, {outcome.value.replace('_', ' ')}"
         facts = _facts(row, ("p_best", "p_reasonable", "p_worst", "evaluator_digest", "score_id"))
-        yield Event("scoring", row["pair_id"], happened, facts | {"threshold": f"{threshold:g}"})
+        facts |= {"threshold": f"{threshold:g}", "reading": LabelReading(row["reading"]).name.lower()}
+        if row["votes_count"]:
+            facts["votes_count"] = str(row["votes_count"])
+        yield Event("scoring", row["pair_id"], happened, facts)
 
 
 def _reviewed(connection: Connection, subjects: _Subjects) -> Iterable[Event]:
@@ -193,13 +231,22 @@ def _reviewed(connection: Connection, subjects: _Subjects) -> Iterable[Event]:
 
 
 def _released(connection: Connection, subjects: _Subjects) -> Iterable[Event]:
-    found = [*_rows(connection, RELEASE_ROWS, "pair_id", subjects.pairs)]
+    """Also of pairs that are gone: a release may still hold them."""
+    gone = [
+        *_rows(connection, ERASURES, "url", subjects.urls), *_rows(connection, ERASURES, "page_id", subjects.pages),
+        *_rows(connection, ERASURES, "document_id", subjects.documents),
+    ]  # fmt: skip
+    found = [*_rows(connection, RELEASE_ROWS, "pair_id", subjects.pairs | {row["subject_id"] for row in gone})]
     found += _rows(connection, RELEASE_ROWS, "document_id", subjects.documents)
+    present = {row["pair_id"] for row in _rows(connection, PAIRS, "pair_id", {row["pair_id"] for row in found})}
     rows = {(row["name"], row["pair_id"]): row for row in found}
     releases = _rows(connection, RELEASES, "name", [name for name, _ in rows])
     times = {row["name"]: row["publish_time_ms"] for row in releases}
     for (name, pair_id), row in sorted(rows.items(), key=lambda item: (times.get(item[0][0], 0), item[0])):
-        happened = _WORDS[ReleaseOutcome(row["outcome"])].format_map(row)
+        outcome = ReleaseOutcome(row["outcome"])
+        happened = _WORDS[outcome].format_map(row)
+        if outcome is ReleaseOutcome.PUBLISHED and pair_id not in present:
+            happened += ", which still holds it"
         facts = _facts(row, ("name", "outcome", "cluster", "detail"))
         yield Event("release", pair_id, happened, facts, times.get(name, 0))
 

@@ -10,7 +10,7 @@ import pytest
 
 import servers
 from contract.inference.openai_stub import Behaviour, openai_stub
-from xinstruct.spine.errors import Invalid, Unavailable
+from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.inference import Classified, Classify, Decoding, Generate, Generated
 from xinstruct.spine.inference.openai_api import OpenAIInference
 
@@ -40,7 +40,7 @@ def test_a_server_that_lists_no_model_answers_with_its_own() -> None:
 
 
 def test_a_server_that_is_pinned_to_another_model_is_quoted() -> None:
-    wrong = pytest.raises(Invalid, match="pinned to '/models/one'; requested 'two'")
+    wrong = pytest.raises(Unavailable, match="pinned to '/models/one'; requested 'two'")
     with endpoint(Behaviour(pinned="/models/one"), model="two") as opened, wrong:
         opened.probe()
 
@@ -94,8 +94,8 @@ def test_labels_are_read_from_log_probabilities_where_there_are_some() -> None:
     assert answer.votes_count == 0
 
 
-def test_without_log_probabilities_and_votes_labels_are_refused_with_what_to_change() -> None:
-    with endpoint(Behaviour(log_probabilities=False)) as opened, pytest.raises(Invalid, match="votes_count"):
+def test_without_log_probabilities_and_votes_labels_are_waited_for_with_what_to_change() -> None:
+    with endpoint(Behaviour(log_probabilities=False)) as opened, pytest.raises(Unavailable, match="votes_count"):
         label(opened)
 
 
@@ -114,8 +114,8 @@ def test_fields_that_a_server_rejects_are_found_at_the_probe(behaviour: Behaviou
         assert isinstance(ask(opened), Generated)
 
 
-def test_a_server_that_refuses_every_dialect_is_invalid_and_says_what_to_check() -> None:
-    with endpoint(Behaviour(tokens_field="length")) as opened, pytest.raises(Invalid, match="model"):
+def test_a_server_that_refuses_every_dialect_is_unavailable_and_says_what_to_check() -> None:
+    with endpoint(Behaviour(tokens_field="length")) as opened, pytest.raises(Unavailable, match="model"):
         opened.probe()
 
 

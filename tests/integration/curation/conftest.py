@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import servers
 from curation_house import House
+from xinstruct.spine.rpc import RpcSettings, Server, channel
 from xinstruct.spine.sql import METADATA, transaction
+from xinstruct.v1 import curation_service_pb2_grpc
 
 
 @pytest.fixture
@@ -39,3 +42,12 @@ def either_house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hou
             connection.execute(table.delete())
     yield house
     house.close()
+
+
+@pytest.fixture
+def stub(house: House) -> Iterator[Any]:
+    """A client of a served house."""
+    server = Server(RpcSettings(port=0), house.app.servicers)
+    with channel(f"127.0.0.1:{server.port}") as opened:
+        yield curation_service_pb2_grpc.CurationServiceStub(opened)
+    server.stop(0)

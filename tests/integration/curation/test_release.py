@@ -15,16 +15,19 @@ import pytest
 
 import builders
 from curation_house import EVALUATOR, GENERATOR, House, published_ids, releases
-from xinstruct.curation import export, folder, tables
+from xinstruct.curation import card, export, folder, tables
 from xinstruct.curation.card import _sources, licence_of
 from xinstruct.curation.config import CurationSettings, DiversifySettings
 from xinstruct.spine import registry
 from xinstruct.spine.blobs import digest_of
 from xinstruct.spine.errors import Conflict, Invalid, NotFound
-from xinstruct.spine.messages import AdmittedDocument
+from xinstruct.spine.messages import AdmittedDocument, LabelReading
 from xinstruct.spine.sql import transaction
 from xinstruct.spine.topics import DOCUMENT_ADMITTED, PAIR_DRAFTED, PAIR_SCORED, RELEASE_PUBLISHED
 from xinstruct.training import slots
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+"""Its manifest was published before cards said how P(best) was read and what reviewers left out."""
 
 
 def files(location: str) -> dict[str, bytes]:
@@ -123,7 +126,7 @@ def test_an_evaluator_that_has_not_caught_up_refuses_the_release(stocked: House)
 def test_nothing_kept_is_nothing_published(house: House) -> None:
     house.promote()
     house.publishable(3, p_best=0.2)
-    with pytest.raises(Conflict, match="keeps no pair"):
+    with pytest.raises(Conflict, match=r"keeps no pair; .*xinstruct dlq list"):
         releases(house).publish("r1")
     assert not (house.home / "releases").exists()
 
@@ -277,14 +280,31 @@ def test_an_unknown_format_or_language_is_refused(stocked: House) -> None:
 
 def test_the_card_says_what_the_rows_say(stocked: House) -> None:
     stocked.publishable(1, language="ta", host="other.example")
-    card = (Path(releases(stocked).publish("r1").location) / "README.md").read_text()
+    text = (Path(releases(stocked).publish("r1").location) / "README.md").read_text()
     for words in (
         "license: cc-by-4.0", '- config_name: "sw"', "**Not reviewed by speakers**: sw, ta, ur.",
         "**Not screened for safety**", f"- {builders.HOST} (50)", "- other.example (1)",
         "| ta | Tamil | 1 | 1 | 1 | 0 |",
         "no contact was configured",
     ):
-        assert words in card
+        assert words in text
+
+
+def test_manifest_and_card_say_how_p_best_was_read(stocked: House) -> None:
+    for number in range(3):
+        stocked.write(PAIR_SCORED, builders.score(
+            score_id=f"score-sw000{number}", pair_id=f"pair-sw000{number}", document_id=f"document-sw000{number}",
+            reading=LabelReading.VOTE, votes_count=5))
+    location = releases(stocked).publish("r1").location
+    assert folder.read_manifest(location)[1]["readings"] == {"log_probability": 47, "vote": 3}
+    text = (Path(location) / "README.md").read_text()
+    assert "the evaluator's share for its best\nlabel (see below)" in text
+    assert "- `p_best` is the label's probability (47 rows); a vote: the share of sampled answers" in text
+
+
+def test_the_card_of_an_older_release_stays_as_it_was_published() -> None:
+    manifest = json.loads((GOLDEN / "release-manifest.json").read_bytes())
+    assert digest_of(card.render(manifest).encode()) == manifest["files"]["README.md"]["digest"]
 
 
 def test_the_card_licence_is_other_when_rows_differ() -> None:

@@ -6,11 +6,12 @@ import socket
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from xinstruct.backgen.domain import BackgenReason
 from xinstruct.cli.client import served_at
 from xinstruct.cli.crawl import guess_kind
-from xinstruct.cli.look import story_line
+from xinstruct.cli.look import Snapshot, snapshot_view, story_line
 from xinstruct.cli.main import main
 from xinstruct.cli.output import ExitCode
 from xinstruct.cli.releases import write_chunks
@@ -19,7 +20,9 @@ from xinstruct.cli.single import INJECTED, read_text, refusal
 from xinstruct.cli.takedowns import _tell, kind_of
 from xinstruct.settings import XinstructSettings
 from xinstruct.spine.errors import Invalid, Unavailable
-from xinstruct.v1.curation_service_pb2 import Chunk, StoryEvent, Takedown
+from xinstruct.spine.inference.openai_api import NO_LOG_PROBABILITIES
+from xinstruct.v1.curation_service_pb2 import Chunk, Funnel, StoryEvent, Takedown
+from xinstruct.v1.status_service_pb2 import GetStatusResponse
 
 
 @pytest.mark.parametrize(
@@ -90,9 +93,19 @@ def test_a_takedown_names_the_reports_that_hold_it(capsys: pytest.CaptureFixture
     ]
 
 
-def test_a_shortened_id_has_no_story_and_the_sentence_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["why", "01228cab5955"]) == ExitCode.INVALID
-    assert "an id has 32 digits; --json shows them whole" in capsys.readouterr().err
+def test_a_few_digits_have_no_story_and_the_sentence_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["why", "01228ca"]) == ExitCode.INVALID
+    assert "give 8 digits of an id or more" in capsys.readouterr().err
+
+
+def test_status_says_all_that_a_stage_waits_for_and_where_dead_letters_are(capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = NO_LOG_PROBABILITIES.format(url="http://a.example/v1")
+    process = GetStatusResponse()
+    process.stages.add(stage="scoring-a", lag_records=9, waiting_for=waiting)
+    Console(width=400).print(snapshot_view(Snapshot({"all": process}, {}, Funnel(dead_letters={"backgen": 2}))))
+    shown = capsys.readouterr().out
+    assert waiting in shown
+    assert "0 dropped with a reason, 2 dead letters (`xinstruct dlq list`)" in shown
 
 
 def test_a_story_names_a_host_or_url_whole() -> None:

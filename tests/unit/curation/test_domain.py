@@ -13,6 +13,7 @@ from xinstruct.curation.domain import (
     choose_generator,
     label_outcome,
     normal_target,
+    reviewed_worst,
     select,
     suppression_keys,
 )
@@ -44,6 +45,27 @@ def test_best_is_kept_from_the_threshold_on() -> None:
     check_label(0.4999, 0.25, 0.2501, ReleaseOutcome.BELOW_THRESHOLD)
     check_label(0.4, 0.45, 0.15, ReleaseOutcome.NOT_BEST)
     check_label(0.5, 0.5, 0.0, ReleaseOutcome.PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("labels", "worst"),
+    [
+        ("", False), ("worst", True), ("best", False), ("best worst", True), ("reasonable worst best", False),
+        ("worst best worst", True), ("worst best best", False), ("reasonable reasonable", False),
+    ],
+)
+def test_half_of_its_reviewers_speak_against_a_pair(labels: str, worst: bool) -> None:
+    assert reviewed_worst(labels.split()) is worst
+
+
+def test_a_pair_that_reviewers_call_worst_makes_room_for_the_next_candidate() -> None:
+    pairs = [candidate("a", document_id="d"), candidate("b", document_id="d", p_best=0.7), candidate("c", p_best=0.2)]
+    labels = {"a": ("best", "worst"), "c": ("worst",)}
+    kept, decisions = select(pairs, {"d": 0, "doc-c": 1}, thresholds={"sw": 0.5}, labels=labels)
+    assert [row.pair_id for row in kept] == ["b"]
+    assert {d.pair_id: (d.outcome, d.detail) for d in decisions} == {
+        "a": (ReleaseOutcome.REVIEWED_WORST, "1 of 2"), "c": (ReleaseOutcome.BELOW_THRESHOLD, "0.200000"),
+    }
 
 
 def test_a_language_has_its_own_threshold() -> None:

@@ -1,8 +1,9 @@
 """Any server with the OpenAI routes (vLLM, `transformers serve`, a hosted one), asked from one asyncio thread.
 
 What the server offers is probed before the first question and never assumed. Where it gives no log-probabilities,
-labels are a vote of `votes_count` sampled answers, marked as such in the answer; with votes_count 0 they are refused
-with a sentence that says what to change. Not covered: a server that bills an answer which never reached us.
+labels are a vote of `votes_count` sampled answers, marked as such in the answer; with votes_count 0 they are
+Unavailable, with a sentence that says what to change: no record is to blame, so a stage waits until it was started with
+another configuration. Not covered: a server that bills an answer which never reached us.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from xinstruct.spine.inference.openai_schema import (
 
 ENDPOINT_PREFIX = "endpoint:"
 """A model that only its server holds is registered as "endpoint:<name on the server>"."""
-CONNECT_S = 10.0
+CONNECT_S, MISFIT_RETRY_S = 10.0, 30.0
 BODY_BYTES_MAX = 16 * 1024 * 1024
 OVERLOADS_MAX = 200
 """429s in a row for one request before it is handed back as Unavailable: hours, with the growing waits between."""
@@ -84,7 +85,7 @@ class OpenAIInference(Inference):
         return self._start(self._answer(request))
 
     def probe(self) -> Features:
-        """See Inference. Invalid, with what to change, when the server answers but can not be used."""
+        """See Inference. Unavailable, with what to change, also when the server answers but can not be used."""
         dialect, embeddings = self._start(self._probe()).result()
         return Features(
             log_probabilities=dialect.log_probabilities,
@@ -160,7 +161,7 @@ class OpenAIInference(Inference):
     async def _vote(self, dialect: Dialect, model: str, request: Classify) -> Answer:
         """Shares of the sampled answers; a sample that names no label counts for none."""
         if self._votes_count == 0:
-            raise Invalid(NO_LOG_PROBABILITIES.format(url=self._url))
+            raise Unavailable(NO_LOG_PROBABILITIES.format(url=self._url), retry_after_s=MISFIT_RETRY_S)
         name = request_digest(request)
         bodies = [vote_body(dialect, model, request.prompt, seed) for seed in range(self._votes_count)]
         replies = await asyncio.gather(
@@ -195,7 +196,7 @@ class OpenAIInference(Inference):
         return dialect, not isinstance(reply, Refused)
 
     async def _find_dialect(self) -> Dialect:
-        """The richest dialect that the server accepts; Invalid when it accepts none."""
+        """The richest dialect that the server accepts; Unavailable when it accepts none."""
         model = self._model or await self._first_model()
         refusal = Refused("malformed", "no dialect tried")
         for dialect in dialects(self._api, model):
@@ -206,10 +207,9 @@ class OpenAIInference(Inference):
                 continue
             else:
                 return dialect
-        raise Invalid(
+        raise Unavailable(
             f"{self._url} answers, but refuses a one-token request to model {model!r} on its {self._api} route "
-            f"({refusal.detail}): check `model`, or set `api` to the other one of chat and completions"
-        )
+            f"({refusal.detail}): check `model`, or set `api` to the other one of chat and completions", MISFIT_RETRY_S)
 
     async def _first_model(self) -> str:
         """The first model that the server lists; "" when it lists none (some servers do not)."""
@@ -273,7 +273,7 @@ class OpenAIInference(Inference):
 
 NO_LOG_PROBABILITIES = (
     "{url} gives no log-probabilities, which the evaluator is read by: use a server that does (vLLM), or set "
-    "votes_count to 5 or more to accept a vote of sampled answers, marked as such in every record"
+    "inference.evaluator.votes_count to 5 or more to accept a vote of sampled answers, marked as such in every record"
 )
 
 
