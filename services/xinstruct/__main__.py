@@ -1,4 +1,7 @@
-"""`python -m xinstruct TARGET… [--config FILE]`: parse, load config, build, serve, drain on SIGTERM."""
+"""`python -m xinstruct TARGET… [--config FILE]`: parse, load config, build, serve, drain on SIGTERM.
+
+A task (`migrate`, `topics`) in the place of targets is done once, and the process ends.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from xinstruct.settings import XinstructSettings, load_settings
+from xinstruct.settings import XinstructSettings, load_settings, named
 from xinstruct.spine import telemetry
 from xinstruct.spine.errors import XinstructError
-from xinstruct.targets import TARGETS, Built, build
+from xinstruct.targets import TARGETS, TASKS, Built, build
 
 EXIT_OK, EXIT_CRASHED, EXIT_REFUSED = 0, 1, 2
+INSTANCE = "XINSTRUCT_INSTANCE"
+"""Environment variable that names this process among its replicas: their configuration is one file for all."""
 END_S_MAX = 9.5
 """From the signal to the end of the process: the 10 s that are promised, less what the interpreter takes."""
 
@@ -25,7 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; 0 after a drain, 1 after a crash, 2 when the configuration cannot work."""
     options = _parser().parse_args(arguments)
     try:
-        settings = load_settings(Path(options.config), options.target) if options.config else XinstructSettings()
+        task = options.target[0] if len(options.target) == 1 and options.target[0] in TASKS else ""
+        targets = () if task else options.target
+        settings = load_settings(Path(options.config), targets) if options.config else XinstructSettings()
+        if task:
+            return do(task, settings)
+        settings = named(settings, os.environ.get(INSTANCE, ""))
         return serve(options.target, settings)
     except XinstructError as error:
         print(error.message, file=sys.stderr)  # noqa: T201 - the last word of a process that could not start
@@ -51,9 +61,17 @@ def serve(
     return EXIT_CRASHED if built.process.failure else EXIT_OK
 
 
+def do(task: str, settings: XinstructSettings) -> int:
+    """Do one task; 0 when it is done. Doing it again changes nothing."""
+    telemetry.start(settings.telemetry, task)
+    TASKS[task](settings)
+    telemetry.logger().info("done", task=task)
+    return EXIT_OK
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m xinstruct", description="Run services of xinstruct.")
-    parser.add_argument("target", nargs="+", help=f"all, or any of: {', '.join(TARGETS)}")
+    parser.add_argument("target", nargs="+", help=f"all, any of: {', '.join(TARGETS)}; or one of: {', '.join(TASKS)}")
     parser.add_argument("--config", default="", help="YAML file; `xinstruct init` writes a commented one")
     return parser
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from xinstruct.backgen.config import BackgenSettings
 from xinstruct.crawler.config import CrawlerSettings
@@ -43,7 +43,10 @@ class XinstructSettings(Settings):
     """Everything. Paths are relative to the folder of the configuration file."""
 
     home: str = Field("var/xinstruct", description="Folder of local data: log, database, blobs, models, releases.")
-    instance: str = Field("0", pattern=r"^[a-z0-9-]{1,40}$", description="Name of this process among its replicas.")
+    instance: str = Field(
+        "0", pattern=r"^[a-z0-9-]{1,40}$",
+        description="Name of this process among its replicas; the environment variable XINSTRUCT_INSTANCE wins.",
+    )
     log: LogSettings = Field(SqliteLogSettings(), description="Where records stand.")
     database_url: str = Field("", description="SQLAlchemy URL of a PostgreSQL database; empty: SQLite under home.")
     database_password_file: str = Field("", description="Mounted file with the database password; empty: none.")
@@ -74,6 +77,16 @@ def load_settings(path: Path, targets: Sequence[str] = ()) -> XinstructSettings:
     days = settings.crawler.fetch.body_retention_days
     curation = settings.curation.model_copy(update={"body_retention_days": days})
     return settings.model_copy(update={"home": str(path.parent / settings.home), "curation": curation})
+
+
+def named(settings: XinstructSettings, instance: str) -> XinstructSettings:
+    """The settings with `instance` in place of their own; "" changes nothing. Invalid when it cannot be a name."""
+    if not instance:
+        return settings
+    try:
+        return XinstructSettings.model_validate({**dict(settings), "instance": instance})
+    except ValidationError as error:
+        raise Invalid(f"instance {instance!r} is no name: 1 to 40 lower-case letters, digits and hyphens") from error
 
 
 def refuse_impossible(settings: XinstructSettings, targets: Sequence[str]) -> None:

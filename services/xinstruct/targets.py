@@ -14,7 +14,7 @@ from xinstruct.settings import XinstructSettings, refuse_impossible
 from xinstruct.spine import registry
 from xinstruct.spine.app import App, Deps
 from xinstruct.spine.blobs import Blobs
-from xinstruct.spine.errors import Invalid
+from xinstruct.spine.errors import Invalid, Unavailable
 from xinstruct.spine.log import Log
 from xinstruct.spine.process import Process
 from xinstruct.spine.sql import create_schema, open_engine
@@ -75,6 +75,39 @@ TARGETS: Mapping[str, Callable[[XinstructSettings, Deps], App]] = {
 }
 EVERYTHING = ("crawler", "backgen", "scoring", "training", "curation")
 """What the target "all" stands for."""
+
+
+def migrate(settings: XinstructSettings) -> None:
+    """Bring the shared database to this version's schema, before any process of it starts.
+
+    Invalid without a shared database: a file is migrated by the one process that opens it. Unavailable when it does not
+    answer.
+    """
+    if not settings.database_url:
+        raise Invalid("migrate is for a shared database: set database_url; a SQLite file is migrated when it is opened")
+    database = open_engine(database_url(settings))
+    try:
+        create_schema(database)
+    except sa.exc.OperationalError as error:
+        raise Unavailable(f"the database does not answer: {error.orig}") from error
+    finally:
+        database.dispose()
+
+
+def make_topics(settings: XinstructSettings) -> None:
+    """Make the topics that are missing on the cluster, also where log.topics expects them to be there.
+
+    Invalid without Kafka; Unavailable when no broker answers.
+    """
+    if settings.log.kind != "kafka":
+        raise Invalid("topics is for Kafka: set log.kind to kafka; a SQLite log makes them when it is opened")
+    from xinstruct.spine.log.kafka import KafkaLog
+
+    KafkaLog(settings.log.model_copy(update={"topics": "create"}), instance=settings.instance).close()
+
+
+TASKS: Mapping[str, Callable[[XinstructSettings], None]] = {"migrate": migrate, "topics": make_topics}
+"""What is done once and ends, in the place of targets: by a Job before an installation or upgrade."""
 
 
 @dataclass(frozen=True)

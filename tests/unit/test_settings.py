@@ -1,0 +1,44 @@
+"""The whole configuration: who a process is among its replicas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xinstruct.__main__ import EXIT_REFUSED, INSTANCE, main
+from xinstruct.settings import XinstructSettings, load_settings, named
+from xinstruct.spine.errors import Invalid
+
+
+def test_a_name_from_outside_replaces_the_configured_one_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "xinstruct.yaml"
+    file.write_text("instance: one-for-all\ncrawler: {fetch: {body_retention_days: 30}}\n", "utf-8")
+    settings = load_settings(file)
+    assert named(settings, "backgen-2") == settings.model_copy(update={"instance": "backgen-2"})
+
+
+def test_no_name_from_outside_leaves_the_configured_one() -> None:
+    assert named(XinstructSettings(instance="a"), "").instance == "a"
+
+
+@pytest.mark.parametrize("name", ["Backgen-0", "backgen.0", "a" * 41, "backgen-$(POD_INDEX)"])
+def test_what_cannot_be_a_name_is_refused(name: str) -> None:
+    with pytest.raises(Invalid, match="lower-case letters"):
+        named(XinstructSettings(), name)
+
+
+def test_a_process_takes_its_name_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(INSTANCE, "No Name")
+    assert main(["all"]) == EXIT_REFUSED
+    assert "instance 'No Name' is no name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("task", "said"), [("migrate", "set database_url"), ("topics", "set log.kind to kafka")])
+def test_a_task_that_one_process_does_for_itself_is_refused(
+    task: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([task]) == EXIT_REFUSED
+    assert said in capsys.readouterr().err
