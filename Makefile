@@ -39,6 +39,10 @@ test: setup ## The whole test suite, with real Kafka and PostgreSQL where they c
 test-unit: setup ## Unit and architecture tests only: seconds, no server
 	$(BIN)/pytest tests/unit tests/architecture
 
+.PHONY: test-charts
+test-charts: setup ## Chart tests only, by real Helm without a cluster: half a minute
+	$(BIN)/pytest tests/charts
+
 ##@ Before a commit
 
 .PHONY: check
@@ -68,12 +72,16 @@ check-lock: setup ## requirements.lock is what pyproject.toml asks for, with a h
 ##@ Generated files
 
 .PHONY: gen
-gen: setup ## Write stubs and generated docs again
+gen: setup ## Write stubs, generated docs and the chart's schema and table of values again
 	tools/gen.sh .
 
 .PHONY: golden
 golden: setup ## Write the golden example of a topic that has none; existing ones stay as they are
 	$(BIN)/python tests/golden/write.py
+
+.PHONY: golden-charts
+golden-charts: setup ## Write tests/charts/golden again: what each profile of the chart gives
+	$(BIN)/python tests/charts/golden_files.py
 
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml into requirements.lock, keeping the versions that still fit

@@ -19,3 +19,5 @@ for page in config command; do
     text=$(.venv/bin/python "tools/${page}_docs.py")  # whole, or not at all
     printf '%s\n' "$text" >"$out/docs/${page/command/commands}.md"
 done
+
+.venv/bin/python tools/chart_files.py "$out"

@@ -1,0 +1,92 @@
+{{/*
+The configuration file of a process: `config`, the service's own `config` over it, and over both what the chart knows.
+Takes (list $ name own-config); a Job's name is "jobs", which serves nothing.
+*/}}
+{{- define "xinstruct.config" -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+{{- $chosen := mustMergeOverwrite (deepCopy $root.Values.config) (deepCopy (index . 2)) -}}
+{{- $known := dict "home" "/var/lib/xinstruct" "log" (include "xinstruct.configLog" $root | fromJson) -}}
+{{- if $root.Values.postgres.enabled -}}
+{{- $_ := set $known "database_url" (printf "postgresql+psycopg://xinstruct@%s-postgres.%s.svc:5432/xinstruct" (include "xinstruct.fullname" $root) $root.Release.Namespace) -}}
+{{- end -}}
+{{- if $root.Values.database.passwordSecret.name -}}
+{{- $_ := set $known "database_password_file" "/etc/xinstruct/secrets/database/password" -}}
+{{- end -}}
+{{- if ne $name "jobs" -}}
+{{- $_ := set $known "rpc" (include "xinstruct.configRpc" $root | fromJson) -}}
+{{- $_ := set $known "telemetry" (dict "metrics_host" "0.0.0.0" "metrics_port" 9464) -}}
+{{- $_ := set $known "addresses" (include "xinstruct.configAddresses" $root | fromJson) -}}
+{{- $_ := set $known "inference" (include "xinstruct.configInference" $root | fromJson) -}}
+{{- end -}}
+{{- mustMergeOverwrite $chosen $known | toYaml -}}
+{{- end -}}
+
+{{/* JSON of what the chart knows of the log. Topics are made by the first start where the broker is our own. */}}
+{{- define "xinstruct.configLog" -}}
+{{- $log := dict "kind" "kafka" "topics" (.Values.kafka.enabled | ternary "create" "expect") -}}
+{{- if .Values.kafka.enabled }}{{ $_ := set $log "bootstrap_servers" (include "xinstruct.ownBroker" .) }}{{ end -}}
+{{- $folder := "/etc/xinstruct/secrets" -}}
+{{- if .Values.kafkaClient.saslPasswordSecret.name }}{{ $_ := set $log "sasl_password_file" (print $folder "/kafka-sasl/password") }}{{ end -}}
+{{- if .Values.kafkaClient.caSecret.name }}{{ $_ := set $log "ssl_ca_file" (print $folder "/kafka-ca/ca.crt") }}{{ end -}}
+{{- if .Values.kafkaClient.certificateSecret.name -}}
+{{- $_ := set $log "ssl_certificate_file" (print $folder "/kafka-certificate/tls.crt") -}}
+{{- $_ := set $log "ssl_key_file" (print $folder "/kafka-certificate/tls.key") -}}
+{{- end -}}
+{{- toJson $log -}}
+{{- end -}}
+
+{{- define "xinstruct.ownBroker" -}}
+{{- $name := printf "%s-kafka" (include "xinstruct.fullname" .) -}}
+{{- printf "%s-0.%s.%s.svc:9092" $name $name .Release.Namespace -}}
+{{- end -}}
+
+{{/* JSON of the gRPC port: on every address of the pod, so never without the token. */}}
+{{- define "xinstruct.configRpc" -}}
+{{- $rpc := dict "host" "0.0.0.0" "port" 7700 "token_file" "/etc/xinstruct/secrets/token/token" -}}
+{{- if .Values.tls.enabled -}}
+{{- $_ := set $rpc "tls_certificate_file" "/etc/xinstruct/secrets/tls/tls.crt" -}}
+{{- $_ := set $rpc "tls_key_file" "/etc/xinstruct/secrets/tls/tls.key" -}}
+{{- end -}}
+{{- toJson $rpc -}}
+{{- end -}}
+
+{{/* JSON of where each running service serves: what the command line in a pod asks. */}}
+{{- define "xinstruct.configAddresses" -}}
+{{- $addresses := dict -}}
+{{- range $name, $s := include "xinstruct.services" . | fromJson -}}
+{{- $_ := set $addresses $name (printf "%s-%s.%s.svc:7700" (include "xinstruct.fullname" $) $name $.Release.Namespace) -}}
+{{- end -}}
+{{- toJson $addresses -}}
+{{- end -}}
+
+{{/* JSON of the mounted keys of endpoints. */}}
+{{- define "xinstruct.configInference" -}}
+{{- $roles := dict -}}
+{{- range $role, $secret := .Values.inferenceKeySecrets -}}
+{{- if $secret.name }}{{ $_ := set $roles $role (dict "api_key_file" (printf "/etc/xinstruct/secrets/key-%s/key" $role)) }}{{ end -}}
+{{- end -}}
+{{- toJson $roles -}}
+{{- end -}}
+
+{{/*
+JSON of the secrets that a process reads: folder under /etc/xinstruct/secrets → Secret and items (key → file).
+Takes (list $ name). Jobs read what the database and Kafka ask for, nothing else.
+*/}}
+{{- define "xinstruct.secrets" -}}
+{{- $root := index . 0 -}}
+{{- $v := $root.Values -}}
+{{- $mounted := dict -}}
+{{- with $v.database.passwordSecret }}{{ if .name }}{{ $_ := set $mounted "database" (dict "secret" .name "items" (dict .key "password")) }}{{ end }}{{ end -}}
+{{- with $v.kafkaClient.saslPasswordSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-sasl" (dict "secret" .name "items" (dict .key "password")) }}{{ end }}{{ end -}}
+{{- with $v.kafkaClient.caSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-ca" (dict "secret" .name "items" (dict .key "ca.crt")) }}{{ end }}{{ end -}}
+{{- with $v.kafkaClient.certificateSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-certificate" (dict "secret" .name "items" (dict .certificateKey "tls.crt" .privateKey "tls.key")) }}{{ end }}{{ end -}}
+{{- if ne (index . 1) "jobs" -}}
+{{- $_ := set $mounted "token" (dict "secret" $v.tokenSecret.name "items" (dict $v.tokenSecret.key "token")) -}}
+{{- if $v.tls.enabled }}{{ $_ := set $mounted "tls" (dict "secret" (include "xinstruct.tlsSecret" $root) "items" (dict "tls.crt" "tls.crt" "tls.key" "tls.key")) }}{{ end -}}
+{{- range $role, $secret := $v.inferenceKeySecrets -}}
+{{- if $secret.name }}{{ $_ := set $mounted (print "key-" $role) (dict "secret" $secret.name "items" (dict $secret.key "key")) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $mounted -}}
+{{- end -}}

@@ -1,0 +1,250 @@
+"""What holds for every object, whatever the profile: a cluster's administrator reads this list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from charts.rendering import (
+    OPTIONAL_APIS,
+    PROFILES,
+    SERVICES,
+    Manifest,
+    changed,
+    manifests,
+    of_kind,
+    pods,
+    profile,
+)
+
+WHOLE = {
+    **{name: profile(name) for name in PROFILES},
+    "tls": changed(changed(profile("small"), "tls.enabled", True), "tls.secretName", "ours"),
+}
+"""Name → values that the invariants are asked of."""
+
+everywhere = pytest.mark.parametrize("items", [manifests(v, apis=OPTIONAL_APIS) for v in WHOLE.values()], ids=WHOLE)
+
+LABELS = {
+    "app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component", "app.kubernetes.io/version",
+    "app.kubernetes.io/part-of", "app.kubernetes.io/managed-by", "helm.sh/chart",
+}
+
+
+@everywhere
+def test_every_object_has_a_name_that_fits_a_namespace_and_the_recommended_labels(items: list[Manifest]) -> None:
+    for item in items:
+        metadata = item["metadata"]
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", metadata["name"]), metadata["name"]
+        assert metadata["namespace"] == "lab"
+        assert set(metadata["labels"]) >= LABELS, metadata["name"]
+
+
+@everywhere
+def test_no_two_objects_have_one_name(items: list[Manifest]) -> None:
+    names = [(item["kind"], item["metadata"]["name"]) for item in items]
+    assert len(names) == len(set(names))
+
+
+@everywhere
+def test_every_pod_passes_restricted_pod_security(items: list[Manifest]) -> None:
+    for owner, pod in pods(items):
+        security = pod["spec"]["securityContext"]
+        assert security["runAsNonRoot"] is True, owner
+        assert security["runAsUser"] == 10001 and isinstance(security["runAsUser"], int), owner
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, owner
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod["spec"]), owner
+        assert {kind for volume in pod["spec"]["volumes"] for kind in volume if kind != "name"} <= {
+            "configMap", "secret", "emptyDir", "persistentVolumeClaim",
+        }, owner
+        for container in pod["spec"]["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+            }, owner
+
+
+@everywhere
+def test_only_trainings_pod_has_a_token_of_the_kubernetes_api(items: list[Manifest]) -> None:
+    tokens = {owner for owner, pod in pods(items) if pod["spec"]["automountServiceAccountToken"] is not False}
+    assert tokens == {"try-xinstruct-training"}
+    assert all(item["automountServiceAccountToken"] is False for item in of_kind(items, "ServiceAccount"))
+
+
+@everywhere
+def test_rights_are_trainings_alone_and_no_more_than_it_uses(items: list[Manifest]) -> None:
+    (role,) = of_kind(items, "Role")
+    (binding,) = of_kind(items, "RoleBinding")
+    assert of_kind(items, "ClusterRole", "ClusterRoleBinding") == []
+    assert [subject["name"] for subject in binding["subjects"]] == ["try-xinstruct-training"]
+    assert {resource: rule["verbs"] for rule in role["rules"] for resource in rule["resources"]} == {
+        "jobs": ["create", "get", "list", "watch", "delete"],
+        "trainjobs": ["create", "get", "list", "watch", "delete"],
+        "pods": ["get", "list", "watch"],
+        "pods/log": ["get"],
+        "inferenceservices": ["get", "patch"],
+    }
+
+
+@everywhere
+def test_every_container_says_what_it_needs_and_how_much_memory_it_may_take(items: list[Manifest]) -> None:
+    for owner, container in containers(items):
+        resources = container["resources"]
+        assert {"cpu", "memory"} <= set(resources["requests"]), owner
+        assert "memory" in resources["limits"] and "cpu" not in resources["limits"], owner
+
+
+@everywhere
+def test_every_image_is_named_by_a_version_or_digest(items: list[Manifest]) -> None:
+    for owner, container in containers(items):
+        assert re.fullmatch(r"\S+(:(?!latest$)[\w.-]+|@sha256:[0-9a-f]{64})", container["image"]), owner
+
+
+@everywhere
+def test_every_server_has_the_three_probes(items: list[Manifest]) -> None:
+    for item in of_kind(items, "StatefulSet"):
+        for container in item["spec"]["template"]["spec"]["containers"]:
+            assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), item["metadata"]["name"]
+
+
+@everywhere
+def test_no_server_is_killed_because_something_that_it_needs_is_away(items: list[Manifest]) -> None:
+    # StatusService is healthy from start to drain (tests/integration/spine/test_process.py); other names say whether a
+    # service can work, which a restart would not help.
+    for item in of_kind(items, "StatefulSet"):
+        (container,) = item["spec"]["template"]["spec"]["containers"]
+        asked = container["livenessProbe"]
+        process = asked.get("grpc", {}).get("service") == "xinstruct.v1.StatusService"
+        assert process or asked.get("tcpSocket"), item["metadata"]["name"]
+        assert "exec" not in asked and "httpGet" not in asked, item["metadata"]["name"]
+        patience_s = container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"]
+        assert patience_s >= 60, item["metadata"]["name"]
+
+
+@everywhere
+def test_every_service_has_its_address_its_budget_and_its_account(items: list[Manifest]) -> None:
+    for kind in ("StatefulSet", "Service", "PodDisruptionBudget", "ServiceAccount", "ConfigMap"):
+        names = {item["metadata"]["name"] for item in of_kind(items, kind)}
+        assert {f"try-xinstruct-{service}" for service in SERVICES} <= names, kind
+
+
+@everywhere
+def test_what_selects_pods_selects_those_of_one_owner(items: list[Manifest]) -> None:
+    templates = {owner: pod["metadata"]["labels"] for owner, pod in pods(items)}
+    for item in of_kind(items, "StatefulSet", "Service", "PodDisruptionBudget"):
+        selector = item["spec"]["selector"]
+        wanted = selector.get("matchLabels", selector)
+        chosen = [owner for owner, labels in templates.items() if wanted.items() <= labels.items()]
+        assert chosen == [item["metadata"]["name"]], item["kind"]
+
+
+@everywhere
+def test_every_address_is_headless_so_that_clients_see_each_pod(items: list[Manifest]) -> None:
+    assert {item["spec"]["clusterIP"] for item in of_kind(items, "Service")} == {"None"}
+
+
+@everywhere
+def test_a_pod_has_more_time_to_end_than_its_drain_takes(items: list[Manifest]) -> None:
+    for item in of_kind(items, "StatefulSet"):
+        spec = item["spec"]["template"]["spec"]
+        if spec["containers"][0]["name"] in SERVICES:
+            pre_stop_s = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+            assert spec["terminationGracePeriodSeconds"] >= pre_stop_s + 8 + 5
+
+
+@everywhere
+def test_a_pod_is_named_by_its_place_among_replicas(items: list[Manifest]) -> None:
+    for item in of_kind(items, "StatefulSet"):
+        (container,) = item["spec"]["template"]["spec"]["containers"]
+        if container["name"] not in SERVICES:
+            continue
+        variables = {entry["name"]: entry for entry in container["env"]}
+        assert variables["XINSTRUCT_INSTANCE"]["value"] == f"{container['name']}-$(POD_INDEX)"
+        path = variables["POD_INDEX"]["valueFrom"]["fieldRef"]["fieldPath"]
+        assert path == "metadata.labels['apps.kubernetes.io/pod-index']"
+        assert list(variables).index("POD_INDEX") < list(variables).index("XINSTRUCT_INSTANCE")  # or it is not replaced
+
+
+@everywhere
+def test_no_secret_is_made_and_no_variable_holds_one(items: list[Manifest]) -> None:
+    assert of_kind(items, "Secret") == []
+    for owner, container in containers(items):
+        for entry in container.get("env", ()):
+            secret = re.search(r"PASSWORD|TOKEN|SECRET|KEY", entry["name"])
+            assert not secret or "secretKeyRef" in entry["valueFrom"], owner
+    for config in of_kind(items, "ConfigMap"):
+        for line in "\n".join(config["data"].values()).splitlines():
+            assert not re.search(r"^\s*\w*(password|token|api_key)(_\w+)?:(?!\s*/etc/xinstruct/secrets/)", line), line
+
+
+@everywhere
+def test_variables_are_secrets_and_identity_only(items: list[Manifest]) -> None:
+    allowed = {
+        "POD_INDEX", "XINSTRUCT_INSTANCE", "HOME", "PGDATA", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+        # The S3 client's own, which reads them from nowhere else.
+        "AWS_ENDPOINT_URL", "AWS_REGION",
+    }
+    assert {entry["name"] for _, container in containers(items) for entry in container.get("env", ())} <= allowed
+
+
+@everywhere
+def test_every_mount_has_its_volume_and_every_file_of_the_configuration_its_mount(items: list[Manifest]) -> None:
+    configs = {item["metadata"]["name"]: item["data"] for item in of_kind(items, "ConfigMap")}
+    for owner, pod in pods(items):
+        (container,) = pod["spec"]["containers"]
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]} | {"data": {}}
+        files: set[str] = set()
+        for mount in container["volumeMounts"]:
+            volume = volumes[mount["name"]]
+            files |= {f"{mount['mountPath']}/{item['path']}" for item in volume.get("secret", {}).get("items", ())}
+        config = next((v["configMap"]["name"] for v in volumes.values() if "configMap" in v), None)
+        text = "" if config is None else configs[config].get("config.yaml", "")
+        assert set(re.findall(r"/etc/xinstruct/secrets/\S+", text)) <= files, owner
+
+
+@everywhere
+def test_pods_are_replaced_when_their_configuration_changes(items: list[Manifest]) -> None:
+    for owner, pod in pods(items):
+        config = any("configMap" in volume for volume in pod["spec"]["volumes"])
+        job = owner.endswith(("-migrate", "-topics"))
+        assert not config or job or "checksum/config" in pod["metadata"]["annotations"], owner
+
+
+@everywhere
+def test_a_new_version_of_the_chart_alone_replaces_no_pod(items: list[Manifest]) -> None:
+    for owner, pod in pods(items):
+        assert not set(pod["metadata"]["labels"]) & {"helm.sh/chart", "app.kubernetes.io/version"}, owner
+
+
+@everywhere
+def test_every_pod_is_denied_what_no_edge_allows(items: list[Manifest]) -> None:
+    (deny,) = [item for item in of_kind(items, "NetworkPolicy") if item["metadata"]["name"].endswith("-deny")]
+    assert deny["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert not {"ingress", "egress"} & set(deny["spec"])
+    for owner, pod in pods(items):
+        assert deny["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items(), owner
+
+
+@everywhere
+def test_every_edge_names_its_ports(items: list[Manifest]) -> None:
+    for item in of_kind(items, "NetworkPolicy"):
+        for rule in (*item["spec"].get("ingress", ()), *item["spec"].get("egress", ())):
+            assert rule.get("ports"), item["metadata"]["name"]
+
+
+@everywhere
+def test_what_is_kept_when_the_release_goes_is_volumes_only(items: list[Manifest]) -> None:
+    kept = {
+        item["kind"] for item in items
+        if item["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"
+    }
+    assert kept == {"PersistentVolumeClaim"}
+
+
+def containers(items: list[Manifest]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(owner, container) of every container."""
+    for owner, pod in pods(items):
+        for container in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", ())):
+            yield owner, container

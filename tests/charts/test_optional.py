@@ -1,0 +1,228 @@
+"""What is made only where it can work: kinds of operators, what scales, jobs before an installation, certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from charts.rendering import (
+    OPTIONAL_APIS,
+    PROFILES,
+    Manifest,
+    Values,
+    changed,
+    manifests,
+    named,
+    of_kind,
+    profile,
+)
+from charts.schemas import CUSTOM
+
+TLS = changed(profile("small"), "tls", {"enabled": True, "issuer": {"name": "house"}})
+
+KINDS = {
+    # Kind → its API, the value that chooses, and values under which it is wanted.
+    "ScaledObject": ("keda.sh/v1alpha1", "keda.scaledObject", profile("standard")),
+    "ServiceMonitor": ("monitoring.coreos.com/v1", "monitoring.serviceMonitor", profile("small")),
+    "PrometheusRule": ("monitoring.coreos.com/v1", "monitoring.prometheusRule", profile("small")),
+    "Certificate": ("cert-manager.io/v1", "tls.certificate", TLS),
+}
+
+FIELDS: Mapping[str, set[str]] = {
+    # Every field of an operator's kind that the chart may write, from the operator's own reference. Names only: types
+    # and nesting of values below "*" are not checked here, the test cluster's API server does that.
+    "ScaledObject": {
+        "scaleTargetRef.apiVersion", "scaleTargetRef.kind", "scaleTargetRef.name", "pollingInterval", "cooldownPeriod",
+        "minReplicaCount", "maxReplicaCount", "advanced.restoreToOriginalReplicaCount",
+        "advanced.horizontalPodAutoscalerConfig.behavior.*", "triggers.type", "triggers.authenticationRef.name",
+        "triggers.metadata.bootstrapServers", "triggers.metadata.consumerGroup", "triggers.metadata.topic",
+        "triggers.metadata.lagThreshold", "triggers.metadata.offsetResetPolicy",
+    },
+    "ServiceMonitor": {"selector.matchLabels.*", "jobLabel", "endpoints.port", "endpoints.interval"},
+    "PrometheusRule": {
+        "groups.name", "groups.rules.alert", "groups.rules.expr", "groups.rules.for", "groups.rules.labels.*",
+        "groups.rules.annotations.*",
+    },
+    "Certificate": {
+        "secretName", "duration", "privateKey.algorithm", "privateKey.size", "privateKey.rotationPolicy", "usages",
+        "issuerRef.group", "issuerRef.kind", "issuerRef.name", "dnsNames",
+    },
+}
+
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+@kinds
+def test_a_kind_of_an_operator_is_made_where_its_api_is_there(kind: str) -> None:
+    api, _, values = KINDS[kind]
+    assert {item["apiVersion"] for item in of_kind(manifests(values, apis=[api]), kind)} == {api}
+
+
+@kinds
+def test_a_kind_of_an_operator_is_made_without_its_api_when_it_is_forced(kind: str) -> None:
+    _, choice, values = KINDS[kind]
+    assert of_kind(manifests(changed(values, choice, "always")), kind)
+
+
+@pytest.mark.parametrize("kind", ["ScaledObject", "ServiceMonitor", "PrometheusRule"])
+@pytest.mark.parametrize(("choice", "apis"), [("auto", ()), ("never", OPTIONAL_APIS)])
+def test_a_kind_of_an_operator_is_not_made_otherwise(kind: str, choice: str, apis: tuple[str, ...]) -> None:
+    _, key, values = KINDS[kind]
+    assert not of_kind(manifests(changed(values, key, choice), apis=apis), kind)
+
+
+@kinds
+def test_only_known_fields_of_an_operators_kind_are_written(kind: str) -> None:
+    api, _, values = KINDS[kind]
+    for item in of_kind(manifests(values, apis=[api]), kind):
+        assert set(item) == {"apiVersion", "kind", "metadata", "spec"}
+        unknown = {path for path in _paths(item["spec"]) if not _known(path, FIELDS[kind])}
+        assert not unknown, unknown
+
+
+def test_every_kind_without_a_schema_has_its_list_of_fields() -> None:
+    assert set(FIELDS) == set(KINDS) == CUSTOM
+
+
+@pytest.mark.parametrize(("scaling", "apis", "has_replicas"), [
+    ({"kind": "none"}, OPTIONAL_APIS, True),
+    ({"kind": "hpa"}, (), False),
+    ({"kind": "keda"}, OPTIONAL_APIS, False),
+    # Without KEDA nothing would ever set them.
+    ({"kind": "keda"}, (), True),
+])
+def test_replicas_are_left_to_what_scales(scaling: Values, apis: tuple[str, ...], has_replicas: bool) -> None:
+    items = manifests(changed(profile("small"), "services.backgen.scaling", scaling), apis=apis)
+    assert ("replicas" in named(items, "StatefulSet", "backgen")["spec"]) is has_replicas
+    assert named(items, "StatefulSet", "curation")["spec"]["replicas"] == 1
+
+
+def test_an_autoscaler_scales_the_pods_that_it_is_named_after() -> None:
+    items = manifests(profile("standard"), apis=OPTIONAL_APIS)
+    scalers = of_kind(items, "HorizontalPodAutoscaler", "ScaledObject")
+    targets = [item["spec"]["scaleTargetRef"]["name"] for item in scalers]
+    assert targets == [item["metadata"]["name"] for item in scalers]
+    assert {item["spec"]["scaleTargetRef"]["kind"] for item in scalers} == {"StatefulSet"}
+    assert len(scalers) == 4
+
+
+def test_backgen_alone_may_rest_with_no_pod_at_all() -> None:
+    resting = {"kind": "keda", "replicasMin": 0}
+    items = manifests(changed(profile("small"), "services.backgen.scaling", resting), apis=OPTIONAL_APIS)
+    assert named(items, "ScaledObject", "backgen")["spec"]["minReplicaCount"] == 0
+
+
+@pytest.mark.parametrize(("name", "hooks"), [
+    # The release's own database is not there before the release.
+    ("small", {"migrate": "pre-upgrade", "topics": "pre-upgrade"}),
+    ("standard", {"migrate": "pre-install,pre-upgrade"}),
+])
+def test_schema_and_topics_are_made_before_pods_wherever_their_server_is_there(name: str, hooks: Values) -> None:
+    jobs = of_kind(manifests(profile(name)), "Job")
+    found = {item["metadata"]["name"]: item["metadata"]["annotations"]["helm.sh/hook"] for item in jobs}
+    assert found == {f"try-xinstruct-{name}": hook for name, hook in hooks.items()}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_job_finds_its_configuration_before_the_release_is_there(name: str) -> None:
+    items = manifests(profile(name))
+    config = named(items, "ConfigMap", "jobs")["metadata"]["annotations"]
+    for job in of_kind(items, "Job"):
+        annotations = job["metadata"]["annotations"]
+        assert set(annotations["helm.sh/hook"].split(",")) <= set(config["helm.sh/hook"].split(","))
+        assert int(config["helm.sh/hook-weight"]) < int(annotations["helm.sh/hook-weight"])
+        (volume,) = [v for v in job["spec"]["template"]["spec"]["volumes"] if "configMap" in v]
+        assert volume["configMap"]["name"] == "try-xinstruct-jobs"
+        assert "serviceAccountName" not in job["spec"]["template"]["spec"]  # the release's accounts come later
+
+
+def test_topics_are_made_by_services_of_the_own_broker_and_expected_on_any_other() -> None:
+    for name, topics in (("small", "topics: create"), ("standard", "topics: expect")):
+        assert topics in named(manifests(profile(name)), "ConfigMap", "backgen")["data"]["config.yaml"]
+
+
+def test_the_certificate_is_for_the_names_that_the_configuration_gives_to_callers() -> None:
+    items = manifests(TLS, apis=OPTIONAL_APIS)
+    (certificate,) = of_kind(items, "Certificate")
+    assert certificate["spec"]["secretName"] == "try-xinstruct-tls"
+    config = named(items, "ConfigMap", "crawler")["data"]["config.yaml"]
+    for service in ("crawler", "backgen", "scoring-a", "scoring-b", "training", "curation"):
+        assert f"try-xinstruct-{service}.lab.svc" in certificate["spec"]["dnsNames"]
+        assert f"{service}: try-xinstruct-{service}.lab.svc:7700" in config
+
+
+@pytest.mark.parametrize(("values", "secret"), [
+    (TLS, "try-xinstruct-tls"), (changed(TLS, "tls.secretName", "ours"), "ours"),
+])
+def test_with_tls_services_serve_the_certificate_and_probes_ask_for_the_port(values: Values, secret: str) -> None:
+    items = manifests(values, apis=OPTIONAL_APIS)
+    pod = named(items, "StatefulSet", "backgen")["spec"]["template"]["spec"]
+    assert secret in {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    # The kubelet's gRPC probe speaks no TLS: it would fail for ever.
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert pod["containers"][0][probe]["tcpSocket"] == {"port": "grpc"}
+    config = named(items, "ConfigMap", "backgen")["data"]["config.yaml"]
+    assert "tls_certificate_file: /etc/xinstruct/secrets/tls/tls.crt" in config
+    assert bool(of_kind(items, "Certificate")) is (secret != "ours")
+
+
+@pytest.mark.parametrize(("storage", "claims", "volume"), [
+    ({"enabled": True}, ["try-xinstruct-data"], {"persistentVolumeClaim": {"claimName": "try-xinstruct-data"}}),
+    ({"enabled": True, "existingClaim": "ours"}, [], {"persistentVolumeClaim": {"claimName": "ours"}}),
+    ({"enabled": False}, [], {"emptyDir": {}}),
+])
+def test_the_shared_volume_is_a_claim_of_ours_one_of_yours_or_none(
+    storage: Values, claims: list[str], volume: Values
+) -> None:
+    values = changed(changed(profile("standard"), "storage", storage), "services.training.enabled", False)
+    items = manifests(values)
+    assert [item["metadata"]["name"] for item in of_kind(items, "PersistentVolumeClaim")] == claims
+    volumes = named(items, "StatefulSet", "curation")["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "data", **volume} in volumes
+
+
+def test_a_service_that_is_off_leaves_nothing_behind() -> None:
+    items = manifests(changed(profile("small"), "services.training.enabled", False), apis=OPTIONAL_APIS)
+    assert not [item for item in items if "training" in item["metadata"]["name"]]
+    assert "training:" not in named(items, "ConfigMap", "backgen")["data"]["config.yaml"]
+    assert not of_kind(items, "Role", "RoleBinding")
+
+
+def test_without_rbac_nobody_has_a_token() -> None:
+    items = manifests(changed(profile("small"), "rbac.enabled", False))
+    assert not of_kind(items, "Role", "RoleBinding")
+    assert named(items, "StatefulSet", "training")["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+def test_a_platform_may_choose_the_user_itself() -> None:
+    values = changed(profile("standard"), "podSecurity", {"runAsUser": None, "fsGroup": None})
+    for item in of_kind(manifests(values), "StatefulSet"):
+        security = item["spec"]["template"]["spec"]["securityContext"]
+        assert security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_edges_lead_to_our_own_servers_only_where_they_are_ours() -> None:
+    own, foreign = (_state(manifests(profile(name))) for name in ("small", "standard"))
+    reached = [rule["to"][0]["podSelector"]["matchLabels"] for rule in own["spec"]["egress"]]
+    assert [labels["app.kubernetes.io/component"] for labels in reached] == ["kafka", "postgres"]
+    ports = [[port["port"] for port in rule["ports"]] for rule in foreign["spec"]["egress"]]
+    assert ports == [[9093], [5432], [443, 9000]]
+
+
+def _state(items: list[Manifest]) -> Manifest:
+    return named(items, "NetworkPolicy", "state")
+
+
+def _paths(node: Any, path: str = "") -> set[str]:
+    """Dotted paths of all values; lists are passed through."""
+    if isinstance(node, Mapping):
+        return {found for key, item in node.items() for found in _paths(item, f"{path}.{key}" if path else key)}
+    if isinstance(node, list) and node and isinstance(node[0], Mapping | list):
+        return {found for item in node for found in _paths(item, path)}
+    return {path}
+
+
+def _known(path: str, fields: set[str]) -> bool:
+    return path in fields or any(field.endswith(".*") and path.startswith(field[:-1]) for field in fields)

@@ -1,0 +1,262 @@
+"""The values: each is documented, in the schema and used; a wrong one is refused with a sentence."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+
+from architecture.source import ROOT
+from charts.rendering import (
+    CHART,
+    OPTIONAL_APIS,
+    SERVICES,
+    Values,
+    changed,
+    chart,
+    profile,
+    read,
+    rendered,
+)
+
+VALUES = read(CHART / "values.yaml")
+PEER = {"podSelector": {"matchLabels": {"other": "pods"}}}
+
+OTHER: dict[str, Any] = {
+    # What a value is changed to, where its own default does not tell what else it could be.
+    "imagePullPolicy": "Never", "imageRegistry": "registry.example:5000/ours", "imagePullSecrets": ["pull"],
+    "images.digest": f"sha256:{'0' * 64}",
+    "objectStore.endpointUrl": "https://store.example", "tls.certificate": "never", "tls.issuer.kind": "ClusterIssuer",
+    "storage.accessModes": ["ReadWriteOncePod"], "monitoring.serviceMonitor": "never", "keda.scaledObject": "never",
+    "monitoring.prometheusRule": "never", "defaults.image": "model", "defaults.scaling.kind": "hpa",
+    "defaults.tolerations": [{"key": "a", "operator": "Exists"}], "defaults.affinity": {"nodeAffinity": {}},
+    "podSecurity.runAsUser": 20000, "podSecurity.fsGroup": 20000, "kafka.storageSize": "1Gi", "storage.size": "1Gi",
+    "postgres.storageSize": "1Gi", "defaults.scratchSize": "3Gi",
+}
+
+
+def leaves(values: Values = VALUES, path: str = "") -> list[str]:
+    """Dotted paths of everything that is no map with keys."""
+    found: list[str] = []
+    for key, value in values.items():
+        below = isinstance(value, dict) and value and key not in ("resources", *SERVICES)
+        found += leaves(value, f"{path}{key}.") if below else [f"{path}{key}"]
+    return found
+
+
+def own_servers() -> Values:
+    """Everything of our own: broker, database, certificate by cert-manager, pods that are scaled by nothing."""
+    values = changed(profile("small"), "tls", {"enabled": True, "issuer": {"name": "house"}})
+    values = changed(values, "objectStore.credentialsSecret.name", "store")
+    return changed(values, "services", _off("backgen", "scoring-a", "scoring-b", "curation"))
+
+
+def foreign_servers() -> Values:
+    """Everything of somebody else: Kafka, database, object store, API keys, autoscaling of both kinds."""
+    values = changed(profile("standard"), "config.telemetry.traces_endpoint", "http://collector:4317")
+    for role in ("generator", "evaluator", "encoder"):
+        values = changed(values, f"inferenceKeySecrets.{role}.name", "keys")
+    values = changed(values, "kafkaClient.certificateSecret.name", "client")
+    values = changed(values, "networkPolicy.crawl.privateTo", [PEER])
+    scaled = {service: {"scaling": {"kind": kind}} for service, kind in (("crawler", "hpa"), ("backgen", "keda"))}
+    values = changed(values, "services", scaled | _off("scoring-a", "scoring-b", "curation", "training"))
+    return changed(values, "jobs.topics.enabled", True)
+
+
+def _off(*services: str) -> Values:
+    # Two services show what a value does as well as six, in half the time.
+    return {service: {"enabled": False} for service in services}
+
+
+@cache
+def base(number: int) -> tuple[Values, dict[str, str]]:
+    """One of the two sets of values above, and what they give."""
+    values = (own_servers, foreign_servers)[number]()
+    return values, rendered(values, apis=OPTIONAL_APIS)
+
+
+@pytest.mark.parametrize("path", [path for path in leaves() if not path.startswith(("services.", "config"))])
+def test_a_value_is_used_by_a_template(path: str) -> None:
+    assert any(_changes_something(path, number) for number in (0, 1)), f"{path} changes nothing"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_services_own_values_win_over_the_defaults(service: str) -> None:
+    values = changed(own_servers(), f"services.{service}", {"replicas": 7, "config": {"runner": {"attempts_max": 9}}})
+    files = rendered(values, apis=OPTIONAL_APIS)
+    assert files["statefulsets.yaml"].count("replicas: 7") == 1
+    assert files["configmaps.yaml"].count("attempts_max: 9") == 1
+
+
+def test_every_value_that_a_template_reads_is_in_the_schema() -> None:
+    root: Any = chart().schema
+    wrong = [
+        f"{item['name']}: {read_as}{path}"
+        for item in chart().templates
+        for read_as, start in ((r"\.Values", ()), (r"\$v", ()), (r"\$p", ("networkPolicy",)), (r"\$s", ("defaults",)))
+        for path in re.findall(rf"{read_as}((?:\.[a-zA-Z_]+)+)", item["data"])
+        if not _in_schema(root, [*start, *path.strip(".").split(".")]) and path != ".config"
+    ]
+    assert not wrong, wrong
+
+
+def test_every_value_has_a_comment_and_a_default_in_the_schema() -> None:
+    text = (CHART / "README.md").read_text("utf-8")
+    documented = set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
+    wrong = [
+        path for path in leaves()
+        if path not in documented or not _in_schema(chart().schema, path.split("."))
+    ]
+    assert not wrong, wrong
+
+
+def test_the_services_of_the_chart_are_the_targets_of_the_code() -> None:
+    from xinstruct.targets import TARGETS
+
+    # "scoring" is both slots in one process: for a laptop.
+    assert set(VALUES["services"]) == set(SERVICES) == set(TARGETS) - {"scoring"}
+
+
+def test_schema_and_table_are_what_their_sources_give(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "tools/chart_files.py", tmp_path], cwd=ROOT, check=True)
+    for name in ("values.schema.json", "README.md"):
+        made = (tmp_path / "charts/xinstruct" / name).read_bytes()
+        assert made == (CHART / name).read_bytes(), f"{name}: run make gen"
+
+
+UNKNOWN = "additional properties"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("replicas", 3, UNKNOWN),
+        ("services.backgen.replica", 3, UNKNOWN),
+        ("services.crawlers", {}, UNKNOWN),
+        ("config.crawler.fetch.host_delay_s", 1, UNKNOWN),
+        ("config.backgen.promptFamily", "tiny", UNKNOWN),
+        ("config.home", "/data", UNKNOWN),
+        ("config.instance", "0", UNKNOWN),
+        ("config.log.kind", "sqlite", UNKNOWN),
+        ("config.rpc.host", "127.0.0.1", UNKNOWN),
+        ("config.telemetry.metrics_port", 9000, UNKNOWN),
+        ("config.database_password_file", "/somewhere", UNKNOWN),
+        ("services.backgen.config.database_url", "postgresql+psycopg://other/db", UNKNOWN),
+        ("services.backgen.replicas", "three", "want integer"),
+        ("services.backgen.replicas", 13, "maximum"),
+        ("config.runner.attempts_max", "many", "want integer"),
+        ("config.curation.best_threshold", 1.5, "maximum"),
+        ("config.inference.generator.kind", "tgi", "value must be one of"),
+        ("images.light.tag", "latest", "'not' failed"),
+        ("images.light.digest", "sha256:abc", "pattern"),
+        ("commonAnnotations", {"example.org/on": True}, "want string"),
+        ("storage.size", "50", "pattern"),
+        ("podSecurity.runAsUser", 0, "minimum"),
+        ("networkPolicy.kafka.ports", [], "minItems"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_path(path: str, value: Any, said: str) -> None:
+    with pytest.raises(helm_python.HelmValuesError) as refused:
+        rendered(changed(profile("small"), path, value))
+    message = str(refused.value)
+    assert said in message
+    assert "/".join(path.split(".")[:-1] if said == UNKNOWN else path.split(".")) in message
+
+
+@pytest.mark.parametrize("path", ["commonLabels", "defaults.podLabels", "services.backgen.podLabels"])
+def test_a_label_that_selects_pods_cannot_be_given_a_second_value(path: str) -> None:
+    with pytest.raises(helm_python.HelmValuesError, match=r"invalid propertyName 'app\.kubernetes\.io/name'"):
+        rendered(changed(profile("small"), path, {"app.kubernetes.io/name": "mine"}))
+
+
+OWN, FOREIGN = "small", "standard"
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "said"),
+    [
+        (OWN, "tokenSecret.name", "", "tokenSecret.name is empty"),
+        (OWN, "config.log.bootstrap_servers", "kafka:9092", "both say where Kafka is"),
+        (FOREIGN, "kafka.enabled", True, "both say where Kafka is"),
+        (OWN, "kafka.enabled", False, "there is no Kafka"),
+        (OWN, "config.log.security_protocol", "SSL", "speaks PLAINTEXT only"),
+        (FOREIGN, "kafkaClient.saslPasswordSecret.name", "", "kafkaClient.saslPasswordSecret.name"),
+        (OWN, "config.database_url", "postgresql+psycopg://db/x", "both say where the database is"),
+        (OWN, "postgres.enabled", False, "there is no database"),
+        (OWN, "database.passwordSecret.name", "", "needs database.passwordSecret.name"),
+        (OWN, "podSecurity.runAsUser", None, "needs podSecurity.runAsUser"),
+        (FOREIGN, "config.database_url", "postgresql+psycopg://x:secret@db/x", "holds a password"),
+        (OWN, "storage.enabled", False, "set config.blobs_url"),
+        (FOREIGN, "storage.enabled", False, "services.training.enabled to false"),
+        (OWN, "tls.enabled", True, "tls.enabled has no certificate"),
+        (OWN, "tls", {"enabled": True, "certificate": "always"}, "tls.issuer.name is empty"),
+        (OWN, "defaults.enabled", False, "every service is off"),
+        (OWN, "services.curation.scaling.kind", "hpa", "set replicas"),
+        (OWN, "services.backgen.scaling", {"kind": "keda", "replicasMin": 4}, "above replicasMax"),
+        (OWN, "services.backgen.scaling", {"kind": "hpa", "replicasMin": 0}, "only backgen rests safely"),
+        (OWN, "services.scoring-b.scaling", {"kind": "keda", "replicasMin": 0}, "only backgen rests safely"),
+        (FOREIGN, "keda.authenticationName", "", "TriggerAuthentication"),
+        (OWN, "config.inference.generator.kind", "local", "services.backgen.image to model"),
+        (OWN, "services.scoring-a.config.inference.evaluator.kind", "local", "services.scoring-a.image to model"),
+    ],
+)
+def test_what_cannot_work_together_is_refused_with_what_to_change(name: str, path: str, value: Any, said: str) -> None:
+    with pytest.raises(helm_python.HelmError) as refused:
+        rendered(changed(profile(name), path, value))
+    assert said in str(refused.value)
+
+
+def test_the_defaults_alone_are_refused_because_nobody_can_guess_them() -> None:
+    with pytest.raises(helm_python.HelmError, match=r"tokenSecret\.name is empty"):
+        rendered({})
+
+
+def _changes_something(path: str, number: int) -> bool:
+    values, before = base(number)
+    try:
+        after = rendered(changed(values, path, _other(path)), apis=OPTIONAL_APIS)
+    except helm_python.HelmError:
+        return path.endswith(("enabled", ".name", "tls.certificate", "scaling.kind"))  # read, and refused
+    return after != before
+
+
+def _other(path: str) -> Any:
+    """A valid value for `path` that is not its default."""
+    default: Any = VALUES
+    for key in path.split("."):
+        default = default[key]
+    short = "images.digest" if path.endswith(".digest") else path
+    if short in OTHER:
+        return OTHER[short]
+    if path.endswith("resources"):
+        return {"requests": {"cpu": "3", "memory": "3Gi"}, "limits": {"memory": "3Gi"}}
+    if path.endswith((".to", ".from", "To")):
+        return [{"namespaceSelector": {"matchLabels": {"other": "space"}}}]
+    if path.endswith(("orts",)):
+        return [1234]
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int | float):
+        return default + 1 if default >= 1 else default / 2
+    if isinstance(default, str):
+        return f"{default}x"
+    assert isinstance(default, dict), f"{path}: say in OTHER what else it can be"
+    return {"example.org/other": "value"}
+
+
+def _in_schema(root: Any, path: list[str]) -> bool:
+    node: Any = root
+    for key in path:
+        while "$ref" in node:
+            node = root["$defs"][node["$ref"].rpartition("/")[2]]
+        if key not in node.get("properties", ()):
+            # Free-form maps (labels), and keys of templates' own maps below them.
+            return "properties" not in node and node.get("type") == "object"
+        node = node["properties"][key]
+    return True

@@ -1,0 +1,148 @@
+"""Writes what the chart is generated of itself: values.schema.json, and the table of values in its README.
+
+The schema is tools/chart/values.schema.yaml with the keys of the configuration models put in, so that a wrong key is
+refused by `helm install` as the service would refuse it at its start. The table is values.yaml with its comments.
+Run by tools/gen.sh with the folder to write to; `make check-gen` fails when the files are not what this gives.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from xinstruct.settings import XinstructSettings
+
+ROOT = Path(__file__).parents[1]
+CHART = Path("charts/xinstruct")
+TABLE_BEGIN, TABLE_END = "<!-- values: generated from values.yaml by make gen -->", "<!-- end of values -->"
+WIDTH_OF_DEFAULT_MAX = 60
+
+KNOWN_BY_THE_CHART = {
+    "XinstructSettings": ("home", "instance", "addresses", "database_password_file"),
+    "KafkaLogSettings": (
+        "kind", "topics", "ssl_ca_file", "ssl_certificate_file", "ssl_key_file", "sasl_password_file",
+    ),
+    "RpcSettings": (
+        "host", "port", "token_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file",
+    ),
+    "TelemetrySettings": ("metrics_host", "metrics_port"),
+    "RoleSettings": ("api_key_env", "api_key_file"),
+}
+"""Model → keys that templates set: a value must not be settable in two places."""
+ONE_FOR_ALL = ("log", "database_url", "blobs_url")
+"""Keys that a service's own `config` has not: services that disagree on them do not meet."""
+
+
+def main(out: Path) -> None:
+    """Write both files under `out`."""
+    folder = out / CHART
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "values.schema.json").write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    (folder / "README.md").write_text(readme(), "utf-8")
+
+
+def schema() -> dict[str, Any]:
+    """The whole schema; every object that names its properties takes no others."""
+    made: dict[str, Any] = YAML(typ="safe").load((ROOT / "tools/chart/values.schema.yaml").read_text("utf-8"))
+    service = made["$defs"]["service"]["properties"]
+    made["properties"]["defaults"]["properties"] = {name: item for name, item in service.items() if name != "config"}
+    _close(made)
+    made["$defs"] |= _config_definitions()
+    return made
+
+
+def _config_definitions() -> dict[str, Any]:
+    """ "config", "serviceConfig" and the models under them: nothing is required, for what is absent is a default."""
+    whole = XinstructSettings.model_json_schema()
+    models = {**whole["$defs"], "XinstructSettings": {key: item for key, item in whole.items() if key != "$defs"}}
+    models["XinstructSettings"]["properties"]["log"] = {"$ref": "#/$defs/KafkaLogSettings"}
+    for name, keys in KNOWN_BY_THE_CHART.items():
+        for key in keys:
+            del models[name]["properties"][key]
+    config = models.pop("XinstructSettings")
+    own = config | {"properties": {key: item for key, item in config["properties"].items() if key not in ONE_FOR_ALL}}
+    found = {"config": config, "serviceConfig": own}
+    reached: list[str] = []
+    queue: list[Any] = [config]
+    while queue:
+        for name in re.findall(r'"#/\$defs/(\w+)"', json.dumps(queue.pop())):
+            if name not in reached:
+                reached.append(name)
+                queue.append(models[name])
+    found |= {name: models[name] for name in sorted(reached)}
+    return {name: _plain(model) for name, model in found.items()}
+
+
+def _plain(node: Any) -> Any:
+    """A model's schema without titles, defaults and required keys."""
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: item for key, item in node.items() if key not in ("title", "default", "required")}
+    return {
+        key: {name: _plain(item) for name, item in value.items()} if key == "properties" else _plain(value)
+        for key, value in kept.items()
+    }
+
+
+def _close(node: Any) -> None:
+    """Refuse unknown keys in every object below `node` that names its properties."""
+    if isinstance(node, list):
+        for item in node:
+            _close(item)
+    elif isinstance(node, dict):
+        for item in list(node.values()):
+            _close(item)
+        if node.get("type") == "object" and isinstance(node.get("properties"), dict):
+            node["additionalProperties"] = False
+
+
+def readme() -> str:
+    """The chart's README with the table of values in its place."""
+    text = (ROOT / CHART / "README.md").read_text("utf-8")
+    head, _, rest = text.partition(TABLE_BEGIN)
+    _, _, tail = rest.partition(TABLE_END)
+    rows = [f"| `{path}` | {_shown(default)} | {meaning} |" for path, default, meaning in documented()]
+    table = "\n".join(["| value | default | meaning |", "| --- | --- | --- |", *rows])
+    return f"{head}{TABLE_BEGIN}\n\n{table}\n\n{TABLE_END}{tail}"
+
+
+def documented() -> Iterator[tuple[str, Any, str]]:
+    """(path, default, comment) of every value with a comment above it, in the order of values.yaml."""
+    text = (ROOT / CHART / "values.yaml").read_text("utf-8")
+    values = YAML(typ="safe").load(text)
+    above: list[tuple[int, str]] = []
+    comment: list[str] = []
+    for line in text.splitlines():
+        if found := re.match(r"^ *# ?(.*)$", line):
+            comment.append(found[1])
+            continue
+        if found := re.match(r"^( *)([a-zA-Z-]+):(.*)$", line):
+            depth = len(found[1])
+            above = [*(item for item in above if item[0] < depth), (depth, found[2])]
+            if comment:
+                path = [name for _, name in above]
+                yield ".".join(path), _at(values, path), " ".join(comment).replace("|", "\\|")
+        comment = []
+
+
+def _at(values: Any, path: list[str]) -> Any:
+    for name in path:
+        values = values[name]
+    return values
+
+
+def _shown(default: Any) -> str:
+    text = json.dumps(default, ensure_ascii=False)
+    return f"`{text}`" if len(text) <= WIDTH_OF_DEFAULT_MAX else "see `values.yaml`"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
