@@ -16,7 +16,7 @@ import typer
 from architecture.source import ROOT, modules, tracked_files
 from xinstruct.spine.topics import TOPICS
 
-DOCUMENTS = tuple(sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))))
+DOCUMENTS = tuple(sorted((*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "charts").glob("*/README.md"))))
 
 WRITTEN_WHEN_RUN = (
     ".venv", ".cache", "var", "dist",
@@ -24,7 +24,7 @@ WRITTEN_WHEN_RUN = (
 )
 """Files, and first folders of paths, that a clean clone does not have."""
 
-documents = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+documents = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 @documents

@@ -8,7 +8,17 @@ import pytest
 from prometheus_client import REGISTRY
 
 from architecture.source import ROOT
-from charts.rendering import CHART, OPTIONAL_APIS, SERVICES, changed, manifests, named, of_kind, profile
+from charts.rendering import (
+    CHART,
+    OPTIONAL_APIS,
+    SERVICES,
+    changed,
+    manifests,
+    named,
+    of_kind,
+    profile,
+    rendered,
+)
 from xinstruct.__main__ import INSTANCE
 from xinstruct.settings import XinstructSettings
 from xinstruct.settings import named as with_name
@@ -79,6 +89,15 @@ def test_alerts_ask_for_metrics_and_labels_that_exist() -> None:
         assert names and names <= known, rule["alert"]
         assert set(re.findall(r"by \((\w+)\)|on \((\w+)\)", rule["expr"])) <= {("stage", ""), ("", "stage")}
     assert telemetry.OUTCOMES._labelnames == ("stage", "outcome", "reason")
+
+
+def test_commands_that_alerts_and_notes_name_exist() -> None:
+    (rules,) = of_kind(SMALL, "PrometheusRule")
+    text = f"{rules} {rendered(profile('small'))['NOTES.txt']}"
+    commands = set(re.findall(r"xinstruct (status|dlq \w+)", text))
+    assert commands == {"status", "dlq list", "dlq replay"}
+    known = (ROOT / "docs/commands.md").read_text("utf-8")
+    assert [command for command in commands if f"## xinstruct {command}" not in known] == []
 
 
 def test_metrics_are_scraped_where_services_offer_them() -> None:

@@ -196,6 +196,23 @@ def test_without_rbac_nobody_has_a_token() -> None:
     assert named(items, "StatefulSet", "training")["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
 
 
+def test_a_longer_drain_gives_the_pods_of_that_service_longer_to_end() -> None:
+    items = manifests(changed(profile("small"), "services.backgen.config.process.drain_s", 20.5))
+    times_s = {
+        service: named(items, "StatefulSet", service)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        for service in ("backgen", "crawler")
+    }
+    assert times_s == {"backgen": 2 + 21 + 5, "crawler": 2 + 8 + 5}
+
+
+def test_a_changed_configuration_replaces_the_pods_that_read_it_and_no_others() -> None:
+    before = manifests(profile("small"))
+    after = manifests(changed(profile("small"), "services.backgen.config.runner.attempts_max", 9))
+    same = [item["metadata"]["name"] for item in of_kind(before, "StatefulSet") if item in after]
+    names = [item["metadata"]["name"] for item in of_kind(after, "StatefulSet")]
+    assert set(names) - set(same) == {"try-xinstruct-backgen"}
+
+
 def test_a_platform_may_choose_the_user_itself() -> None:
     values = changed(profile("standard"), "podSecurity", {"runAsUser": None, "fsGroup": None})
     for item in of_kind(manifests(values), "StatefulSet"):
