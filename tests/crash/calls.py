@@ -59,7 +59,7 @@ def questions(count: int) -> list[Generate]:
     return [Generate("generator", "sha256:0", f"Text {n}", Decoding(8), subject=str(n)) for n in range(count)]
 
 
-def ask_all(url: str, owner: str, entrance: Path, *, count: int, seed: int, clock_ahead_ms: int) -> None:
+def ask_all(url: str, owner: str, entrance: Path, *, count: int, seed: str, clock_ahead_ms: int) -> None:
     """Ask everything in an order of one's own. Entry point of a process."""
     def clock() -> int:
         return int(time.time() * 1000) + clock_ahead_ms
@@ -117,7 +117,10 @@ class Askers:
         place.entrances.append(entrance)
         place.process = self._context.Process(
             target=ask_all, args=(self._url, place.owner, entrance), daemon=True,
-            kwargs={"count": self._questions_count, "seed": started, "clock_ahead_ms": place.clock_ahead_ms},
+            kwargs={
+                "count": self._questions_count, "seed": f"{place.owner} {started}",
+                "clock_ahead_ms": place.clock_ahead_ms,
+            },
         )
         place.process.start()
 
