@@ -234,7 +234,7 @@ def preload(context: Any) -> None:
     """Have the imports done once, in the process that all workers are forked from: a restart takes milliseconds."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = ":".join(path for path in sys.path if path)
-    context.set_forkserver_preload(["crash.pipeline", "crash.calls"])
+    context.set_forkserver_preload(["crash.pipeline"])
     forkserver.ensure_running()
     if before is None:
         del os.environ["PYTHONPATH"]
