@@ -51,8 +51,8 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(stocked: House) -> None
     assert left == ["2026-09-21.1"]
 
 
-def test_a_takedown_while_the_files_are_written_stops_the_release(either_house: House) -> None:
-    house = either_house
+@pytest.mark.both_databases
+def test_a_takedown_while_the_files_are_written_stops_the_release(house: House) -> None:
     house.promote()
     house.publishable(3)
 

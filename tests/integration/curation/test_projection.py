@@ -25,13 +25,9 @@ from xinstruct.spine.topics import (
     TAKEDOWN_REQUESTED,
 )
 
+pytestmark = pytest.mark.both_databases
+
 NOW = builders.NOW_MS
-
-
-@pytest.fixture
-def house(either_house: House) -> House:
-    """Every test here runs on both databases."""
-    return either_house
 
 
 def test_a_record_becomes_a_row_with_its_place(house: House) -> None:
@@ -41,13 +37,6 @@ def test_a_record_becomes_a_row_with_its_place(house: House) -> None:
     (record,) = house.log.read(PAIR_DRAFTED, {})
     assert (row["log_partition"], row["log_offset"]) == (record.partition, record.offset)
     assert row["instruction"] == builders.INSTRUCTION and row["mean_log_probability"] is None
-
-
-def test_every_payload_comes_back_from_its_row() -> None:
-    record = Record("t", "k", "i", b"", partition=1, offset=2)
-    page = builders.page(opt_outs=(builders.opt_out(),))
-    for payload in (page, builders.drop(), builders.review(), builders.score()):
-        assert tables.payload_of(type(payload), tables.row_of(payload, record)) == payload
 
 
 def test_a_later_record_of_an_id_replaces_the_row(house: House) -> None:

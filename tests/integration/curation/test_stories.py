@@ -25,24 +25,9 @@ from xinstruct.spine.topics import (
 )
 from xinstruct.v1 import curation_service_pb2 as pb
 
+pytestmark = pytest.mark.both_databases
+
 Stub = Any
-
-
-@pytest.fixture
-def house(either_house: House) -> House:
-    """Every test here runs on both databases."""
-    return either_house
-
-
-@pytest.fixture
-def stocked(house: House) -> House:
-    """Twelve rows, two of them not kept, in two languages."""
-    house.promote()
-    house.publishable(6)
-    house.publishable(4, language="ur")
-    house.publishable(2, first=50, p_best=0.3)
-    house.settle()
-    return house
 
 
 def told(stub: Stub, subject: str) -> list[str]:

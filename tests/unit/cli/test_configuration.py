@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -72,21 +73,31 @@ def test_bodies_have_one_retention_the_crawlers(tmp_path: Path) -> None:
     assert load_settings(file).curation.body_retention_days == 90
 
 
+@pytest.fixture
+def refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[str]]:
+    """What `config check` says of a file with that text, line by line, without the file's name."""
+
+    def check(text: str) -> list[str]:
+        file = tmp_path / "xinstruct.yaml"
+        file.write_text(text, "utf-8")
+        assert main(["config", "check", "--config", str(file)]) == ExitCode.INVALID
+        return [line.removeprefix(str(file)) for line in capsys.readouterr().err.splitlines()]
+
+    return check
+
+
 def test_every_combination_that_cannot_work_is_named_at_once_with_the_line_to_change(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    refusals: Callable[[str], list[str]],
 ) -> None:
-    file = tmp_path / "xinstruct.yaml"
-    file.write_text(
+    lines = refusals(
         "addresses:\n  crawler: crawler:7700\n"
         "inference:\n  generator:\n    kind: openai\n  evaluator:\n    kind: ngram\n"
         "  encoder: {api_key_env: KEY, api_key_file: key}\n"
         "backgen:\n  prompt_family: tiny\n"
         "training:\n  evaluator:\n    prompt_family: tiny\n"
         "database_url: ''\n"
-        "curation:\n  body_retention_days: 1\n", "utf-8"
+        "curation:\n  body_retention_days: 1\n"
     )  # fmt: skip
-    assert main(["config", "check", "--config", str(file)]) == ExitCode.INVALID
-    lines = capsys.readouterr().err.splitlines()
     expected = [
         ":4: inference.generator.url: kind openai needs the server's URL",
         ":7: inference.evaluator.kind: ngram only embeds; use local or openai for the evaluator",
@@ -97,7 +108,7 @@ def test_every_combination_that_cannot_work_is_named_at_once_with_the_line_to_ch
         ":1: addresses: a process that runs only some services needs a log that others can reach: set log.kind",
         ":14: database_url: services in several processes need a shared database",
     ]
-    assert [line.startswith(f"{file}{start}") for line, start in zip(lines, expected, strict=True)] == [True] * 8, lines
+    assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 8, lines
 
 
 def test_a_process_of_one_service_is_told_the_same_with_its_lines(
@@ -120,16 +131,13 @@ def test_whoever_only_asks_others_needs_no_log_or_database_of_theirs(tmp_path: P
 
 
 def test_an_unknown_language_and_a_threshold_that_is_no_probability_are_named_at_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    refusals: Callable[[str], list[str]],
 ) -> None:
-    file = tmp_path / "xinstruct.yaml"
-    file.write_text(
+    lines = refusals(
         "crawler:\n  languages:\n  - sw\n  - zz\n"
-        "curation:\n  best_thresholds:\n    yy: 0.5\n    sw: 2.0\n    fi: 0.9\n", "utf-8"
+        "curation:\n  best_thresholds:\n    yy: 0.5\n    sw: 2.0\n    fi: 0.9\n"
     )  # fmt: skip
-    assert main(["config", "check", "--config", str(file)]) == ExitCode.INVALID
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.removeprefix(str(file)) for line in lines] == [
+    assert lines == [
         f":4: crawler.languages.1: {UNKNOWN.format('zz')}",
         f":7: curation.best_thresholds.yy: {UNKNOWN.format('yy')}",
         ":8: curation.best_thresholds.sw: Input should be less than or equal to 1, found '2.0'",
