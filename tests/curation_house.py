@@ -18,10 +18,10 @@ from xinstruct.curation import folder, tables
 from xinstruct.curation.app import build
 from xinstruct.curation.config import CurationSettings
 from xinstruct.curation.release import Releases
+from xinstruct.inference.ngram import NgramInference
 from xinstruct.spine import registry
 from xinstruct.spine.app import App, Deps
 from xinstruct.spine.blobs import Blobs, digest_of
-from xinstruct.spine.inference.ngram import NgramInference
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.messages import Payload
 from xinstruct.spine.record import Record

@@ -14,8 +14,7 @@ import sys
 import sqlalchemy as sa
 from alembic import command
 
-from xinstruct.spine import migrations, registry
-from xinstruct.spine.inference import journal
+from xinstruct.spine import journal, migrations, registry
 from xinstruct.spine.sql import METADATA
 
 TABLES = ("crawler", "curation", "training")

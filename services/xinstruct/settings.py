@@ -12,10 +12,10 @@ from pydantic import Field, ValidationError
 from xinstruct.backgen.config import BackgenSettings
 from xinstruct.crawler.config import CrawlerSettings
 from xinstruct.curation.config import CurationSettings
+from xinstruct.inference.config import InferenceSettings, impossible
 from xinstruct.scoring.config import ScoringSettings
 from xinstruct.spine.config import Mistake, Settings, in_words, load
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.inference.endpoint import InferenceSettings, impossible
 from xinstruct.spine.log.kafka import KafkaSettings
 from xinstruct.spine.process import ProcessSettings
 from xinstruct.spine.rpc import RpcSettings

@@ -145,7 +145,7 @@ def build(names: list[str], settings: XinstructSettings) -> Built:
 
 def build_deps(settings: XinstructSettings, *, process: str) -> Deps:
     """Log, database, blobs and inference as configured; creates or migrates the schema. `process` says what it runs."""
-    from xinstruct.spine.inference.endpoint import open_inference
+    from xinstruct.inference.endpoint import open_inference
 
     path = settings.home_path()
     path.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ COMMITS = {
 
 ENVIRONMENT = {
     # Secrets and identity only.
-    "xinstruct.__main__", "xinstruct.spine.process", "xinstruct.spine.rpc", "xinstruct.spine.inference.endpoint",
+    "xinstruct.__main__", "xinstruct.spine.process", "xinstruct.spine.rpc", "xinstruct.inference.endpoint",
 }
 
 CHANCE = {

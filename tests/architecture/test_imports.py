@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from architecture.source import ROOT, Module, functions, imports, modules
 
-IN_PROCESS = ("spine.inference.local", "spine.inference.local_*")
+IN_PROCESS = ("inference.local", "inference.local_*")
 JOB = ("training.job", "training.job_*", "training.muon", "training.pretrain")
 
 # Library → patterns of module names under xinstruct. A library without a row may not be imported at all.
@@ -34,7 +34,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
         "spine.*", "targets", "*.tables", "crawler.frontier", "crawler.circles", "crawler.licences", "crawler.texts",
         "crawler.commands", "crawler.loops", "crawler.admit_port", "crawler.source_rows", "curation.catalog",
         "curation.funnel", "curation.rows", "curation.gc", "curation.root", "curation.story", "training.loops",
-        "training.jobs", "training.slots",
+        "training.jobs", "training.slots", "inference.endpoint",
     ),
     "alembic": ("spine.migrations.*", "spine.migrations"),
     "fsspec": ("spine.blobs", "crawler.*", "curation.*", "training.*", "cli.report.gather"),
@@ -46,14 +46,14 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "structlog": ("spine.telemetry",),
     "prometheus_client": ("spine.telemetry",),
     "opentelemetry": ("spine.telemetry",),
-    "psutil": ("spine.process", "spine.inference.*", "cli.*", "crawler.*"),
+    "psutil": ("spine.process", "cli.*", "crawler.*"),
     # People.
     "typer": ("cli.*", "microworld.command"),
     "click": ("cli.*",),
     "rich": ("cli.*",),
     "jinja2": ("cli.*", "curation.*"),
     # HTTP: the crawler's fetcher, the inference adapters, and the invented site that is crawled.
-    "aiohttp": ("spine.inference.*", "crawler.fetch", "crawler.resolve", "microworld.site_server"),
+    "aiohttp": ("inference.*", "crawler.fetch", "crawler.resolve", "microworld.site_server"),
     "brotli": ("crawler.*", "microworld.*"),
     "protego": ("crawler.robots",),
     # Reading web pages and telling languages: the crawler only.
@@ -68,7 +68,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "rensa": ("crawler.*",),
     "xxhash": ("crawler.*",),
     # Numbers and tables.
-    "numpy": ("curation.*", "crawler.*", "training.*", "spine.inference.*", "cli.*"),
+    "numpy": ("curation.*", "crawler.*", "training.*", "inference.*", "cli.*"),
     "scipy": ("curation.*",),
     "sklearn": ("curation.*", "training.job_drafts"),
     "threadpoolctl": ("curation.*", "training.*"),
@@ -81,7 +81,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "trl": JOB,
     "peft": JOB,
     "accelerate": JOB,
-    "safetensors": ("spine.inference.*", "training.*"),
+    "safetensors": ("inference.*", "training.*"),
 }
 
 NEVER_BY = {"sqlalchemy": ("domain", "stage", "prompts", "api")}

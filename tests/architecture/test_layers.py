@@ -1,4 +1,4 @@
-"""Who may import whom: targets → services → spine → protos, and inside a service app → api → stage → domain."""
+"""Who may import whom: targets → services → inference → spine → protos; in a service app → api → stage → domain."""
 
 from __future__ import annotations
 
@@ -25,21 +25,24 @@ BASE = ("spine", "v1")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "spine": BASE,
     **{service: (service, *BASE) for service in SERVICES},
+    # Backends of the inference port. Services know the port; training and releases also run models themselves.
+    "inference": ("inference", *BASE),
+    "training": ("training", "inference", *BASE),
     # The one form of URLs, which the crawler stores and takedowns compare with.
     "urls": BASE,
     "crawler": ("crawler", "urls", *BASE),
-    "curation": ("curation", "urls", *BASE),
+    "curation": ("curation", "inference", "urls", *BASE),
     # A leaf: it knows nothing of the factory that is judged by it.
     "microworld": ("microworld",),
     # One model of the whole configuration: config models of every service, and nothing else of them (test below).
-    "settings": (*SERVICES, *BASE),
+    "settings": (*SERVICES, "inference", *BASE),
     # The lock on the data folder of one process, whose parts share it.
     "home": BASE,
     # The one module that knows every service.
-    "targets": (*SERVICES, "settings", "home", *BASE),
+    "targets": (*SERVICES, "inference", "settings", "home", *BASE),
     "__main__": ("targets", "settings", *BASE),
     # Talks gRPC, also to the process that it embeds; mounts the microworld's own commands.
-    "cli": ("cli", "__main__", "targets", "settings", "home", "microworld", *BASE),
+    "cli": ("cli", "__main__", "targets", "settings", "home", "inference", "microworld", *BASE),
 }
 
 MAINTAINERS_COMMANDS = {
@@ -119,7 +122,7 @@ def test_no_service_names_the_microworld_or_its_truth() -> None:
     wrong = [
         f"{module.shown}:{node.lineno}: {node.value[:60]!r}"
         for module in modules()
-        if module.part in (*SERVICES, "spine")
+        if module.part in (*SERVICES, "inference", "spine")
         for node in nodes(module)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         and re.search(r"\bmicroworld\b|\btruth\b", node.value) and " " not in node.value

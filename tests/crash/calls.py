@@ -16,9 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from crash.harness import preload
+from xinstruct.inference.scripted import ScriptedInference, scripted_answer
 from xinstruct.spine.inference import Answer, Decoding, Features, Generate, Inference, Request, request_digest
-from xinstruct.spine.inference.journal import ANSWERS, Journaled
-from xinstruct.spine.inference.scripted import ScriptedInference, scripted_answer
+from xinstruct.spine.journal import ANSWERS, Journaled
 from xinstruct.spine.sql import open_engine, transaction
 
 OUTSTANDING_MAX = 64

@@ -84,7 +84,8 @@ def preview(
 
 def _require_endpoint(settings: dict[str, Any]) -> None:
     """Unavailable or Invalid, in the endpoint's words, before a page is fetched for it in vain."""
-    from xinstruct.spine.inference.endpoint import RoleSettings, open_backend
+    from xinstruct.inference.config import RoleSettings
+    from xinstruct.inference.endpoint import open_backend
 
     endpoint = open_backend(RoleSettings(**settings["inference"]["evaluator"]))
     try:

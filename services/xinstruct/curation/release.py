@@ -28,12 +28,12 @@ from xinstruct.curation.domain import Candidate, Decision, ReleaseOutcome, selec
 from xinstruct.curation.duplicates import clusters
 from xinstruct.curation.projection import CatalogProjection
 from xinstruct.curation.tables import RELEASE_REQUESTS, RELEASE_ROWS, RELEASES, payload_of, row_of
+from xinstruct.inference.ngram import NgramInference
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import digest_of
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, Unavailable, require
 from xinstruct.spine.inference import Answer, Embed, Embedded
-from xinstruct.spine.inference.ngram import NgramInference
 from xinstruct.spine.messages import ReleasePublished
 from xinstruct.spine.sql import chunks, transaction, upsert
 from xinstruct.spine.topics import RELEASE_PUBLISHED

@@ -33,11 +33,10 @@ from xinstruct.curation.tables import (
     canonical_json,
     training_snapshots,
 )
-from xinstruct.spine import topics
+from xinstruct.spine import journal, topics
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import NotFound
-from xinstruct.spine.inference import journal
 from xinstruct.spine.sql import chunks, scrub, transaction
 
 TOPICS = (

@@ -14,8 +14,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from xinstruct.inference.local import LocalInference
 from xinstruct.spine.inference import Classified, Classify, Decoding, Generate, Generated
-from xinstruct.spine.inference.local import LocalInference
 from xinstruct.spine.prompts import LABELS, evaluator_prompt, generator_prompt
 from xinstruct.training.config import Recipe
 from xinstruct.training.data import is_right, name_of

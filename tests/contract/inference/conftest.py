@@ -16,11 +16,11 @@ import pytest
 
 import servers
 from contract.inference.openai_stub import Behaviour, openai_stub
+from xinstruct.inference.local import LocalInference
+from xinstruct.inference.openai_api import OpenAIInference
+from xinstruct.inference.scripted import ScriptedInference
 from xinstruct.spine.inference import Inference
-from xinstruct.spine.inference.journal import Journaled
-from xinstruct.spine.inference.local import LocalInference
-from xinstruct.spine.inference.openai_api import OpenAIInference
-from xinstruct.spine.inference.scripted import ScriptedInference
+from xinstruct.spine.journal import Journaled
 from xinstruct.spine.sql import METADATA, open_engine
 
 CONTEXT_TOKENS_MAX = 256

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from xinstruct.inference.local import LocalInference
 from xinstruct.spine.inference import Embed, Embedded, Generate, Generated
-from xinstruct.spine.inference.local import LocalInference
 
 TEXTS = ("A lake in the hills.", "Describe how people of this region build boats, and why they do it. " * 3)
 

@@ -10,9 +10,9 @@ import pytest
 
 import servers
 from contract.inference.openai_stub import Behaviour, openai_stub
+from xinstruct.inference.openai_api import OpenAIInference
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.inference import Classified, Classify, Decoding, Generate, Generated
-from xinstruct.spine.inference.openai_api import OpenAIInference
 
 WAIT_S = 60
 LABELS = (" best", " reasonable", " worst")

@@ -10,10 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import pytest
 import sqlalchemy as sa
 
+from xinstruct.inference.scripted import ScriptedInference, scripted_answer
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.inference import Answer, Decoding, Features, Generate, Inference, Refused, Request, request_digest
-from xinstruct.spine.inference.journal import CLAIM_S, CLAIMS, LOOK_AGAIN_S, RENEWAL_S, Journaled
-from xinstruct.spine.inference.scripted import ScriptedInference, scripted_answer
+from xinstruct.spine.journal import CLAIM_S, CLAIMS, LOOK_AGAIN_S, RENEWAL_S, Journaled
 from xinstruct.spine.sql import create_schema, transaction
 
 WAIT_S = 30

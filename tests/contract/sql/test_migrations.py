@@ -9,8 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.schema import CreateTable
 
-from xinstruct.spine import registry
-from xinstruct.spine.inference import journal
+from xinstruct.spine import journal, registry
 from xinstruct.spine.sql import METADATA, create_schema
 
 SERVICES_WITH_TABLES = ("crawler", "curation", "training")

@@ -15,7 +15,7 @@ import sys
 from importlib.abc import MetaPathFinder
 from typing import Any
 
-LOCAL, JOURNAL = "xinstruct.spine.inference.local", "xinstruct.spine.inference.journal"
+LOCAL, JOURNAL = "xinstruct.inference.local", "xinstruct.spine.journal"
 
 
 class Finder(MetaPathFinder):

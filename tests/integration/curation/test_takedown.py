@@ -14,7 +14,7 @@ from curation_house import CATALOG, EVALUATOR, House
 from xinstruct.curation import folder, tables
 from xinstruct.curation.app import build
 from xinstruct.spine.inference import Decoding, Embed, Generate, Generated, answer_to_json, request_digest
-from xinstruct.spine.inference.journal import ANSWERS
+from xinstruct.spine.journal import ANSWERS
 from xinstruct.spine.messages import AdmittedDocument, DraftedPair, TakedownKind
 from xinstruct.spine.sql import transaction
 from xinstruct.spine.topics import (

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from builders import NOW_MS, pair
 from contract.inference.openai_stub import Behaviour, openai_stub
+from xinstruct.inference.openai_api import OpenAIInference
 from xinstruct.scoring.app import build
 from xinstruct.scoring.config import ScoringSettings
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
-from xinstruct.spine.inference.openai_api import OpenAIInference
 from xinstruct.spine.log import Log
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.messages import LabelReading, ScoredPair

@@ -13,7 +13,7 @@ import sys, threading
 from dataclasses import replace
 from xinstruct.__main__ import end
 from xinstruct.settings import XinstructSettings
-from xinstruct.spine.inference.ngram import NgramInference
+from xinstruct.inference.ngram import NgramInference
 from xinstruct.targets import build
 
 class Busy(NgramInference):

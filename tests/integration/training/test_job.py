@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from xinstruct.inference.local import LocalInference
 from xinstruct.scoring.domain import Calibration
 from xinstruct.spine.inference import Classified, Classify, Decoding, Generate, Generated
-from xinstruct.spine.inference.local import LocalInference
 from xinstruct.spine.prompts import LABELS, evaluator_prompt, generator_prompt
 from xinstruct.training.domain import JobSpec, PairRow
 from xinstruct.training.folders import calibration_of, model_digest

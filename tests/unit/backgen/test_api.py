@@ -11,7 +11,7 @@ from builders import document
 from xinstruct.backgen.api import BackgenServicer
 from xinstruct.backgen.config import BackgenSettings
 from xinstruct.backgen.stage import stage
-from xinstruct.spine.inference.scripted import ScriptedInference
+from xinstruct.inference.scripted import ScriptedInference
 from xinstruct.spine.messages import DraftedPair
 from xinstruct.spine.stage import Drop, Emit
 from xinstruct.v1.backgen_service_pb2 import DraftInstructionRequest

@@ -18,9 +18,9 @@ from xinstruct.cli.releases import write_chunks
 from xinstruct.cli.reviews import format_of
 from xinstruct.cli.single import INJECTED, read_text, refusal
 from xinstruct.cli.takedowns import _tell, kind_of
+from xinstruct.inference.openai_api import NO_LOG_PROBABILITIES
 from xinstruct.settings import XinstructSettings
 from xinstruct.spine.errors import Invalid, Unavailable
-from xinstruct.spine.inference.openai_api import NO_LOG_PROBABILITIES
 from xinstruct.v1.curation_service_pb2 import Chunk, Funnel, StoryEvent, Takedown
 from xinstruct.v1.status_service_pb2 import GetStatusResponse
 

@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from builders import pair
+from xinstruct.inference.scripted import ScriptedInference
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.inference.scripted import ScriptedInference
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS, Family
 from xinstruct.spine.sql import METADATA, open_engine

@@ -53,7 +53,7 @@ def drafting(model: Path, texts: Sequence[tuple[str, str]]) -> Iterator[Callable
 
 def main(model: Path) -> None:
     """Draft every text of stdin."""
-    from xinstruct.spine.inference.local import LocalInference
+    from xinstruct.inference.local import LocalInference
 
     inference = LocalInference(lambda _role, _digest: model)
     futures = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xinstruct.spine.inference.limits import BACKOFF_MAX_S, InFlightLimit, Verdict, backoff_s, retry_after_s, verdict_of
+from xinstruct.inference.limits import BACKOFF_MAX_S, InFlightLimit, Verdict, backoff_s, retry_after_s, verdict_of
 
 
 @pytest.mark.parametrize(("status", "verdict"), [

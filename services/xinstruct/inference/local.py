@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xinstruct.inference.local_writer import Writer
 from xinstruct.spine.errors import Invalid, NotFound, Unavailable, XinstructError
 from xinstruct.spine.inference import (
     Answer,
@@ -33,7 +34,6 @@ from xinstruct.spine.inference import (
     Refused,
     Request,
 )
-from xinstruct.spine.inference.local_writer import Writer
 
 if TYPE_CHECKING:
     import torch

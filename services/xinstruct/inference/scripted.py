@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from xinstruct.inference.ngram import embedding
 from xinstruct.spine.errors import Invalid, Unavailable, XinstructError
 from xinstruct.spine.inference import (
     Answer,
@@ -24,7 +25,6 @@ from xinstruct.spine.inference import (
     Request,
     request_digest,
 )
-from xinstruct.spine.inference.ngram import embedding
 
 
 class ScriptedInference(Inference):

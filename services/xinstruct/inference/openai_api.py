@@ -18,6 +18,21 @@ from typing import Any, Literal
 
 import aiohttp
 
+from xinstruct.inference.limits import InFlightLimit, Verdict, backoff_s, retry_after_s, verdict_of
+from xinstruct.inference.openai_schema import (
+    Dialect,
+    dialects,
+    embedding_of,
+    generated_of,
+    generation_body,
+    has_log_probabilities,
+    label_body,
+    label_probabilities,
+    path_of,
+    refusal_of,
+    vote_body,
+    vote_of,
+)
 from xinstruct.spine.errors import Invalid, Unavailable, XinstructError
 from xinstruct.spine.inference import (
     Answer,
@@ -31,21 +46,6 @@ from xinstruct.spine.inference import (
     Refused,
     Request,
     request_digest,
-)
-from xinstruct.spine.inference.limits import InFlightLimit, Verdict, backoff_s, retry_after_s, verdict_of
-from xinstruct.spine.inference.openai_schema import (
-    Dialect,
-    dialects,
-    embedding_of,
-    generated_of,
-    generation_body,
-    has_log_probabilities,
-    label_body,
-    label_probabilities,
-    path_of,
-    refusal_of,
-    vote_body,
-    vote_of,
 )
 
 ENDPOINT_PREFIX = "endpoint:"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from xinstruct.inference.scripted import ScriptedInference, scripted_answer
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.inference import Answer, Decoding, Generate, Generated, Refused, Request, request_digest
-from xinstruct.spine.inference.journal import ANSWERS, Journaled, erase
-from xinstruct.spine.inference.scripted import ScriptedInference, scripted_answer
+from xinstruct.spine.journal import ANSWERS, Journaled, erase
 from xinstruct.spine.sql import METADATA, open_engine
 
 WAIT_S = 30

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from xinstruct.inference.ngram import DIMENSIONS, NgramInference, embedding
 from xinstruct.spine.inference import Decoding, Embed, Generate, Refused
-from xinstruct.spine.inference.ngram import DIMENSIONS, NgramInference, embedding
 
 
 def cosine(one: str, other: str) -> float:

@@ -1,0 +1,1 @@
+"""Backends of the inference port (spine/inference.py): models in process, and the protocols of model servers."""
