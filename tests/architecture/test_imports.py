@@ -54,6 +54,8 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "jinja2": ("cli.*", "curation.*"),
     # HTTP: the crawler's fetcher, the inference adapters, and the invented site that is crawled.
     "aiohttp": ("inference.*", "crawler.fetch", "crawler.resolve", "microworld.site_server"),
+    "huggingface_hub": ("inference.tgi",),
+    "httpx2": ("inference.tgi",),
     "brotli": ("crawler.*", "microworld.*"),
     "protego": ("crawler.robots",),
     # Reading web pages and telling languages: the crawler only.

@@ -152,7 +152,7 @@ UNKNOWN = "additional properties"
         ("services.backgen.replicas", 13, "maximum"),
         ("config.runner.attempts_max", "many", "want integer"),
         ("config.curation.best_threshold", 1.5, "maximum"),
-        ("config.inference.generator.kind", "tgi", "value must be one of"),
+        ("config.inference.generator.kind", "triton", "value must be one of"),
         ("images.light.tag", "latest", "'not' failed"),
         ("images.light.digest", "sha256:abc", "pattern"),
         ("commonAnnotations", {"example.org/on": True}, "want string"),

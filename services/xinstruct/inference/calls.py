@@ -22,7 +22,7 @@ ENDPOINT_PREFIX = "endpoint:"
 MISFIT_RETRY_S = 30.0
 """Seconds before a server that cannot be used as it is configured is looked at again."""
 
-Body = TypeVar("Body")
+Body = TypeVar("Body", covariant=True)
 Result = TypeVar("Result")
 
 
@@ -36,7 +36,7 @@ class Reply(Generic[Body]):
 
 
 class Calls:
-    """Places among the calls in flight, and the tries of each call, of the server at `url`; on a thread of their own."""
+    """Places among the calls in flight, and the tries of each call, of the server at `url`; on a thread of its own."""
 
     def __init__(self, url: str, *, name: str, calls_max: int, attempts_max: int) -> None:
         self._url = url

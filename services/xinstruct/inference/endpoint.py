@@ -44,6 +44,13 @@ def open_inference(
 
 def open_backend(chosen: RoleSettings) -> Inference:
     """The endpoint of one role, without a journal; not for models in process."""
+    if chosen.kind == "tgi":
+        from xinstruct.inference.tgi import TgiInference  # two seconds that only those who ask it need to spend
+
+        return TgiInference(
+            chosen.url, model=chosen.model, api_key=_api_key(chosen), calls_max=chosen.in_flight_max,
+            deadline_s=chosen.deadline_s, attempts_max=chosen.attempts_max, votes_count=chosen.votes_count,
+        )
     if chosen.kind == "openai":
         return OpenAIInference(
             chosen.url, model=chosen.model, api=chosen.api, api_key=_api_key(chosen), calls_max=chosen.in_flight_max,

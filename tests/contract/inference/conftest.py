@@ -16,16 +16,19 @@ import pytest
 
 import servers
 from contract.inference.openai_stub import Behaviour, openai_stub
+from contract.inference.tgi_server import TgiServer
+from contract.inference.tgi_thread import tgi_thread
 from xinstruct.inference.local import LocalInference
 from xinstruct.inference.openai_api import OpenAIInference
 from xinstruct.inference.scripted import ScriptedInference
+from xinstruct.inference.tgi import TgiInference
 from xinstruct.spine.inference import Inference
 from xinstruct.spine.journal import Journaled
 from xinstruct.spine.sql import METADATA, open_engine
 
 CONTEXT_TOKENS_MAX = 256
 SERVE_START_S = 120
-BACKENDS = ("scripted", "journaled", "local", "openai chat", "openai completions", "transformers serve")
+BACKENDS = ("scripted", "journaled", "local", "openai chat", "openai completions", "transformers serve", "tgi")
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +96,12 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inferenc
     elif request.param == "local":
         folder = request.getfixturevalue("tiny_model")
         opened = LocalInference(lambda _role, _digest: folder, batch_rows=8)
+    elif request.param == "tgi":
+        with tgi_thread(TgiServer(str(request.getfixturevalue("tiny_model")))) as url:
+            opened = TgiInference(url, votes_count=5)
+            yield opened
+            opened.close()
+        return
     elif request.param == "transformers serve":
         opened = OpenAIInference(request.getfixturevalue("transformers_serve"), votes_count=5)
     else:
