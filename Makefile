@@ -72,7 +72,7 @@ check-lock: setup ## requirements.lock is what pyproject.toml asks for, with a h
 ##@ Generated files
 
 .PHONY: gen
-gen: setup ## Write stubs, generated docs and the chart's schema and table of values again
+gen: setup ## Write stubs, generated docs and the charts' schemas and tables of values again
 	tools/gen.sh .
 
 .PHONY: golden
@@ -80,7 +80,7 @@ golden: setup ## Write the golden example of a topic that has none; existing one
 	$(BIN)/python tests/golden/write.py
 
 .PHONY: golden-charts
-golden-charts: setup ## Write tests/charts/golden again: what each profile of the chart gives
+golden-charts: setup ## Write tests/charts/golden again: what each profile of our charts gives
 	$(BIN)/python tests/charts/golden_files.py
 
 .PHONY: lock
