@@ -9,16 +9,13 @@ another configuration. Not covered: a server that bills an answer which never re
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
-from collections.abc import AsyncIterator, Coroutine
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
-import aiohttp
-
-from xinstruct.inference.limits import InFlightLimit, Verdict, backoff_s, retry_after_s, verdict_of
+from xinstruct.inference.limits import InFlightLimit, Tries, Verdict, verdict_of
+from xinstruct.inference.loop_thread import LoopThread, exchange, open_session
 from xinstruct.inference.openai_schema import (
     Dialect,
     dialects,
@@ -33,7 +30,7 @@ from xinstruct.inference.openai_schema import (
     vote_body,
     vote_of,
 )
-from xinstruct.spine.errors import Invalid, Unavailable, XinstructError
+from xinstruct.spine.errors import Invalid, Unavailable
 from xinstruct.spine.inference import (
     Answer,
     Classified,
@@ -50,10 +47,7 @@ from xinstruct.spine.inference import (
 
 ENDPOINT_PREFIX = "endpoint:"
 """A model that only its server holds is registered as "endpoint:<name on the server>"."""
-CONNECT_S, MISFIT_RETRY_S = 10.0, 30.0
-BODY_BYTES_MAX = 16 * 1024 * 1024
-OVERLOADS_MAX = 200
-"""429s in a row for one request before it is handed back as Unavailable: hours, with the growing waits between."""
+MISFIT_RETRY_S = 30.0
 
 
 class OpenAIInference(Inference):
@@ -66,27 +60,23 @@ class OpenAIInference(Inference):
         self._url = url.rstrip("/").removesuffix("/v1") + "/v1"
         self._model = model
         self._api: Literal["chat", "completions"] = api
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._api_key = api_key
         self._limit = InFlightLimit(calls_max)
         self._deadline_s = deadline_s
         self._attempts_max = attempts_max
         self._votes_count = votes_count
         self._in_flight = 0
         self._dialect: Dialect | None = None
-        self._closed = False
-        self._lock = threading.Lock()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="openai-inference", daemon=True)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
+        self._work = LoopThread("openai-inference")
+        self._work.run(self._open())
 
     def submit(self, request: Request) -> Future[Answer]:
         """See Inference."""
-        return self._start(self._answer(request))
+        return self._work.start(self._answer(request))
 
     def probe(self) -> Features:
         """See Inference. Unavailable, with what to change, also when the server answers but can not be used."""
-        dialect, embeddings = self._start(self._probe()).result()
+        dialect, embeddings = self._work.start(self._probe()).result()
         return Features(
             log_probabilities=dialect.log_probabilities,
             label_probabilities=dialect.log_probabilities or self._votes_count > 0,
@@ -96,50 +86,12 @@ class OpenAIInference(Inference):
 
     def close(self) -> None:
         """See Inference."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        asyncio.run_coroutine_threadsafe(self._abandon(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Run `work` on the loop's thread; its future raises one of the five errors, never a cancellation."""
-        future: Future[Any] = Future()
-
-        async def run() -> None:
-            try:
-                _settle(future, await work, None)
-            except XinstructError as error:
-                _settle(future, None, error)
-            except asyncio.CancelledError:
-                _settle(future, None, Unavailable("the endpoint was closed before it answered"))
-
-        with self._lock:
-            if self._closed:
-                work.close()
-                future.set_exception(Unavailable("the endpoint is closed"))
-            else:
-                asyncio.run_coroutine_threadsafe(run(), self._loop)
-        return future
+        self._work.close(lambda: self._session.close())
 
     async def _open(self) -> None:
-        # No total time: an answer may take long in the server's queue, and that is no failure. Silence is.
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self._deadline_s)
-        self._session = aiohttp.ClientSession(
-            timeout=timeout, headers=self._headers, connector=aiohttp.TCPConnector(limit=0)
-        )
+        self._session = open_session(silence_s=self._deadline_s, api_key=self._api_key)
         self._room = asyncio.Condition()
         self._probing = asyncio.Lock()
-
-    async def _abandon(self) -> None:
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._session.close()
 
     async def _answer(self, request: Request) -> Answer:
         dialect = await self._known_dialect()
@@ -221,41 +173,24 @@ class OpenAIInference(Inference):
 
     async def _post(self, path: str, body: dict[str, Any], name: str) -> dict[str, Any] | Refused:
         """The server's answer, after as many tries as it takes. Unavailable when it stays away."""
-        failures = overloads = 0
+        tries = Tries(self._url, name, self._attempts_max)
         if not body["model"]:
             del body["model"]  # a server that lists none has one of its own
         while True:
             async with self._slot():
-                started_s = self._loop.time()
+                started_s = self._work.loop.time()
                 verdict, reply, wait = await self._call("POST", path, body)
-                self._learn(verdict, self._loop.time() - started_s)
+                self._limit.learn(verdict, self._work.loop.time() - started_s)
             if verdict is Verdict.ANSWERED:
                 return reply
             if verdict is Verdict.REFUSED:
                 return refusal_of(reply)
-            if verdict is Verdict.FORBIDDEN:
-                raise Unavailable(f"{self._url} refuses our key: check api_key_env or api_key_file", retry_after_s=30.0)
-            failures += verdict is Verdict.FAILED
-            overloads += verdict is Verdict.OVERLOADED
-            if failures >= self._attempts_max or overloads >= OVERLOADS_MAX:
-                raise Unavailable(f"{self._url} does not answer ({failures} failures)", retry_after_s=wait or 1.0)
-            await asyncio.sleep(wait if wait is not None else backoff_s(name, failures + overloads))
-
-    def _learn(self, verdict: Verdict, latency_s: float) -> None:
-        if verdict is Verdict.ANSWERED:
-            self._limit.answered(latency_s)
-        elif verdict is Verdict.OVERLOADED:
-            self._limit.overloaded()
+            await asyncio.sleep(tries.pause_s(verdict, wait))
 
     async def _call(self, method: str, path: str, body: Any) -> tuple[Verdict, dict[str, Any], float | None]:
         """One HTTP exchange: verdict, JSON body ({} when there is none), seconds of Retry-After."""
-        try:
-            async with self._session.request(method, self._url + path, json=body) as response:
-                raw = await _body(response)
-                wait = retry_after_s(response.headers.get("Retry-After"))
-                return verdict_of(response.status), raw, wait
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return Verdict.FAILED, {}, None
+        status, reply, wait = await exchange(self._session, method, self._url + path, body)
+        return verdict_of(status), reply, wait
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
@@ -277,32 +212,7 @@ NO_LOG_PROBABILITIES = (
 )
 
 
-async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    raw = b""
-    async for chunk in response.content.iter_chunked(64 * 1024):
-        raw += chunk
-        if len(raw) > BODY_BYTES_MAX:
-            raise aiohttp.ClientPayloadError(f"an answer of more than {BODY_BYTES_MAX} bytes")
-    try:
-        parsed = json.loads(raw or b"{}")
-    except ValueError as error:
-        if response.status < 300:
-            raise aiohttp.ClientPayloadError("an answer that is no JSON") from error
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
-
-
 def _check_labels(request: Classify) -> None:
     firsts = {label.strip().casefold()[:1] for label in request.labels}
     if len(firsts) < len(request.labels):
         raise Invalid(f"labels {request.labels} share a first token; choose labels that start differently")
-
-
-def _settle(future: Future[Any], answer: Any, error: BaseException | None) -> None:
-    try:
-        if error is None:
-            future.set_result(answer)
-        else:
-            future.set_exception(error)
-    except InvalidStateError:
-        return  # cancelled by the caller
