@@ -17,7 +17,7 @@ import pytest
 import servers
 from contract.inference.backends import BACKENDS, ENCODERS, EVALUATORS, LABELS
 from contract.inference.openai_stub import Behaviour, openai_stub
-from contract.inference.predictor_process import PredictorProcess, started
+from contract.inference.predictor_process import PredictorProcess, revive, started
 from xinstruct.inference.kserve_v2 import KServeInference
 from xinstruct.inference.local import LocalInference
 from xinstruct.inference.openai_api import OpenAIInference
@@ -83,10 +83,19 @@ def transformers_serve(tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def predictors(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, PredictorProcess]]:
-    """Role → a real predictor with the tiny model, on ports of its own."""
+def predictor_processes(
+    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, PredictorProcess]]:
+    """Role → a real predictor with the tiny model, on ports of its own. Tests may end them."""
     with started(("evaluator", "encoder"), tiny_model, tmp_path_factory.mktemp("predictors")) as running:
         yield running
+
+
+@pytest.fixture
+def predictors(predictor_processes: Mapping[str, PredictorProcess]) -> Mapping[str, PredictorProcess]:
+    """The predictors, all of them ready."""
+    revive(predictor_processes)
+    return predictor_processes
 
 
 @pytest.fixture

@@ -58,9 +58,13 @@ class PredictorProcess:
         """Wait until it says that it is ready."""
         end_s = time.monotonic() + START_S
         while not self.ready():
-            assert self._process is not None and self._process.poll() is None, self.said()
+            assert self.running(), self.said()
             assert time.monotonic() < end_s, f"not ready after {START_S} s: {self.said()}"
             time.sleep(0.1)  # another process has no signal to wait for
+
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
 
     def ready(self) -> bool:
         """Whether its readiness probe passes now."""
@@ -121,11 +125,17 @@ def started(roles: Sequence[str], folder: Path, place: Path) -> Iterator[Mapping
     """Role → a running predictor; all of them start at once."""
     made = {role: PredictorProcess(role, folder, place / f"{role}.log") for role in roles}
     try:
-        for predictor in made.values():
-            predictor.start()
-        for predictor in made.values():
-            predictor.await_ready()
+        revive(made)
         yield made
     finally:
         for predictor in made.values():
             predictor.kill()
+
+
+def revive(predictors: Mapping[str, PredictorProcess]) -> None:
+    """Start those that do not run, all at once."""
+    ended = [predictor for predictor in predictors.values() if not predictor.running()]
+    for predictor in ended:
+        predictor.start()
+    for predictor in ended:
+        predictor.await_ready()
