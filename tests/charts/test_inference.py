@@ -20,6 +20,7 @@ from charts.rendering import (
     of_kind,
     pods,
     profile,
+    read,
     rendered,
 )
 
@@ -85,6 +86,15 @@ def test_the_services_of_xinstruct_ask_addresses_that_this_chart_makes(name: str
     addresses = {f"http://{item['metadata']['name']}" for item in of_kind(served(SMALL), "Service")}
     asked = profile(name)["config"]["inference"]
     assert {role["url"].removesuffix("/v1") for role in asked.values()} == addresses
+
+
+@pytest.mark.parametrize(("models", "services"), [("small", "small"), ("gpu", "gpu")])
+def test_the_services_of_xinstruct_ask_each_model_as_its_server_wants_to_be_asked(models: str, services: str) -> None:
+    own, defaults = profile(models, INFERENCE)["models"], read(INFERENCE.folder / "values.yaml")["models"]
+    kinds = {"predictor": "kserve", "vllm": "openai", "openai": "openai", "tgi": "tgi"}
+    for role, asked in profile(services)["config"]["inference"].items():
+        runtime = (defaults[role] | own[role]).get("runtime", "predictor")
+        assert asked["kind"] == kinds[runtime], role
 
 
 @runtimes

@@ -9,6 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from xinstruct.inference.config import InferenceSettings, RoleSettings, roles_of
+from xinstruct.inference.kserve_v2 import KServeInference
 from xinstruct.inference.local import LocalInference, Resolve
 from xinstruct.inference.ngram import NgramInference
 from xinstruct.inference.openai_api import OpenAIInference
@@ -55,6 +56,11 @@ def open_backend(chosen: RoleSettings) -> Inference:
         return OpenAIInference(
             chosen.url, model=chosen.model, api=chosen.api, api_key=_api_key(chosen), calls_max=chosen.in_flight_max,
             deadline_s=chosen.deadline_s, attempts_max=chosen.attempts_max, votes_count=chosen.votes_count,
+        )
+    if chosen.kind == "kserve":
+        return KServeInference(
+            chosen.url, api_key=_api_key(chosen), calls_max=chosen.in_flight_max, deadline_s=chosen.deadline_s,
+            attempts_max=chosen.attempts_max,
         )
     return NgramInference() if chosen.kind == "ngram" else ScriptedInference()
 
