@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import servers
+
+CLUSTER = Path(__file__).parent / "cluster"
+"""Tests on real pods, which no run has by chance: `make test-cluster` asks for them."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--cluster: these tests, too."""
+    parser.addoption("--cluster", action="store_true", help="collect tests/cluster, which need a Kubernetes cluster")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave tests/cluster out unless it was asked for."""
+    return True if collection_path == CLUSTER and not config.getoption("--cluster") else None
 
 
 @pytest.fixture(scope="session")
