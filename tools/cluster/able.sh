@@ -3,8 +3,8 @@
 # With XINSTRUCT_CLUSTER_DISK_GB (12 when nothing is built yet) the free space that is asked for.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-# shellcheck source=tools/cluster/settings.sh
-source tools/cluster/settings.sh
+# shellcheck source=tools/cluster/settings.bash
+source tools/cluster/settings.bash
 
 PACKAGES=(containerd runc containernetworking-plugins iptables conntrack socat ethtool)
 MEMORY_MB_MIN=4000
@@ -55,7 +55,10 @@ foreign_kubelet() {
 
 absent_packages() {
     local absent=() package
-    command -v dpkg-query >/dev/null || { echo "needs Debian's ${PACKAGES[*]}, or programs of that name: no dpkg here"; return; }
+    if ! command -v dpkg-query >/dev/null; then
+        echo "needs Debian's packages ${PACKAGES[*]}: no dpkg here"
+        return
+    fi
     for package in "${PACKAGES[@]}"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed' || absent+=("$package")
     done

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs one add-on on the running cluster: metrics, kserve, keda or trainer. Its makers' own manifest, with images that
-# were built here; doing it again changes nothing. Called by up.sh.
+# Installs one add-on on the running cluster: metrics, kserve, keda or trainer. Its makers' own manifest, with images
+# that were built here; doing it again changes nothing. Called by up.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-# shellcheck source=tools/cluster/settings.sh
-source tools/cluster/settings.sh
+# shellcheck source=tools/cluster/settings.bash
+source tools/cluster/settings.bash
 PATH=$BIN:$PATH
 PYTHON=.venv/bin/python  # with PyYAML, which the lock has
 
@@ -77,7 +77,7 @@ ready() {
 # webhook_certificate NAME HOST: signed by the cluster's authority, in the place of cert-manager.
 webhook_certificate() {
     [ ! -e "$PKI/$1.crt" ] || return 0
-    source tools/cluster/certificates.sh
+    source tools/cluster/certificates.bash
     (cd "$PKI" && certificate "$1" "/CN=$2" "DNS:$2")
 }
 

@@ -3,11 +3,11 @@
 # compiles nothing. `build.sh` alone: what every cluster needs; `build.sh kserve keda trainer metrics` adds theirs.
 #
 # Cold, on two free cores: 12 CPU-minutes for Kubernetes, 9 for Helm, CoreDNS and metrics-server, 25 for the add-ons.
-# The compiler's cache grows to 10 GB and is removed at the end; `build.sh --keep-compiled …` leaves it for the next call.
+# The compiler's cache grows to 10 GB and is removed at the end; `build.sh --keep-compiled …` leaves it for the next.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-# shellcheck source=tools/cluster/settings.sh
-source tools/cluster/settings.sh
+# shellcheck source=tools/cluster/settings.bash
+source tools/cluster/settings.bash
 
 COMPILED=$CACHE/go-build
 export GOCACHE=$COMPILED GOWORK=off CGO_ENABLED=0 GOFLAGS=-modcacherw GOTOOLCHAIN=local
@@ -26,12 +26,13 @@ main() {
 
 kubernetes() {
     local v=$KUBERNETES_VERSION name stamps="" package
-    grep -q "k8s.io/kubernetes v$v\$" tools/cluster/kube/go.mod || fail "kube/go.mod and versions.sh name different Kubernetes"
+    grep -q "k8s.io/kubernetes v$v\$" tools/cluster/kube/go.mod || fail "kube/go.mod is for another Kubernetes than $v"
     if [ ! -x "$BUILT/kube-$v" ]; then
         # Without these, kubectl, Helm and everything that compares versions see v0.0.0.
         for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
             stamps+=" -X $package.gitVersion=v$v -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$v")"
-            stamps+=" -X $package.gitTreeState=clean -X $package.gitCommit=module -X $package.buildDate=2026-01-01T00:00:00Z"
+            stamps+=" -X $package.gitTreeState=clean -X $package.gitCommit=module"
+            stamps+=" -X $package.buildDate=2026-01-01T00:00:00Z"
         done
         compile tools/cluster/kube . "kube-$v" "$stamps"
     fi

@@ -3,9 +3,9 @@
 # Called by `make cluster-down`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-# shellcheck source=tools/cluster/settings.sh
-source tools/cluster/settings.sh
-source tools/cluster/stop.sh
+# shellcheck source=tools/cluster/settings.bash
+source tools/cluster/settings.bash
+source tools/cluster/stop.bash
 
 mkdir -p "$CACHE"
 exec 9>"$CACHE/up.lock"

@@ -158,6 +158,8 @@ def packages(store: Store, name: str, cut: Sequence[str], below: Sequence[Layer]
         # Commands of libraries, with this machine's interpreter in them; and a lock file of the installer.
         shutil.rmtree(place / "bin", ignore_errors=True)
         (place / ".lock").unlink(missing_ok=True)
+        for tests in [path for path in place.rglob("tests") if path.is_dir()]:  # of libraries: a tenth of the image
+            shutil.rmtree(tests, ignore_errors=True)
         _compile(root, [f"/{PACKAGES}"])
 
     return store.layer(f"packages-{name}", [lock, _source(packages)], fill, below=below)

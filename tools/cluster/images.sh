@@ -3,13 +3,13 @@
 # it. `images.sh TAG` chooses another tag than the chart's appVersion. Called by `make cluster-images`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-# shellcheck source=tools/cluster/settings.sh
-source tools/cluster/settings.sh
+# shellcheck source=tools/cluster/settings.bash
+source tools/cluster/settings.bash
 
 main() {
     local tag=${1:-}
     [ -n "$tag" ] || tag=$(sed -n 's/^appVersion: //p' charts/xinstruct/Chart.yaml)
-    [ "$(id -u)" = 0 ] || fail "images need root here: they are put together by chroot; any OCI builder takes services/Dockerfile"
+    [ "$(id -u)" = 0 ] || fail "images need root here (chroot); any OCI builder takes services/Dockerfile"
     install_packages
     mkdir -p "$CACHE"
     exec 7>"$CACHE/images.lock"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs tests/cluster on real pods. Called by `make test-cluster`.
 #
-# Without KUBECONFIG: on this machine's cluster, started with all add-ons (ADDONS chooses), with images of this checkout.
+# Without KUBECONFIG: on this machine's cluster, started with all add-ons (ADDONS chooses), with this checkout's images.
 # With it: on that cluster, whose images you pushed; XINSTRUCT_IMAGE_REGISTRY, XINSTRUCT_IMAGE_TAG and
 # XINSTRUCT_STORAGE_CLASS say where they are and which class makes volumes. TESTS=tests/cluster/test_small.py chooses.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 GIVEN=${KUBECONFIG:-}
-# shellcheck source=tools/cluster/settings.sh
-source tools/cluster/settings.sh
+# shellcheck source=tools/cluster/settings.bash
+source tools/cluster/settings.bash
 
 if [ -n "$GIVEN" ] && [ "$(realpath "$GIVEN")" != "$(realpath -m "$KUBECONFIG")" ]; then
     export KUBECONFIG=$GIVEN

@@ -5,12 +5,12 @@
 # built first, once; what an earlier cluster left behind is removed. Root, Debian; listens on addresses of its own only.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-# shellcheck source=tools/cluster/settings.sh
-source tools/cluster/settings.sh
-source tools/cluster/certificates.sh
-source tools/cluster/control_plane.sh
-source tools/cluster/node.sh
-source tools/cluster/stop.sh
+# shellcheck source=tools/cluster/settings.bash
+source tools/cluster/settings.bash
+source tools/cluster/certificates.bash
+source tools/cluster/control_plane.bash
+source tools/cluster/node.bash
+source tools/cluster/stop.bash
 
 read -r -a WANTED <<<"${ADDONS:-}"
 PROCESSES=(etcd kube-apiserver kube-controller-manager kube-scheduler containerd kubelet kube-proxy)
@@ -40,7 +40,10 @@ main() {
 check_addons() {
     local addon
     for addon in "${WANTED[@]}"; do
-        case $addon in metrics | kserve | keda | trainer) ;; *) fail "no add-on $addon; there are metrics, kserve, keda, trainer" ;; esac
+        case $addon in
+            metrics | kserve | keda | trainer) ;;
+            *) fail "no add-on $addon; there are metrics, kserve, keda, trainer" ;;
+        esac
     done
 }
 

@@ -10,9 +10,9 @@ make_certificates() {
         openssl req -x509 $(new_key) -nodes -days 3650 -subj /CN=xinstruct-cluster -keyout ca.key -out ca.crt \
             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign 2>/dev/null
         openssl genrsa -out accounts.key 2048 2>/dev/null
-        local in_cluster=DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc
-        certificate apiserver /CN=kube-apiserver \
-            "IP:$NODE_ADDRESS,IP:127.0.0.1,IP:$KUBERNETES_ADDRESS,DNS:localhost,$in_cluster,DNS:kubernetes.default.svc.cluster.local"
+        local host=kubernetes.default.svc
+        local names=DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:$host,DNS:$host.cluster.local
+        certificate apiserver /CN=kube-apiserver "IP:$NODE_ADDRESS,IP:127.0.0.1,IP:$KUBERNETES_ADDRESS,$names"
         certificate admin /O=system:masters/CN=admin
         certificate apiserver-kubelet-client /O=system:masters/CN=kube-apiserver-kubelet-client
         certificate front-proxy /CN=front-proxy-client
@@ -27,7 +27,7 @@ make_certificates() {
     )
 }
 
-# certificate NAME SUBJECT [ALTERNATIVE_NAMES]: signed by the authority, for servers and clients; in the folder of today.
+# certificate NAME SUBJECT [ALTERNATIVE_NAMES]: signed by the authority, for servers and clients; where it is called.
 certificate() {
     # shellcheck disable=SC2046
     openssl req $(new_key) -nodes -subj "$2" -keyout "$1.key" -out "$1.csr" 2>/dev/null

@@ -16,7 +16,7 @@ start_control_plane() {
         --advertise-client-urls "$etcd" --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" \
         --initial-cluster "default=$peer"
     start_api_server "$etcd"
-    within 60 kubectl get --raw=/readyz || fail "the API server is not ready after 60 s: see $RUN/log/kube-apiserver.log"
+    within 60 kubectl get --raw=/readyz || fail "no API server after 60 s: see $RUN/log/kube-apiserver.log"
     start_controllers
     within 30 kubectl get serviceaccount default || fail "no service accounts: see $RUN/log/kube-controller-manager.log"
 }
@@ -24,7 +24,8 @@ start_control_plane() {
 start_api_server() {
     start kube-apiserver "$BIN/kube-apiserver" --etcd-servers="$1" \
         --bind-address="$NODE_ADDRESS" --advertise-address="$NODE_ADDRESS" --secure-port="$API_PORT" \
-        --tls-cert-file="$PKI/apiserver.crt" --tls-private-key-file="$PKI/apiserver.key" --client-ca-file="$PKI/ca.crt" \
+        --tls-cert-file="$PKI/apiserver.crt" --tls-private-key-file="$PKI/apiserver.key" \
+        --client-ca-file="$PKI/ca.crt" \
         --service-cluster-ip-range="$SERVICES_NET" --authorization-mode=Node,RBAC --allow-privileged=true \
         --enable-admission-plugins=NodeRestriction --anonymous-auth=false \
         --service-account-issuer=https://kubernetes.default.svc --service-account-key-file="$PKI/accounts.key" \

@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2034
 # Where the machine-local cluster keeps what, and the few words that its scripts share. Sourced from the project's root.
 #
-# XINSTRUCT_CLUSTER_CACHE (xinstruct-cluster in the user's cache folder) names another place: binaries by version, layers
+# XINSTRUCT_CLUSTER_CACHE (xinstruct-cluster in the user's cache folder) names another place: programs by version, layers
 # of images, containerd's images. $RUN is one cluster's life: make cluster-down removes it.
-# shellcheck source=tools/cluster/versions.sh
-source tools/cluster/versions.sh
+# shellcheck source=tools/cluster/versions.bash
+source tools/cluster/versions.bash
 
 CACHE=${XINSTRUCT_CLUSTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xinstruct-cluster}
 BUILT=$CACHE/built        # <name>-<version>, and <name>-<version>.yaml as its makers wrote it

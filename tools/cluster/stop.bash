@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Ends everything of a cluster, also of one that is half dead: by our own pids, containerd's own list, and our own mounts,
-# links and rules. Sourced by up.sh and down.sh; says nothing where there is nothing.
+# Ends everything of a cluster, also of one that is half dead: by our own pids, containerd's own list, and our own
+# mounts, links and rules. Sourced by up.sh and down.sh; says nothing where there is nothing.
 
 stop_everything() {
     stop kubelet
