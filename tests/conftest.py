@@ -10,17 +10,12 @@ import pytest
 import servers
 
 CLUSTER = Path(__file__).parent / "cluster"
-"""Tests on real pods, which no run has by chance: `make test-cluster` asks for them."""
+"""Tests on real pods, which no run has by chance: only one that names the folder, as `make test-cluster` does."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """--cluster: these tests, too."""
-    parser.addoption("--cluster", action="store_true", help="collect tests/cluster, which need a Kubernetes cluster")
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave tests/cluster out unless it was asked for."""
-    return True if collection_path == CLUSTER and not config.getoption("--cluster") else None
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave tests/cluster out. What the command line names is not asked for here."""
+    return True if collection_path == CLUSTER else None
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ cd "$(dirname "$0")/../.."
 # shellcheck source=tools/cluster/settings.bash
 source tools/cluster/settings.bash
 
-PACKAGES=(containerd runc containernetworking-plugins iptables conntrack socat ethtool)
 MEMORY_MB_MIN=4000
 
 main() {
@@ -27,7 +26,7 @@ faults() {
     [ -d /sys/fs/cgroup/memory ] || grep -qs memory /sys/fs/cgroup/cgroup.controllers || echo "needs the memory cgroup"
     grep -q overlay /proc/filesystems || modprobe -q overlay || echo "needs the overlay file system"
     foreign_kubelet
-    absent_packages
+    command -v apt-get >/dev/null || local_programs
     local free_gb memory_mb
     mkdir -p "$CACHE"
     free_gb=$(df -BG --output=avail "$CACHE" | tail -1 | tr -dc 0-9)
@@ -53,16 +52,13 @@ foreign_kubelet() {
     done
 }
 
-absent_packages() {
-    local absent=() package
-    if ! command -v dpkg-query >/dev/null; then
-        echo "needs Debian's packages ${PACKAGES[*]}: no dpkg here"
-        return
-    fi
-    for package in "${PACKAGES[@]}"; do
-        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed' || absent+=("$package")
+# Where there is no apt, nobody installs them.
+local_programs() {
+    local program
+    for program in containerd runc iptables conntrack socat; do
+        command -v "$program" >/dev/null || echo "needs $program, and there is no apt-get to install it"
     done
-    [ ${#absent[@]} = 0 ] || echo "needs packages: apt-get install --no-install-recommends ${absent[*]}"
+    [ -x /usr/lib/cni/bridge ] || echo "needs the container network plugins in /usr/lib/cni"
 }
 
 main

@@ -21,4 +21,5 @@ else
     tools/cluster/images.sh "${XINSTRUCT_IMAGE_TAG:-}"
     export PATH=$BIN:$PATH XINSTRUCT_CLUSTER_VOLUMES=$RUN/volumes
 fi
-exec .venv/bin/pytest --cluster ${TESTS:-tests/cluster}
+# shellcheck disable=SC2086
+exec .venv/bin/pytest -rP ${TESTS:-tests/cluster}

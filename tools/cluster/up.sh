@@ -20,8 +20,8 @@ main() {
     exec 9>"$CACHE/up.lock"
     flock 9  # two at once: the second waits, then finds it running
     check_addons
-    install_packages
     tools/cluster/able.sh >&2 || exit 1
+    install_packages
     tools/cluster/build.sh "${WANTED[@]}" 9>&-
     PATH=$BIN:$PATH
     local begin=$SECONDS
@@ -48,14 +48,15 @@ check_addons() {
 }
 
 install_packages() {
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0  # able.sh says what is missing
-    local wanted
-    wanted=$(tools/cluster/able.sh | sed -n 's/.*needs packages: apt-get install --no-install-recommends //p')
-    [ -n "$wanted" ] || return 0
-    say "installing: $wanted"
+    command -v apt-get >/dev/null || return 0
+    local package wanted=()
+    for package in containerd runc containernetworking-plugins iptables conntrack socat ethtool; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed' || wanted+=("$package")
+    done
+    [ ${#wanted[@]} -gt 0 ] || return 0
+    say "installing: ${wanted[*]}"
     apt-get update -qq
-    # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null
 }
 
 healthy() {
