@@ -15,6 +15,7 @@ import stat
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -114,6 +115,19 @@ class Store:
             raise SystemExit(f"images: no image {name}: build it first")
         known = json.loads(self._record(name).read_text("utf-8"))
         return Image(known["name"], Blob(**known["config"]), tuple(Blob(**item) for item in known["layers"]))
+
+    def prune(self, *, older_s: float = 3600.0) -> None:
+        """Delete what no image is made of any more; not what is younger, which somebody may be at work with."""
+        images = [json.loads(path.read_text("utf-8")) for path in (self._folder / "images").iterdir()]
+        used = {blob["digest"] for image in images for blob in (image["config"], *image["layers"])}
+        oldest_s = time.time() - older_s
+        for path in (self._folder / "blobs" / "sha256").iterdir():
+            if f"sha256:{path.name}" not in used and path.stat().st_mtime < oldest_s:
+                path.unlink()
+        for record in (self._folder / "layers").iterdir():
+            if not self.path(json.loads(record.read_text("utf-8"))["digest"]).exists():
+                record.unlink()
+                shutil.rmtree(self._folder / "trees" / record.stem, ignore_errors=True)
 
     def put(self, content: bytes) -> Blob:
         """A small blob."""

@@ -63,6 +63,7 @@ def build(store: Store, options: argparse.Namespace) -> None:
         repository = "xinstruct" if name == "light" else f"xinstruct-{name}"
         image = store.image(f"{PREFIX}{repository}:{options.tag}", layers, shown)
         megabytes = " + ".join(f"{layer.blob.size / 1e6:.0f}" for layer in layers)
+        store.prune()
         print(f"images: {image.name}: {sum(layer.size for layer in image.layers) / 1e6:.0f} MB ({megabytes})")
 
 

@@ -36,10 +36,10 @@ fail() {
 
 # within SECONDS COMMAND…: until it succeeds, five times a second.
 within() {
-    local tries=$(($1 * 5))
+    local end=$((SECONDS + $1))
     shift
     until "$@" >/dev/null 2>&1; do
-        [ $((tries -= 1)) -gt 0 ] || return 1
+        [ "$SECONDS" -lt "$end" ] || return 1
         sleep 0.2
     done
 }

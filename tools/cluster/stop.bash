@@ -78,17 +78,17 @@ remove_network() {
 
 # What kubelet, kube-proxy and the pods' network left: able.sh saw that no other kubelet is here.
 remove_rules() {
-    command -v iptables >/dev/null || return 0
-    local table rule chain
-    for table in mangle nat filter; do
-        iptables -t "$table" -S 2>/dev/null | grep -E '^-A .*-j (KUBE|CNI)-' | sed 's/^-A/-D/' | while read -r rule; do
-            eval "iptables -t $table $rule" 2>/dev/null || true  # eval: comments in rules are quoted
-        done
-        for chain in $(iptables -t "$table" -S 2>/dev/null | awk '/^-N (KUBE|CNI)-/ {print $2}'); do
-            iptables -t "$table" -F "$chain" 2>/dev/null || true
-        done
-        for chain in $(iptables -t "$table" -S 2>/dev/null | awk '/^-N (KUBE|CNI)-/ {print $2}'); do
-            iptables -t "$table" -X "$chain" 2>/dev/null || true
+    local program table rule chains chain
+    for program in iptables ip6tables; do
+        command -v "$program" >/dev/null || continue
+        for table in mangle nat filter; do
+            "$program" -t "$table" -S 2>/dev/null | grep -E '^-A .*-j (KUBE|CNI)-' | sed 's/^-A/-D/' |
+                while read -r rule; do
+                    eval "$program -t $table $rule" 2>/dev/null || true  # eval: comments in rules are quoted
+                done
+            chains=$("$program" -t "$table" -S 2>/dev/null | awk '/^-N (KUBE|CNI)-/ {print $2}')
+            for chain in $chains; do "$program" -t "$table" -F "$chain" 2>/dev/null || true; done
+            for chain in $chains; do "$program" -t "$table" -X "$chain" 2>/dev/null || true; done
         done
     done
 }

@@ -84,6 +84,18 @@ def test_a_layer_holds_no_content_of_folders_that_containers_get_anew(tmp_path: 
     assert members(store.path(layer.blob.digest)) == ["etc", "etc/a", "etc/b", "proc"]
 
 
+def test_pruning_deletes_what_no_image_is_made_of_and_keeps_the_rest(tmp_path: Path) -> None:
+    store = images.Store(tmp_path)
+    old, new = (store.layer("a", [name], lambda root, name=name: (root / name).mkdir()) for name in "xy")
+    store.image("localhost/try:1", [old], {})
+    store.image("localhost/try:1", [new], {})
+    store.prune()
+    assert store.path(old.blob.digest).exists()  # young: perhaps an image is being made of it
+    store.prune(older_s=0.0)
+    assert not store.path(old.blob.digest).exists()
+    assert store.path(new.blob.digest).exists()
+
+
 def test_an_archive_is_read_as_docker_and_as_oci_and_leaves_out_what_the_receiver_has(tmp_path: Path) -> None:
     store = images.Store(tmp_path)
     layer = store.layer("a", ["x"], fill)
