@@ -39,6 +39,8 @@ PACKAGES = f"{PLACE}/lib/python3.11/site-packages"
 SUITE = "bookworm"
 PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CHART = ROOT / "charts" / "xinstruct" / "Chart.yaml"
+MODEL_EXTRAS = ("model", "predictor", "serve", "--without")
+"""What the model image has beside the light one: torch, our predictor, and what `transformers serve` needs."""
 NOT_KEPT = (
     "var/cache/*", "var/lib/apt/lists/*", "var/log/*", "var/lib/dpkg/*-old",
     "etc/*-", "etc/machine-id", "etc/resolv.conf",
@@ -76,7 +78,7 @@ def light(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
 def model(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
     """The light image's layers, torch and its like, and the small base model."""
     below = [base(store), *python(store)]
-    kept = [packages(store, "light", (), below), packages(store, "model", ("model", "--without"), below)]
+    kept = [packages(store, "light", (), below), packages(store, "model", MODEL_EXTRAS, below)]
     return [*below, *kept, base_model(store), code(store, below)], OURS
 
 
