@@ -85,6 +85,7 @@ def values(bed: Bed, by_kserve: bool) -> dict[str, Any]:
     return {
         "imageRegistry": bed.registry, "kserve": {"enabled": "always" if by_kserve else "never"},
         "images": {"model": {"tag": bed.tag}, "tgi": {"repository": "xinstruct-model", "tag": bed.tag}},
+        "networkPolicy": {"clients": {"from": [{"namespaceSelector": {}}]}},  # backgen asks from another one
         "defaults": {"resources": small_pod, "startupS": READY_S_MAX, "graceS": 10},
         "models": {
             "generator": {
