@@ -91,7 +91,8 @@ CONFINED: dict[str, tuple[str, ...]] = {
 NEVER_BY = {"sqlalchemy": ("domain", "stage", "prompts", "api")}
 
 HEAVY = (
-    "torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "safetensors", "sentence_transformers", "kserve",
+    "torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "safetensors", "sentence_transformers",
+    "kserve",
 )
 
 
