@@ -2,7 +2,8 @@
 
 A model is asked for by its digest. A server that holds another one is Unavailable, with both digests in the sentence: a
 stage waits until the server has been given the model, and no record is to blame. What waits is sent together, up to
-ROWS_A_CALL rows in one call; nothing waits for company. REST where the URL says http or https, gRPC where it says grpc.
+ROWS_A_CALL rows in one call: a batch there costs the same however few rows it has. The URL's scheme chooses REST (http,
+https) or gRPC (grpc).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from xinstruct.spine.inference import (
 )
 
 ROWS_A_CALL = 32
+LINGER_S = 0.002
+"""How long the first row that may be sent waits for those that are submitted with it."""
 CALL_BYTES_MAX = 4 * 1024 * 1024
 """Text in one call: half of what KServe's gRPC server takes."""
 MISFIT_RETRY_S = 5.0
@@ -90,7 +93,7 @@ class KServeInference(Inference):
         self._attempts_max = attempts_max
         self._rows: deque[_Row] = deque()
         self._calls: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._due = self._closing = False
         self._work = LoopThread("kserve-inference")
         self._transport: Transport = self._work.run(_open(self._url, api_key, deadline_s))
 
@@ -131,10 +134,13 @@ class KServeInference(Inference):
 
     def _enqueue(self, row: _Row) -> None:
         self._rows.append(row)
-        self._send()
+        if not self._due:
+            self._due = True
+            self._work.loop.call_later(LINGER_S, self._send)
 
     def _send(self) -> None:
         """As many calls as may be in flight. One that waits to be tried again counts: its server has enough to do."""
+        self._due = False
         while not self._closing and self._rows and len(self._calls) < self._limit.allowed():
             call = self._work.loop.create_task(self._call(self._take()))
             self._calls.add(call)
