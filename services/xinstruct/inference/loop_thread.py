@@ -35,7 +35,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Run `work` on the loop's thread; its future raises one of the five errors, never a cancellation."""
+        """Run `work` on the loop's thread; its future raises one of the five errors, or a bug; never a cancellation."""
         future: Future[Any] = Future()
 
         async def run() -> None:
@@ -46,12 +46,17 @@ class LoopThread:
             except asyncio.CancelledError:
                 settle(future, None, Unavailable("the endpoint was closed before it answered"))
 
+        def crash(ended: Future[None]) -> None:
+            # Anything else is our bug: it has to reach the caller, who would wait for ever.
+            if not ended.cancelled() and (bug := ended.exception()) is not None:
+                settle(future, None, bug)
+
         with self._lock:
             if self._closed:
                 work.close()
                 future.set_exception(Unavailable("the endpoint is closed"))
             else:
-                asyncio.run_coroutine_threadsafe(run(), self.loop)
+                asyncio.run_coroutine_threadsafe(run(), self.loop).add_done_callback(crash)
         return future
 
     def soon(self, future: Future[Any], act: Callable[[], None]) -> None:
