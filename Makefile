@@ -72,7 +72,7 @@ check-lock: setup ## requirements.lock is what pyproject.toml asks for, with a h
 ##@ Generated files
 
 .PHONY: gen
-gen: setup ## Write stubs, generated docs and the chart's schema and table of values again
+gen: setup ## Write stubs, generated docs and the charts' schemas and tables of values again
 	tools/gen.sh .
 
 .PHONY: golden
@@ -80,7 +80,7 @@ golden: setup ## Write the golden example of a topic that has none; existing one
 	$(BIN)/python tests/golden/write.py
 
 .PHONY: golden-charts
-golden-charts: setup ## Write tests/charts/golden again: what each profile of the chart gives
+golden-charts: setup ## Write tests/charts/golden again: what each profile of our charts gives
 	$(BIN)/python tests/charts/golden_files.py
 
 .PHONY: lock
@@ -108,6 +108,24 @@ postgres-up: ## Start a PostgreSQL of its own
 .PHONY: postgres-down
 postgres-down: ## Stop it; its data stays
 	tools/postgres/down.sh
+
+##@ A Kubernetes cluster on this machine
+
+.PHONY: cluster-up
+cluster-up: setup ## Build what is missing (once: half an hour on 2 cores), then start it in a minute: ADDONS="kserve keda"
+	@ADDONS="$(ADDONS)" tools/cluster/up.sh
+
+.PHONY: cluster-down
+cluster-down: ## Stop it; what was built and the images stay in the user's cache folder
+	@tools/cluster/down.sh
+
+.PHONY: cluster-images
+cluster-images: setup ## Build the chart's images without a container engine, and give them to the cluster if it is up: TAG=
+	@tools/cluster/images.sh "$(TAG)"
+
+.PHONY: test-cluster
+test-cluster: setup ## Tests on real pods: this machine's cluster, or KUBECONFIG's (docs/cluster.md)
+	@tools/cluster/test.sh
 
 ##@ The rest
 

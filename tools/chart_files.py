@@ -1,7 +1,8 @@
-"""Writes what the chart is generated of itself: values.schema.json, and the table of values in its README.
+"""Writes what each chart is generated of itself: values.schema.json, and the table of values in its README.
 
-The schema is tools/chart/values.schema.yaml with the keys of the configuration models put in, so that a wrong key is
-refused by `helm install` as the service would refuse it at its start. The table is values.yaml with its comments.
+A schema is one of tools/chart/ with what it refers to; that of the chart xinstruct has the keys of the configuration
+models in it, so that a wrong key is refused by `helm install` as the service would refuse it at its start. A table is
+the chart's values.yaml with its comments.
 Run by tools/gen.sh with the folder to write to; `make check-gen` fails when the files are not what this gives.
 """
 
@@ -19,7 +20,7 @@ from ruamel.yaml import YAML
 from xinstruct.settings import XinstructSettings
 
 ROOT = Path(__file__).parents[1]
-CHART = Path("charts/xinstruct")
+CHARTS = Path("charts")
 TABLE_BEGIN, TABLE_END = "<!-- values: generated from values.yaml by make gen -->", "<!-- end of values -->"
 WIDTH_OF_DEFAULT_MAX = 60
 
@@ -40,21 +41,35 @@ ONE_FOR_ALL = ("log", "database_url", "blobs_url")
 
 
 def main(out: Path) -> None:
-    """Write both files under `out`."""
-    folder = out / CHART
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "values.schema.json").write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", "utf-8")
-    (folder / "README.md").write_text(readme(), "utf-8")
+    """Write the files of both charts under `out`."""
+    for chart, schema in (("xinstruct", xinstruct_schema()), ("inference", inference_schema())):
+        folder = out / CHARTS / chart
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "values.schema.json").write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (folder / "README.md").write_text(readme(chart), "utf-8")
 
 
-def schema() -> dict[str, Any]:
+def xinstruct_schema() -> dict[str, Any]:
     """The whole schema; every object that names its properties takes no others."""
-    made: dict[str, Any] = YAML(typ="safe").load((ROOT / "tools/chart/values.schema.yaml").read_text("utf-8"))
+    made = _own_part("values")
     service = made["$defs"]["service"]["properties"]
     made["properties"]["defaults"]["properties"] = {name: item for name, item in service.items() if name != "config"}
     _close(made)
     made["$defs"] |= _config_definitions()
     return made
+
+
+def inference_schema() -> dict[str, Any]:
+    """The same of the other chart, which shares definitions with the first."""
+    made = _own_part("inference")
+    made["$defs"] = _reached(made, _own_part("values")["$defs"] | made["$defs"])
+    _close(made)
+    return made
+
+
+def _own_part(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = YAML(typ="safe").load((ROOT / f"tools/chart/{name}.schema.yaml").read_text("utf-8"))
+    return read
 
 
 def _config_definitions() -> dict[str, Any]:
@@ -68,15 +83,20 @@ def _config_definitions() -> dict[str, Any]:
     config = models.pop("XinstructSettings")
     own = config | {"properties": {key: item for key, item in config["properties"].items() if key not in ONE_FOR_ALL}}
     found = {"config": config, "serviceConfig": own}
-    reached: list[str] = []
-    queue: list[Any] = [config]
+    found |= _reached(config, models)
+    return {name: _plain(model) for name, model in found.items()}
+
+
+def _reached(start: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Those of the definitions that `start` refers to, however indirectly, by name; its own $defs do not count."""
+    reached: set[str] = set()
+    queue: list[Any] = [{key: item for key, item in start.items() if key != "$defs"}]
     while queue:
         for name in re.findall(r'"#/\$defs/(\w+)"', json.dumps(queue.pop())):
             if name not in reached:
-                reached.append(name)
-                queue.append(models[name])
-    found |= {name: models[name] for name in sorted(reached)}
-    return {name: _plain(model) for name, model in found.items()}
+                reached.add(name)
+                queue.append(definitions[name])
+    return {name: definitions[name] for name in sorted(reached)}
 
 
 def _plain(node: Any) -> Any:
@@ -104,19 +124,19 @@ def _close(node: Any) -> None:
             node["additionalProperties"] = False
 
 
-def readme() -> str:
+def readme(chart: str) -> str:
     """The chart's README with the table of values in its place."""
-    text = (ROOT / CHART / "README.md").read_text("utf-8")
+    text = (ROOT / CHARTS / chart / "README.md").read_text("utf-8")
     head, _, rest = text.partition(TABLE_BEGIN)
     _, _, tail = rest.partition(TABLE_END)
-    rows = [f"| `{path}` | {_shown(default)} | {meaning} |" for path, default, meaning in documented()]
+    rows = [f"| `{path}` | {_shown(default)} | {meaning} |" for path, default, meaning in documented(chart)]
     table = "\n".join(["| value | default | meaning |", "| --- | --- | --- |", *rows])
     return f"{head}{TABLE_BEGIN}\n\n{table}\n\n{TABLE_END}{tail}"
 
 
-def documented() -> Iterator[tuple[str, Any, str]]:
+def documented(chart: str) -> Iterator[tuple[str, Any, str]]:
     """(path, default, comment) of every value with a comment above it, in the order of values.yaml."""
-    text = (ROOT / CHART / "values.yaml").read_text("utf-8")
+    text = (ROOT / CHARTS / chart / "values.yaml").read_text("utf-8")
     values = YAML(typ="safe").load(text)
     above: list[tuple[int, str]] = []
     comment: list[str] = []

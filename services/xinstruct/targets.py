@@ -51,10 +51,11 @@ def _scoring_b(settings: XinstructSettings, deps: Deps) -> App:
 
 
 def _training(settings: XinstructSettings, deps: Deps) -> App:
+    from xinstruct.inference.config import ENDPOINT_KINDS
     from xinstruct.training.app import build
 
     roles = {"generator": settings.inference.generator, "evaluator": settings.inference.evaluator}
-    at_endpoints = {name: role.model for name, role in roles.items() if role.kind == "openai"}
+    at_endpoints = {name: role.model for name, role in roles.items() if role.kind in ENDPOINT_KINDS}
     return build(settings.training, deps, endpoint_models=at_endpoints)
 
 

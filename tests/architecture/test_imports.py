@@ -39,12 +39,12 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "alembic": ("spine.migrations.*", "spine.migrations"),
     "fsspec": ("spine.blobs", "crawler.*", "curation.*", "training.*", "cli.report.gather"),
     # gRPC and telemetry.
-    "grpc": ("spine.rpc", "*.api", "cli.*"),
+    "grpc": ("spine.rpc", "*.api", "cli.*", "inference.kserve_grpc"),
     "grpc_health": ("spine.rpc",),
     "grpc_reflection": ("spine.rpc",),
     "grpc_status": ("spine.rpc",),
     "structlog": ("spine.telemetry",),
-    "prometheus_client": ("spine.telemetry",),
+    "prometheus_client": ("spine.telemetry", "predictor.metrics"),
     "opentelemetry": ("spine.telemetry",),
     "psutil": ("spine.process", "cli.*", "crawler.*"),
     # People.
@@ -54,6 +54,8 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "jinja2": ("cli.*", "curation.*"),
     # HTTP: the crawler's fetcher, the inference adapters, and the invented site that is crawled.
     "aiohttp": ("inference.*", "crawler.fetch", "crawler.resolve", "microworld.site_server"),
+    "huggingface_hub": ("inference.tgi",),
+    "httpx2": ("inference.tgi",),
     "brotli": ("crawler.*", "microworld.*"),
     "protego": ("crawler.robots",),
     # Reading web pages and telling languages: the crawler only.
@@ -82,11 +84,18 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "peft": JOB,
     "accelerate": JOB,
     "safetensors": ("inference.*", "training.*"),
+    # The model server, which reads sys.argv when it is imported; what its errors and answers are made of.
+    "kserve": ("predictor.model", "predictor.server"),
+    "grpc_interceptor": ("predictor.model", "predictor.server"),
+    "fastapi": ("predictor.server",),
 }
 
 NEVER_BY = {"sqlalchemy": ("domain", "stage", "prompts", "api")}
 
-HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "safetensors", "sentence_transformers")
+HEAVY = (
+    "torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "safetensors", "sentence_transformers",
+    "kserve",
+)
 
 
 def test_third_party_libraries_stay_in_their_places() -> None:

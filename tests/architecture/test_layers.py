@@ -28,6 +28,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # Backends of the inference port. Services know the port; training and releases also run models themselves.
     "inference": ("inference", *BASE),
     "training": ("training", "inference", *BASE),
+    # A model server around the models in process: no service, and no service imports it.
+    "predictor": ("predictor", "inference", *BASE),
     # The one form of URLs, which the crawler stores and takedowns compare with.
     "urls": BASE,
     "crawler": ("crawler", "urls", *BASE),

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from benchmarks import exactly_once, memory, overhead, sqlite_append
+from benchmarks import exactly_once, memory, overhead, predictor, sqlite_append
 from benchmarks.figure import Figure
 
 BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
@@ -21,6 +21,7 @@ BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
     "exactly_once": exactly_once.figures,
     "overhead": overhead.figures,
     "memory": memory.figures,
+    "predictor": predictor.figures,
 }
 
 

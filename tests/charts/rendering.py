@@ -1,10 +1,11 @@
-"""The chart through real Helm 4 (its Go library, by helm-python-sdk), as `helm template` would see it."""
+"""The charts through real Helm 4 (its Go library, by helm-python-sdk), as `helm template` would see it."""
 
 from __future__ import annotations
 
 import copy
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,40 +20,68 @@ CHART = ROOT / "charts" / "xinstruct"
 RELEASE, NAMESPACE = "try", "lab"
 KUBERNETES = ("1.34.0", "1.35.0", "1.36.0", "1.37.0")
 """Versions of Kubernetes that manifests are checked against."""
-OPTIONAL_APIS = ("keda.sh/v1alpha1", "monitoring.coreos.com/v1", "cert-manager.io/v1")
+OPTIONAL_APIS = (
+    "keda.sh/v1alpha1", "monitoring.coreos.com/v1", "cert-manager.io/v1", "serving.kserve.io/v1beta1",
+)
 """APIs of operators whose kinds are made where they are there."""
 PROFILES: Mapping[str, tuple[str, ...]] = {"small": ("small",), "standard": ("standard",), "gpu": ("standard", "gpu")}
 """Profile → files under profiles/, the later over the earlier."""
 SERVICES = ("crawler", "backgen", "scoring-a", "scoring-b", "training", "curation")
 
+
+
+@dataclass(frozen=True, eq=False)
+class OurChart:
+    """One of our charts: what names of its objects begin with, and its profiles: files, the later over the earlier."""
+
+    name: str
+    prefix: str
+    profiles: Mapping[str, tuple[str, ...]]
+
+    @property
+    def folder(self) -> Path:
+        """Where it stands."""
+        return ROOT / "charts" / self.name
+
+
+XINSTRUCT = OurChart("xinstruct", f"{RELEASE}-xinstruct", PROFILES)
+INFERENCE = OurChart("inference", "xinstruct", {"small": ("small",), "gpu": ("gpu",)})
+CHARTS = (XINSTRUCT, INFERENCE)
+
 Values = dict[str, Any]
 Manifest = dict[str, Any]
 
 
-def manifests(values: Values, *, apis: Iterable[str] = (), kubernetes: str = KUBERNETES[-2]) -> list[Manifest]:
+def manifests(
+    values: Values, *, apis: Iterable[str] = (), kubernetes: str = KUBERNETES[-2], of: OurChart = XINSTRUCT
+) -> list[Manifest]:
     """Every object that `values` give, by template file; shared by tests, which only read. HelmError with a reason."""
-    files = rendered(values, apis=apis, kubernetes=kubernetes)
+    files = rendered(values, apis=apis, kubernetes=kubernetes, of=of)
     return [item for name, text in files.items() if name.endswith(".yaml") for item in documents(text)]
 
 
-def rendered(values: Values, *, apis: Iterable[str] = (), kubernetes: str = KUBERNETES[-2]) -> dict[str, str]:
+def rendered(
+    values: Values, *, apis: Iterable[str] = (), kubernetes: str = KUBERNETES[-2], of: OurChart = XINSTRUCT,
+    upgrade: bool = False,
+) -> dict[str, str]:
     """File of the chart's templates → its text, checked against the schema first as `helm install` does."""
-    chart().validate_schema(values)
+    chart(of).validate_schema(values)
     # The Python method of the same name does not pass on the APIs of the cluster, which the library takes.
     options = {"name": RELEASE, "namespace": NAMESPACE, "api_versions": list(apis), "kube_version": f"v{kubernetes}"}
-    text = _native.call_string("helm_render", chart()._raw(), json.dumps(values), json.dumps(options))
+    options |= {"is_upgrade": upgrade, "is_install": not upgrade}
+    text = _native.call_string("helm_render", chart(of)._raw(), json.dumps(values), json.dumps(options))
     return {name.partition("templates/")[2]: content for name, content in sorted(json.loads(text).items())}
 
 
 @cache
-def chart() -> helm_python.Chart:
+def chart(of: OurChart = XINSTRUCT) -> helm_python.Chart:
     """The chart, loaded once."""
-    return helm_python.Chart.load(CHART)
+    return helm_python.Chart.load(of.folder)
 
 
-def profile(name: str) -> Values:
+def profile(name: str, of: OurChart = XINSTRUCT) -> Values:
     """The values of a profile; a new copy each time."""
-    return copy.deepcopy(_profile(name))
+    return copy.deepcopy(_profile(name, of))
 
 
 def changed(values: Values, path: str, value: Any) -> Values:
@@ -82,23 +111,38 @@ def of_kind(items: Iterable[Manifest], *kinds: str) -> list[Manifest]:
     return [item for item in items if item["kind"] in kinds]
 
 
-def named(items: Iterable[Manifest], kind: str, suffix: str) -> Manifest:
+def named(items: Iterable[Manifest], kind: str, suffix: str, of: OurChart = XINSTRUCT) -> Manifest:
     """The one of `kind` whose name ends with the suffix."""
-    (found,) = [item for item in of_kind(items, kind) if item["metadata"]["name"] == f"{RELEASE}-xinstruct-{suffix}"]
+    (found,) = [item for item in of_kind(items, kind) if item["metadata"]["name"] == f"{of.prefix}-{suffix}"]
     return found
 
 
 def pods(items: Iterable[Manifest]) -> list[tuple[str, Manifest]]:
-    """(name of its owner, pod template) of everything that makes pods."""
-    owners = of_kind(items, "StatefulSet", "Deployment", "DaemonSet", "Job")
-    return [(item["metadata"]["name"], item["spec"]["template"]) for item in owners]
+    """(name of its owner, pod template) of everything that makes pods; KServe's as its controller makes them."""
+    found = list(items)
+    owners = of_kind(found, "StatefulSet", "Deployment", "DaemonSet", "Job")
+    made = [(item["metadata"]["name"], item["spec"]["template"]) for item in owners]
+    return made + [(item["metadata"]["name"], _predictor(item, found)) for item in of_kind(found, "InferenceService")]
+
+
+def _predictor(service: Manifest, items: list[Manifest]) -> Manifest:
+    """The pod template of an InferenceService: its runtime's container with its own arguments and resources."""
+    predictor = service["spec"]["predictor"]
+    model = predictor["model"]
+    (runtime,) = [item for item in of_kind(items, "ServingRuntime") if item["metadata"]["name"] == model["runtime"]]
+    (container,) = runtime["spec"]["containers"]
+    both = container | {"args": [*container["args"], *model.get("args", ())], "resources": model["resources"]}
+    return {
+        "metadata": {"labels": service["metadata"]["labels"] | predictor.get("labels", {})},
+        "spec": predictor | {"containers": [both], "volumes": runtime["spec"]["volumes"]},
+    }
 
 
 @cache
-def _profile(name: str) -> Values:
+def _profile(name: str, of: OurChart) -> Values:
     made: Values = {}
-    for file in PROFILES[name]:
-        made = _merged(made, read(CHART / "profiles" / f"{file}.yaml"))
+    for file in of.profiles[name]:
+        made = _merged(made, read(of.folder / "profiles" / f"{file}.yaml"))
     return made
 
 

@@ -17,6 +17,12 @@ CUSTOM = {
 }
 
 
+def is_custom(manifest: dict[str, Any]) -> bool:
+    """Whether the kind is an operator's, whose schema is not in the package."""
+    group = manifest["apiVersion"].rpartition("/")[0]
+    return "." in group and not group.endswith(".k8s.io")
+
+
 def faults(manifest: dict[str, Any], version: str) -> list[str]:
     """What Kubernetes `version` has against the manifest, one sentence a fault."""
     return list(_faults(json.dumps(manifest), version))

@@ -11,13 +11,14 @@ import pytest
 from ruamel.yaml import YAML
 
 from architecture.source import ROOT
-from charts.golden_files import GOLDEN, golden
+from charts.golden_files import GOLDEN, golden, golden_file
 from charts.rendering import (
-    CHART,
+    CHARTS,
     KUBERNETES,
     OPTIONAL_APIS,
     PROFILES,
     SERVICES,
+    OurChart,
     chart,
     manifests,
     named,
@@ -25,56 +26,65 @@ from charts.rendering import (
     read,
     rendered,
 )
-from charts.schemas import CUSTOM, faults
+from charts.schemas import faults, is_custom
 from xinstruct.settings import load_settings
 from xinstruct.settings import named as with_name
 from xinstruct.spine.log.kafka import KafkaSettings
 
 profiles = pytest.mark.parametrize("name", PROFILES)
+"""Of the chart of services."""
+all_profiles = pytest.mark.parametrize(
+    ("of", "name"), [pytest.param(of, name, id=f"{of.name}:{name}") for of in CHARTS for name in of.profiles]
+)
+both = pytest.mark.parametrize("of", CHARTS, ids=lambda of: of.name)
 
 RENDER_S_MAX = 2.0
 
 
-@profiles
-def test_helm_lint_has_nothing_against_a_profile(name: str) -> None:
-    report = helm_python.lint(CHART, profile(name), strict=True, kube_version=f"v{KUBERNETES[0]}")
+@all_profiles
+def test_helm_lint_has_nothing_against_a_profile(of: OurChart, name: str) -> None:
+    report = helm_python.lint(of.folder, profile(name, of), strict=True, kube_version=f"v{KUBERNETES[0]}")
     information = 1
     assert [item for item in report["messages"] if item["severity"] > information] == []
     assert report["errors"] == []
 
 
-@profiles
+@all_profiles
 @pytest.mark.parametrize("version", KUBERNETES)
-def test_kubernetes_takes_every_manifest_of_a_profile_and_knows_each_field(name: str, version: str) -> None:
-    items = manifests(profile(name), apis=OPTIONAL_APIS, kubernetes=version)
-    wrong = [fault for item in items if item["kind"] not in CUSTOM for fault in faults(item, version)]
+def test_kubernetes_takes_every_manifest_of_a_profile_and_knows_each_field(
+    of: OurChart, name: str, version: str
+) -> None:
+    items = manifests(profile(name, of), apis=OPTIONAL_APIS, kubernetes=version, of=of)
+    items += manifests(profile(name, of), kubernetes=version, of=of)  # without any operator
+    wrong = [fault for item in items if not is_custom(item) for fault in faults(item, version)]
     assert not wrong, "\n".join(wrong)
 
 
-@profiles
-def test_no_key_of_a_manifest_stands_twice(name: str) -> None:
+@all_profiles
+def test_no_key_of_a_manifest_stands_twice(of: OurChart, name: str) -> None:
     # Kubernetes would take the second, without a word.
-    for file, text in rendered(profile(name), apis=OPTIONAL_APIS).items():
+    for file, text in rendered(profile(name, of), apis=OPTIONAL_APIS, of=of).items():
         if file.endswith(".yaml"):
             assert list(YAML(typ="safe").load_all(text)) is not None, file  # refuses such a key
 
 
-@profiles
-def test_a_profile_gives_what_its_golden_file_says(name: str) -> None:
-    assert golden(name) == (GOLDEN / f"{name}.yaml").read_text("utf-8"), "if it was meant: make golden-charts"
+@all_profiles
+def test_a_profile_gives_what_its_golden_file_says(of: OurChart, name: str) -> None:
+    assert golden(name, of) == golden_file(name, of).read_text("utf-8"), "if it was meant: make golden-charts"
 
 
 def test_there_is_a_golden_file_for_each_profile_and_no_other() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == set(PROFILES)
-    assert {path.stem for path in (CHART / "profiles").iterdir()} == set(PROFILES)
+    assert set(GOLDEN.iterdir()) == {golden_file(name, of) for of in CHARTS for name in of.profiles}
+    for of in CHARTS:
+        assert {path.stem for path in (of.folder / "profiles").iterdir()} == set(of.profiles)
 
 
-@profiles
-def test_a_profile_renders_the_same_twice_and_within_two_seconds(name: str) -> None:
+@all_profiles
+def test_a_profile_renders_the_same_twice_and_within_two_seconds(of: OurChart, name: str) -> None:
     begin = time.monotonic()
-    first = rendered(profile(name), apis=OPTIONAL_APIS)
+    first = rendered(profile(name, of), apis=OPTIONAL_APIS, of=of)
     assert time.monotonic() - begin <= RENDER_S_MAX
-    assert rendered(profile(name), apis=OPTIONAL_APIS) == first
+    assert rendered(profile(name, of), apis=OPTIONAL_APIS, of=of) == first
 
 
 @profiles
@@ -97,20 +107,23 @@ def test_the_jobs_take_the_configuration_that_the_chart_writes(name: str, tmp_pa
     assert settings.database_url and settings.log.kind == "kafka"
 
 
-def test_no_template_is_random_or_looks_at_a_cluster() -> None:
+@both
+def test_no_template_is_random_or_looks_at_a_cluster(of: OurChart) -> None:
     words = ("lookup ", "rand", "uuidv4", "now ", "genCA", "genSelfSigned", "genSigned", "genPrivateKey", "htpasswd")
     wrong = [
-        f"{item['name']}: {word}" for item in chart().templates for word in words if f"{{ {word}" in item["data"]
+        f"{item['name']}: {word}" for item in chart(of).templates for word in words if f"{{ {word}" in item["data"]
         or f"({word}" in item["data"] or f"include {word}" in item["data"]
     ]
     assert not wrong, wrong
 
 
-def test_the_chart_installs_the_version_of_the_code() -> None:
+@both
+def test_the_chart_installs_the_version_of_the_code(of: OurChart) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-    assert read(CHART / "Chart.yaml")["appVersion"] == version
+    assert read(of.folder / "Chart.yaml")["appVersion"] == version
 
 
-def test_the_chart_promises_no_kubernetes_that_is_not_checked() -> None:
+@both
+def test_the_chart_promises_no_kubernetes_that_is_not_checked(of: OurChart) -> None:
     oldest = KUBERNETES[0].rpartition(".")[0]
-    assert read(CHART / "Chart.yaml")["kubeVersion"] == f">={oldest}.0-0"
+    assert read(of.folder / "Chart.yaml")["kubeVersion"] == f">={oldest}.0-0"

@@ -14,9 +14,12 @@ import pytest
 
 from architecture.source import ROOT
 from charts.rendering import (
-    CHART,
+    CHARTS,
+    INFERENCE,
     OPTIONAL_APIS,
     SERVICES,
+    XINSTRUCT,
+    OurChart,
     Values,
     changed,
     chart,
@@ -25,7 +28,8 @@ from charts.rendering import (
     rendered,
 )
 
-VALUES = read(CHART / "values.yaml")
+both = pytest.mark.parametrize("of", CHARTS, ids=lambda of: of.name)
+VALUES = {of: read(of.folder / "values.yaml") for of in CHARTS}
 PEER = {"podSelector": {"matchLabels": {"other": "pods"}}}
 
 OTHER: dict[str, Any] = {
@@ -38,14 +42,17 @@ OTHER: dict[str, Any] = {
     "defaults.tolerations": [{"key": "a", "operator": "Exists"}], "defaults.affinity": {"nodeAffinity": {}},
     "podSecurity.runAsUser": 20000, "podSecurity.fsGroup": 20000, "kafka.storageSize": "1Gi", "storage.size": "1Gi",
     "postgres.storageSize": "1Gi", "defaults.scratchSize": "3Gi",
+    "kserve.enabled": "never", "defaults.role": "encoder", "defaults.runtime": "openai", "defaults.args": ["--more"],
+    "defaults.storageUri": "pvc://other/model", "defaults.modelDigest": f"sha256:{'1' * 64}", "defaults.command": ["x"],
+    "defaults.rollout": "replace", "defaults.sharedMemorySize": "3Gi",
 }
 
 
-def leaves(values: Values = VALUES, path: str = "") -> list[str]:
+def leaves(values: Values, path: str = "") -> list[str]:
     """Dotted paths of everything that is no map with keys."""
     found: list[str] = []
     for key, value in values.items():
-        below = isinstance(value, dict) and value and key not in ("resources", *SERVICES)
+        below = isinstance(value, dict) and value and key != "resources" and path not in ("services.", "models.")
         found += leaves(value, f"{path}{key}.") if below else [f"{path}{key}"]
     return found
 
@@ -69,21 +76,51 @@ def foreign_servers() -> Values:
     return changed(values, "jobs.topics.enabled", True)
 
 
+def deployed() -> Values:
+    """Models as plain Deployments: of a claim and of an object store, on images of ours and of others."""
+    values = changed(profile("small", INFERENCE), "kserve.enabled", "never")
+    values = changed(values, "networkPolicy.monitoring.from", [PEER])
+    values = changed(values, "objectStore.credentialsSecret.name", "store")
+    values = changed(values, "images", {"vllm": {"tag": "v1"}, "tgi": {"tag": "v1"}})
+    values = changed(values, "models.other", {"runtime": "tgi", "role": "generator", "storageUri": "pvc://claim"})
+    return changed(values, "models.generator", {"runtime": "vllm", "storageUri": "s3://bucket/model"})
+
+
+def by_kserve() -> Values:
+    """Models by KServe, scaled by KEDA: what is left to the defaults is the predictor's."""
+    values = changed(profile("small", INFERENCE), "kserve.enabled", "always")
+    values = changed(values, "models.generator", {"runtime": "tgi", "storageUri": "s3://bucket/model"})
+    values = changed(values, "images.tgi.digest", f"sha256:{'a' * 64}")
+    return changed(values, "models.evaluator", {"scaling": {"kind": "keda"}, "storageUri": "pvc://claim/model"})
+
+
+def left_to_defaults() -> Values:
+    """One model that says nothing of itself."""
+    return {"defaults": {"storageUri": "pvc://claim/model"}, "models": {"generator": {"enabled": False}}}
+
+
+BASES = {XINSTRUCT: (own_servers, foreign_servers), INFERENCE: (deployed, by_kserve, left_to_defaults)}
+"""Chart → sets of values; each value of the chart changes something that one of them gives."""
+
+
 def _off(*services: str) -> Values:
     # Two services show what a value does as well as six, in half the time.
     return {service: {"enabled": False} for service in services}
 
 
 @cache
-def base(number: int) -> tuple[Values, dict[str, str]]:
-    """One of the two sets of values above, and what they give."""
-    values = (own_servers, foreign_servers)[number]()
-    return values, rendered(values, apis=OPTIONAL_APIS)
+def base(of: OurChart, number: int) -> tuple[Values, dict[str, str]]:
+    """One of the sets of values above, and what they give."""
+    values = BASES[of][number]()
+    return values, rendered(values, apis=OPTIONAL_APIS, of=of)
 
 
-@pytest.mark.parametrize("path", [path for path in leaves() if not path.startswith(("services.", "config"))])
-def test_a_value_is_used_by_a_template(path: str) -> None:
-    assert any(_changes_something(path, number) for number in (0, 1)), f"{path} changes nothing"
+@pytest.mark.parametrize(("of", "path"), [
+    pytest.param(of, path, id=f"{of.name}:{path}")
+    for of in CHARTS for path in leaves(VALUES[of]) if not path.startswith(("services.", "models.", "config"))
+])
+def test_a_value_is_used_by_a_template(of: OurChart, path: str) -> None:
+    assert any(_changes_something(of, path, number) for number in range(len(BASES[of]))), f"{path} changes nothing"
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -94,24 +131,29 @@ def test_a_services_own_values_win_over_the_defaults(service: str) -> None:
     assert files["configmaps.yaml"].count("attempts_max: 9") == 1
 
 
-def test_every_value_that_a_template_reads_is_in_the_schema() -> None:
-    root: Any = chart().schema
+@both
+def test_every_value_that_a_template_reads_is_in_the_schema(of: OurChart) -> None:
+    root: Any = chart(of).schema
     wrong = [
         f"{item['name']}: {read_as}{path}"
-        for item in chart().templates
-        for read_as, start in ((r"\.Values", ()), (r"\$v", ()), (r"\$p", ("networkPolicy",)), (r"\$s", ("defaults",)))
+        for item in chart(of).templates
+        for read_as, start in (
+            (r"\.Values", ()), (r"\$v", ()), (r"\$p", ("networkPolicy",)), (r"\$s", ("defaults",)),
+            (r"\$m", ("defaults",)),
+        )
         for path in re.findall(rf"{read_as}((?:\.[a-zA-Z_]+)+)", item["data"])
         if not _in_schema(root, [*start, *path.strip(".").split(".")]) and path != ".config"
     ]
     assert not wrong, wrong
 
 
-def test_every_value_has_a_comment_and_a_default_in_the_schema() -> None:
-    text = (CHART / "README.md").read_text("utf-8")
+@both
+def test_every_value_has_a_comment_and_a_default_in_the_schema(of: OurChart) -> None:
+    text = (of.folder / "README.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
     wrong = [
-        path for path in leaves()
-        if path not in documented or not _in_schema(chart().schema, path.split("."))
+        path for path in leaves(VALUES[of])
+        if path not in documented or not _in_schema(chart(of).schema, path.split("."))
     ]
     assert not wrong, wrong
 
@@ -120,14 +162,15 @@ def test_the_services_of_the_chart_are_the_targets_of_the_code() -> None:
     from xinstruct.targets import TARGETS
 
     # "scoring" is both slots in one process: for a laptop.
-    assert set(VALUES["services"]) == set(SERVICES) == set(TARGETS) - {"scoring"}
+    assert set(VALUES[XINSTRUCT]["services"]) == set(SERVICES) == set(TARGETS) - {"scoring"}
 
 
 def test_schema_and_table_are_what_their_sources_give(tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "tools/chart_files.py", tmp_path], cwd=ROOT, check=True)
-    for name in ("values.schema.json", "README.md"):
-        made = (tmp_path / "charts/xinstruct" / name).read_bytes()
-        assert made == (CHART / name).read_bytes(), f"{name}: run make gen"
+    for of in CHARTS:
+        for name in ("values.schema.json", "README.md"):
+            made = (tmp_path / "charts" / of.name / name).read_bytes()
+            assert made == (of.folder / name).read_bytes(), f"{of.name}: {name}: run make gen"
 
 
 UNKNOWN = "additional properties"
@@ -152,7 +195,7 @@ UNKNOWN = "additional properties"
         ("services.backgen.replicas", 13, "maximum"),
         ("config.runner.attempts_max", "many", "want integer"),
         ("config.curation.best_threshold", 1.5, "maximum"),
-        ("config.inference.generator.kind", "tgi", "value must be one of"),
+        ("config.inference.generator.kind", "triton", "value must be one of"),
         ("images.light.tag", "latest", "'not' failed"),
         ("images.light.digest", "sha256:abc", "pattern"),
         ("commonAnnotations", {"example.org/on": True}, "want string"),
@@ -167,6 +210,31 @@ def test_a_wrong_value_is_refused_by_its_path(path: str, value: Any, said: str) 
     message = str(refused.value)
     assert said in message
     assert "/".join(path.split(".")[:-1] if said == UNKNOWN else path.split(".")) in message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("replicas", 3, UNKNOWN),
+        ("models.generator.replica", 3, UNKNOWN),
+        ("models.Generator", {}, "propertyName"),
+        ("models.a-name-too-long", {}, "propertyName"),
+        ("models.generator.storageUri", "hf://some/model", "pattern"),
+        ("models.generator.storageUri", "pvc://Claim", "pattern"),
+        ("models.generator.role", "judge", "value must be one of"),
+        ("models.generator.runtime", "triton", "value must be one of"),
+        ("models.generator.scaling.replicasMin", 0, "minimum"),
+        ("models.evaluator.modelDigest", "sha256:abc", "pattern"),
+        ("images.tgi.tag", "latest", "'not' failed"),
+        ("kserve.enabled", True, "value must be one of"),
+    ],
+)
+def test_a_wrong_value_of_the_models_is_refused_by_its_path(path: str, value: Any, said: str) -> None:
+    with pytest.raises(helm_python.HelmValuesError) as refused:
+        rendered(changed(profile("small", INFERENCE), path, value), of=INFERENCE)
+    message = str(refused.value)
+    assert said in message
+    assert said == "propertyName" or "/".join(path.split(".")[:-1]) in message
 
 
 @pytest.mark.parametrize("path", ["commonLabels", "defaults.podLabels", "services.backgen.podLabels"])
@@ -212,23 +280,55 @@ def test_what_cannot_work_together_is_refused_with_what_to_change(name: str, pat
     assert said in str(refused.value)
 
 
+DIGEST = f"sha256:{'b' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"defaults.enabled": False}, "every model is off"),
+        ({"models.generator.runtime": "tgi"}, "images.tgi.digest to that of 3.3.7, the last release"),
+        ({"models.generator.runtime": "vllm"}, "images.vllm.digest, or its tag"),
+        ({"models.generator.storageUri": ""}, "models.generator.storageUri is empty"),
+        ({"models.evaluator.promoted": True}, "take models.evaluator.storageUri and modelDigest out"),
+        ({"models.evaluator": {"promoted": True}}, "models.evaluator.promoted needs KServe"),
+        ({"kserve.enabled": "always", "models.generator": {"promoted": True, "runtime": "openai"}},
+         "models.generator.promoted needs the runtime predictor"),
+        ({"models.generator.runtime": "predictor"}, "set models.generator.runtime to vllm or openai"),
+        ({"models.generator.modelDigest": DIGEST}, "checked by the runtime predictor only"),
+        ({"models.generator.scaling.kind": "keda"}, "counts no waiting requests"),
+        ({"models.evaluator.scaling": {"kind": "keda", "replicasMin": 4}}, "above replicasMax"),
+        ({"kserve.enabled": "always", "models.evaluator.storageUri": "s3://bucket/model", "objectStore.region": "eu"},
+         "its Secret's annotations"),
+    ],
+)
+def test_what_cannot_serve_a_model_is_refused_with_what_to_change(values: Values, said: str) -> None:
+    asked = profile("small", INFERENCE)
+    for path, value in values.items():
+        asked = changed(asked, path, value)
+    with pytest.raises(helm_python.HelmError) as refused:
+        rendered(asked, of=INFERENCE)
+    assert said in str(refused.value)
+
+
 def test_the_defaults_alone_are_refused_because_nobody_can_guess_them() -> None:
     with pytest.raises(helm_python.HelmError, match=r"tokenSecret\.name is empty"):
         rendered({})
 
 
-def _changes_something(path: str, number: int) -> bool:
-    values, before = base(number)
+def _changes_something(of: OurChart, path: str, number: int) -> bool:
+    values, before = base(of, number)
     try:
-        after = rendered(changed(values, path, _other(path)), apis=OPTIONAL_APIS)
+        after = rendered(changed(values, path, _other(of, path)), apis=OPTIONAL_APIS, of=of)
     except helm_python.HelmError:
-        return path.endswith(("enabled", ".name", "tls.certificate", "scaling.kind"))  # read, and refused
+        # Read, and refused.
+        return path.endswith(("enabled", ".name", "tls.certificate", "scaling.kind", "promoted"))
     return after != before
 
 
-def _other(path: str) -> Any:
+def _other(of: OurChart, path: str) -> Any:
     """A valid value for `path` that is not its default."""
-    default: Any = VALUES
+    default: Any = VALUES[of]
     for key in path.split("."):
         default = default[key]
     short = "images.digest" if path.endswith(".digest") else path

@@ -9,26 +9,45 @@ from pydantic import Field
 
 from xinstruct.spine.config import Mistake, Settings
 
+ENDPOINT_KINDS = ("openai", "tgi")
+"""Kinds whose server holds one model of its own, which is registered by its name there."""
+
 
 class RoleSettings(Settings):
     """Where one role's model answers."""
 
-    kind: Literal["local", "openai", "ngram", "scripted"] = Field(
+    kind: Literal["local", "openai", "kserve", "tgi", "ngram", "scripted"] = Field(
         "local",
-        description="local: in this process; openai: a server with the OpenAI routes; ngram: character n-grams "
-        "(encoder only); scripted: a fake for trying a configuration.",
+        description="local: in this process; openai: a server with the OpenAI routes; kserve: a predictor, asked for "
+        "models by digest (evaluator and encoder); tgi: Text Generation Inference's own routes (generator and "
+        "evaluator); ngram: character n-grams (encoder only); scripted: a fake for trying a configuration.",
     )
-    url: str = Field("", description="openai: the server, with or without /v1.")
-    model: str = Field("", description="openai: the model's name there; empty: the registered or first listed one.")
+    url: str = Field(
+        "", description="openai: the server, with or without /v1; kserve: http://, https:// or grpc:// host:port; tgi: "
+        "the server."
+    )
+    model: str = Field(
+        "", description="openai: the model's name there; empty: the registered or first listed one. tgi: the model_id "
+        "that it must serve; empty: any."
+    )
     api: Literal["chat", "completions"] = Field("chat", description="openai: which route is asked.")
-    api_key_env: str = Field("", description="openai: environment variable that holds the key; empty: none.")
-    api_key_file: str = Field("", description="openai: mounted file that holds the key; empty: none.")
-    in_flight_max: int = Field(64, ge=1, le=4096, description="openai: calls at once at most; the number adapts.")
-    deadline_s: float = Field(300.0, gt=0, description="openai: seconds of silence after which a call has failed.")
-    attempts_max: int = Field(4, ge=1, le=20, description="openai: failed tries of one call before the stage waits.")
+    api_key_env: str = Field(
+        "", description="openai, kserve, tgi: environment variable that holds the key; empty: none."
+    )
+    api_key_file: str = Field("", description="openai, kserve, tgi: mounted file that holds the key; empty: none.")
+    in_flight_max: int = Field(
+        64, ge=1, le=4096, description="openai, kserve, tgi: calls at once at most; the number adapts. Above 64 in one "
+        "process the client of tgi gains nothing."
+    )
+    deadline_s: float = Field(
+        300.0, gt=0, description="openai, kserve, tgi: seconds of silence after which a call has failed."
+    )
+    attempts_max: int = Field(
+        4, ge=1, le=20, description="openai, kserve, tgi: failed tries of one call before the stage waits."
+    )
     votes_count: int = Field(
         0, ge=0, le=100,
-        description="openai evaluator: sampled answers that vote where there are no log-probabilities; 0: refuse.",
+        description="openai, tgi evaluator: sampled answers that vote where there are no log-probabilities; 0: refuse.",
     )
 
 
@@ -51,8 +70,14 @@ class InferenceSettings(Settings):
 def impossible(settings: InferenceSettings) -> Iterator[Mistake]:
     """What cannot work, by its place in the whole configuration."""
     for role, chosen in roles_of(settings).items():
-        if chosen.kind == "openai" and not chosen.url.startswith(("http://", "https://")):
-            yield ("inference", role, "url"), "kind openai needs the server's URL, http:// or https://"
+        if chosen.kind in ENDPOINT_KINDS and not chosen.url.startswith(("http://", "https://")):
+            yield ("inference", role, "url"), f"kind {chosen.kind} needs the server's URL, http:// or https://"
+        if chosen.kind == "tgi" and role == "encoder":
+            yield ("inference", role, "kind"), "tgi only writes text; use openai, local or ngram for the encoder"
+        if chosen.kind == "kserve" and not chosen.url.startswith(("http://", "https://", "grpc://")):
+            yield ("inference", role, "url"), "kind kserve needs the predictor's URL, http://, https:// or grpc://"
+        if chosen.kind == "kserve" and role == "generator":
+            yield ("inference", role, "kind"), "a predictor labels and embeds; use local or openai for the generator"
         if chosen.kind == "ngram" and role != "encoder":
             yield ("inference", role, "kind"), f"ngram only embeds; use local or openai for the {role}"
         if chosen.api_key_env and chosen.api_key_file:

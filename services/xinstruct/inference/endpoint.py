@@ -9,6 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from xinstruct.inference.config import InferenceSettings, RoleSettings, roles_of
+from xinstruct.inference.kserve_v2 import KServeInference
 from xinstruct.inference.local import LocalInference, Resolve
 from xinstruct.inference.ngram import NgramInference
 from xinstruct.inference.openai_api import OpenAIInference
@@ -44,10 +45,22 @@ def open_inference(
 
 def open_backend(chosen: RoleSettings) -> Inference:
     """The endpoint of one role, without a journal; not for models in process."""
+    if chosen.kind == "tgi":
+        from xinstruct.inference.tgi import TgiInference  # two seconds that only those who ask it need to spend
+
+        return TgiInference(
+            chosen.url, model=chosen.model, api_key=_api_key(chosen), calls_max=chosen.in_flight_max,
+            deadline_s=chosen.deadline_s, attempts_max=chosen.attempts_max, votes_count=chosen.votes_count,
+        )
     if chosen.kind == "openai":
         return OpenAIInference(
             chosen.url, model=chosen.model, api=chosen.api, api_key=_api_key(chosen), calls_max=chosen.in_flight_max,
             deadline_s=chosen.deadline_s, attempts_max=chosen.attempts_max, votes_count=chosen.votes_count,
+        )
+    if chosen.kind == "kserve":
+        return KServeInference(
+            chosen.url, api_key=_api_key(chosen), calls_max=chosen.in_flight_max, deadline_s=chosen.deadline_s,
+            attempts_max=chosen.attempts_max,
         )
     return NgramInference() if chosen.kind == "ngram" else ScriptedInference()
 

@@ -10,9 +10,13 @@ import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
 
+from xinstruct.spine.errors import Unavailable
+
 LATENCY_JUMP_RATIO = 3.0
 BACKOFF_FIRST_S = 0.25
 BACKOFF_MAX_S = 30.0
+OVERLOADS_MAX = 200
+"""429s in a row for one request before it is handed back as Unavailable: hours, with the growing waits between."""
 
 
 class Verdict(Enum):
@@ -26,7 +30,9 @@ class Verdict(Enum):
 
 
 def verdict_of(status: int) -> Verdict:
-    """HTTP status → verdict. 429 and 503 with a queue in front are "later"; other 5xx and 408 are failures."""
+    """HTTP status → verdict; 0 stands for no answer. 429 is "later"; 5xx, 408 and 409 are failures."""
+    if status == 0:
+        return Verdict.FAILED
     if status < 300:
         return Verdict.ANSWERED
     if status == 429:
@@ -52,6 +58,13 @@ class InFlightLimit:
         """Calls that may be in flight now: 1 to calls_max."""
         return max(1, min(self.calls_max, int(self.calls)))
 
+    def learn(self, verdict: Verdict, latency_s: float) -> None:
+        """Learn from an attempt; refusals and failures teach nothing."""
+        if verdict is Verdict.ANSWERED:
+            self.answered(latency_s)
+        elif verdict is Verdict.OVERLOADED:
+            self.overloaded()
+
     def answered(self, latency_s: float) -> None:
         """Learn from a good answer."""
         self._answers += 1
@@ -68,6 +81,27 @@ class InFlightLimit:
         if self._answers >= self._cut_until:
             self.calls = max(1.0, self.calls / 2)
             self._cut_until = self._answers + self.allowed()
+
+
+@dataclass
+class Tries:
+    """The tries of one call, named `name`, of the server at `url`: how often it failed, how often it said "later"."""
+
+    url: str
+    name: str
+    attempts_max: int
+    failures: int = 0
+    overloads: int = 0
+
+    def pause_s(self, verdict: Verdict, wait_s: float | None) -> float:
+        """Seconds before the next try, `wait_s` if the server said so; Unavailable when there is to be none."""
+        if verdict is Verdict.FORBIDDEN:
+            raise Unavailable(f"{self.url} refuses our key: check api_key_env or api_key_file", retry_after_s=30.0)
+        self.failures += verdict is Verdict.FAILED
+        self.overloads += verdict is Verdict.OVERLOADED
+        if self.failures >= self.attempts_max or self.overloads >= OVERLOADS_MAX:
+            raise Unavailable(f"{self.url} does not answer ({self.failures} failures)", retry_after_s=wait_s or 1.0)
+        return wait_s if wait_s is not None else backoff_s(self.name, self.failures + self.overloads)
 
 
 def backoff_s(name: str, attempt: int) -> float:

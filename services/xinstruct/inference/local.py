@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -48,9 +49,18 @@ Resolve = Callable[[str, str], Path]
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that was answered: how long each of its rows had waited for it, and how long it took, in seconds."""
+
+    waits_s: tuple[float, ...]
+    run_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Task:
     request: Request
     future: Future[Answer]
+    submit_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +79,15 @@ class _Row:
 
 
 class LocalInference(Inference):
-    """Models of this process by role and digest; at most `models_max` stay loaded."""
+    """Models of this process by role and digest; at most `models_max` stay loaded.
+
+    A batch that is not full waits `batch_wait_s` at most, from its oldest row's arrival, for company. `observe` is told
+    of every batch, on the worker's thread.
+    """
 
     def __init__(
         self, resolve: Resolve, *, batch_rows: int = 16, threads_count: int = 1, models_max: int = 3,
-        warm_up_s: float = 0.0,
+        warm_up_s: float = 0.0, batch_wait_s: float = 0.0, observe: Callable[[Batch], None] = lambda _: None,
     ) -> None:
         self._resolve = resolve
         self._batch_rows = batch_rows
@@ -85,6 +99,8 @@ class LocalInference(Inference):
         self._lock = threading.Lock()
         self._closed = False
         self._warm_up_s = warm_up_s or None
+        self._batch_wait_s = batch_wait_s
+        self._observe = observe
         self._thread = threading.Thread(target=self._work, name="local-inference", daemon=True)
         self._thread.start()
 
@@ -95,8 +111,12 @@ class LocalInference(Inference):
             if self._closed:
                 future.set_exception(Unavailable("the endpoint is closed"))
             else:
-                self._tasks.put(_Task(request, future))
+                self._tasks.put(_Task(request, future, time.monotonic()))
         return future
+
+    def waiting(self) -> int:
+        """Requests that were submitted and are not answered, as far as one can tell without stopping the worker."""
+        return self._tasks.qsize() + len(self._waiting)
 
     def probe(self) -> Features:
         """See Inference. Unavailable when the libraries are not installed."""
@@ -130,17 +150,26 @@ class LocalInference(Inference):
                 self._answer_oldest()
 
     def _receive(self) -> bool:
-        """Take what was submitted, waiting only when there is nothing to do; False when closed."""
-        while not self._waiting or not self._tasks.empty():
+        """Take what was submitted, waiting only when there is nothing to do, or for company; False when closed."""
+        while True:
+            wait_s = self._patience_s() if self._waiting else self._warm_up_s
+            if wait_s == 0.0 and self._tasks.empty():
+                return True
             try:
-                task = self._tasks.get(timeout=self._warm_up_s)
+                task = self._tasks.get(timeout=wait_s)
             except queue.Empty:
-                self._warm_up()
+                if not self._waiting:
+                    self._warm_up()
                 continue
             if task is None:
                 return False
             self._waiting.append(task)
-        return True
+
+    def _patience_s(self) -> float:
+        """How much longer the oldest request waits for company; 0 when there is enough of it."""
+        if len(self._waiting) >= self._batch_rows:
+            return 0.0
+        return max(0.0, self._waiting[0].submit_s + self._batch_wait_s - time.monotonic())
 
     def _warm_up(self) -> None:
         """Load the libraries while nobody asks: about ten seconds that the first answer need not wait for."""
@@ -173,6 +202,7 @@ class LocalInference(Inference):
     def _run(self, first: Request, loaded: _Loaded, batch: Sequence[_Row]) -> None:
         if not batch:
             return
+        begin_s = time.monotonic()
         shaped = [row.tokens for row in batch]
         if isinstance(first, Generate):
             requests = [row.task.request for row in batch]
@@ -181,6 +211,8 @@ class LocalInference(Inference):
             answers = list(_classify(loaded, first.labels, shaped, self._batch_rows))
         else:
             answers = list(_embed(loaded, shaped, self._batch_rows))
+        waits_s = tuple(begin_s - row.task.submit_s for row in batch)
+        self._observe(Batch(waits_s, time.monotonic() - begin_s))
         for row, answer in zip(batch, answers, strict=True):
             _succeed(row.task.future, answer)
 

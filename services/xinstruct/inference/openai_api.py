@@ -9,16 +9,13 @@ another configuration. Not covered: a server that bills an answer which never re
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
-from collections.abc import AsyncIterator, Coroutine
-from concurrent.futures import Future, InvalidStateError
-from contextlib import asynccontextmanager
+from concurrent.futures import Future
 from typing import Any, Literal
 
-import aiohttp
-
-from xinstruct.inference.limits import InFlightLimit, Verdict, backoff_s, retry_after_s, verdict_of
+from xinstruct.inference.calls import MISFIT_RETRY_S, Calls, Reply, endpoint_name
+from xinstruct.inference.labels import check_labels, count_votes
+from xinstruct.inference.limits import Verdict, verdict_of
+from xinstruct.inference.loop_thread import exchange, open_session
 from xinstruct.inference.openai_schema import (
     Dialect,
     dialects,
@@ -30,13 +27,12 @@ from xinstruct.inference.openai_schema import (
     label_probabilities,
     path_of,
     refusal_of,
+    text_of,
     vote_body,
-    vote_of,
 )
-from xinstruct.spine.errors import Invalid, Unavailable, XinstructError
+from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.inference import (
     Answer,
-    Classified,
     Classify,
     Embed,
     Embedded,
@@ -47,13 +43,6 @@ from xinstruct.spine.inference import (
     Request,
     request_digest,
 )
-
-ENDPOINT_PREFIX = "endpoint:"
-"""A model that only its server holds is registered as "endpoint:<name on the server>"."""
-CONNECT_S, MISFIT_RETRY_S = 10.0, 30.0
-BODY_BYTES_MAX = 16 * 1024 * 1024
-OVERLOADS_MAX = 200
-"""429s in a row for one request before it is handed back as Unavailable: hours, with the growing waits between."""
 
 
 class OpenAIInference(Inference):
@@ -66,27 +55,19 @@ class OpenAIInference(Inference):
         self._url = url.rstrip("/").removesuffix("/v1") + "/v1"
         self._model = model
         self._api: Literal["chat", "completions"] = api
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._limit = InFlightLimit(calls_max)
         self._deadline_s = deadline_s
-        self._attempts_max = attempts_max
         self._votes_count = votes_count
-        self._in_flight = 0
         self._dialect: Dialect | None = None
-        self._closed = False
-        self._lock = threading.Lock()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="openai-inference", daemon=True)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
+        self._calls = Calls(self._url, name="openai-inference", calls_max=calls_max, attempts_max=attempts_max)
+        self._calls.run(self._open(api_key))
 
     def submit(self, request: Request) -> Future[Answer]:
         """See Inference."""
-        return self._start(self._answer(request))
+        return self._calls.start(self._answer(request))
 
     def probe(self) -> Features:
         """See Inference. Unavailable, with what to change, also when the server answers but can not be used."""
-        dialect, embeddings = self._start(self._probe()).result()
+        dialect, embeddings = self._calls.start(self._probe()).result()
         return Features(
             log_probabilities=dialect.log_probabilities,
             label_probabilities=dialect.log_probabilities or self._votes_count > 0,
@@ -96,50 +77,11 @@ class OpenAIInference(Inference):
 
     def close(self) -> None:
         """See Inference."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        asyncio.run_coroutine_threadsafe(self._abandon(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._calls.close(self._session.close)
 
-    def _start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Run `work` on the loop's thread; its future raises one of the five errors, never a cancellation."""
-        future: Future[Any] = Future()
-
-        async def run() -> None:
-            try:
-                _settle(future, await work, None)
-            except XinstructError as error:
-                _settle(future, None, error)
-            except asyncio.CancelledError:
-                _settle(future, None, Unavailable("the endpoint was closed before it answered"))
-
-        with self._lock:
-            if self._closed:
-                work.close()
-                future.set_exception(Unavailable("the endpoint is closed"))
-            else:
-                asyncio.run_coroutine_threadsafe(run(), self._loop)
-        return future
-
-    async def _open(self) -> None:
-        # No total time: an answer may take long in the server's queue, and that is no failure. Silence is.
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self._deadline_s)
-        self._session = aiohttp.ClientSession(
-            timeout=timeout, headers=self._headers, connector=aiohttp.TCPConnector(limit=0)
-        )
-        self._room = asyncio.Condition()
+    async def _open(self, api_key: str) -> None:
+        self._session = open_session(silence_s=self._deadline_s, api_key=api_key)
         self._probing = asyncio.Lock()
-
-    async def _abandon(self) -> None:
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._session.close()
 
     async def _answer(self, request: Request) -> Answer:
         dialect = await self._known_dialect()
@@ -152,7 +94,7 @@ class OpenAIInference(Inference):
         if isinstance(request, Embed):
             reply = await self._post("/embeddings", {"model": model, "input": request.text}, name)
             return reply if isinstance(reply, Refused) else Embedded(embedding_of(reply))
-        _check_labels(request)
+        check_labels(request)
         if dialect.log_probabilities:
             reply = await self._post(path_of(dialect), label_body(dialect, model, request.prompt), name)
             return reply if isinstance(reply, Refused) else label_probabilities(dialect, reply, request.labels)
@@ -170,15 +112,11 @@ class OpenAIInference(Inference):
         refusals = [reply for reply in replies if isinstance(reply, Refused)]
         if refusals:
             return refusals[0]
-        votes = [vote_of(dialect, reply, request.labels) for reply in replies if not isinstance(reply, Refused)]
-        counts = [votes.count(index) for index in range(len(request.labels))]
-        if sum(counts) == 0:
-            return Refused("no_label", f"none of {self._votes_count} sampled answers names a label")
-        return Classified(tuple(count / sum(counts) for count in counts), votes_count=self._votes_count)
+        texts = [text_of(dialect, reply) for reply in replies if not isinstance(reply, Refused)]
+        return count_votes(texts, request.labels)
 
     def _model_of(self, request: Request, dialect: Dialect) -> str:
-        asked = request.model.removeprefix(ENDPOINT_PREFIX) if request.model.startswith(ENDPOINT_PREFIX) else ""
-        return self._model or asked or dialect.model
+        return self._model or endpoint_name(request) or dialect.model
 
     async def _known_dialect(self) -> Dialect:
         async with self._probing:
@@ -213,96 +151,25 @@ class OpenAIInference(Inference):
 
     async def _first_model(self) -> str:
         """The first model that the server lists; "" when it lists none (some servers do not)."""
-        verdict, reply, _ = await self._call("GET", "/models", None)
-        if verdict is Verdict.FAILED:
+        reply = await self._exchange("GET", "/models", None)
+        if reply.verdict is Verdict.FAILED:
             raise Unavailable(f"{self._url} does not answer", retry_after_s=1.0)
-        listed = reply.get("data") if isinstance(reply, dict) else None
+        listed = reply.body.get("data")
         return str(listed[0].get("id", "")) if isinstance(listed, list) and listed else ""
 
     async def _post(self, path: str, body: dict[str, Any], name: str) -> dict[str, Any] | Refused:
         """The server's answer, after as many tries as it takes. Unavailable when it stays away."""
-        failures = overloads = 0
         if not body["model"]:
             del body["model"]  # a server that lists none has one of its own
-        while True:
-            async with self._slot():
-                started_s = self._loop.time()
-                verdict, reply, wait = await self._call("POST", path, body)
-                self._learn(verdict, self._loop.time() - started_s)
-            if verdict is Verdict.ANSWERED:
-                return reply
-            if verdict is Verdict.REFUSED:
-                return refusal_of(reply)
-            if verdict is Verdict.FORBIDDEN:
-                raise Unavailable(f"{self._url} refuses our key: check api_key_env or api_key_file", retry_after_s=30.0)
-            failures += verdict is Verdict.FAILED
-            overloads += verdict is Verdict.OVERLOADED
-            if failures >= self._attempts_max or overloads >= OVERLOADS_MAX:
-                raise Unavailable(f"{self._url} does not answer ({failures} failures)", retry_after_s=wait or 1.0)
-            await asyncio.sleep(wait if wait is not None else backoff_s(name, failures + overloads))
+        reply = await self._calls.ask(lambda: self._exchange("POST", path, body), name)
+        return reply.body if reply.verdict is Verdict.ANSWERED else refusal_of(reply.body)
 
-    def _learn(self, verdict: Verdict, latency_s: float) -> None:
-        if verdict is Verdict.ANSWERED:
-            self._limit.answered(latency_s)
-        elif verdict is Verdict.OVERLOADED:
-            self._limit.overloaded()
-
-    async def _call(self, method: str, path: str, body: Any) -> tuple[Verdict, dict[str, Any], float | None]:
-        """One HTTP exchange: verdict, JSON body ({} when there is none), seconds of Retry-After."""
-        try:
-            async with self._session.request(method, self._url + path, json=body) as response:
-                raw = await _body(response)
-                wait = retry_after_s(response.headers.get("Retry-After"))
-                return verdict_of(response.status), raw, wait
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return Verdict.FAILED, {}, None
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        """A place among the calls in flight; how many there are is learned."""
-        async with self._room:
-            await self._room.wait_for(lambda: self._in_flight < self._limit.allowed())
-            self._in_flight += 1
-        try:
-            yield
-        finally:
-            async with self._room:
-                self._in_flight -= 1
-                self._room.notify_all()
+    async def _exchange(self, method: str, path: str, body: Any) -> Reply[dict[str, Any]]:
+        status, answer, wait_s = await exchange(self._session, method, self._url + path, body)
+        return Reply(verdict_of(status), answer, wait_s)
 
 
 NO_LOG_PROBABILITIES = (
     "{url} gives no log-probabilities, which the evaluator is read by: use a server that does (vLLM), or set "
     "inference.evaluator.votes_count to 5 or more to accept a vote of sampled answers, marked as such in every record"
 )
-
-
-async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    raw = b""
-    async for chunk in response.content.iter_chunked(64 * 1024):
-        raw += chunk
-        if len(raw) > BODY_BYTES_MAX:
-            raise aiohttp.ClientPayloadError(f"an answer of more than {BODY_BYTES_MAX} bytes")
-    try:
-        parsed = json.loads(raw or b"{}")
-    except ValueError as error:
-        if response.status < 300:
-            raise aiohttp.ClientPayloadError("an answer that is no JSON") from error
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
-
-
-def _check_labels(request: Classify) -> None:
-    firsts = {label.strip().casefold()[:1] for label in request.labels}
-    if len(firsts) < len(request.labels):
-        raise Invalid(f"labels {request.labels} share a first token; choose labels that start differently")
-
-
-def _settle(future: Future[Any], answer: Any, error: BaseException | None) -> None:
-    try:
-        if error is None:
-            future.set_result(answer)
-        else:
-            future.set_exception(error)
-    except InvalidStateError:
-        return  # cancelled by the caller

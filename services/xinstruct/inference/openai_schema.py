@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from xinstruct.inference.labels import label_masses, shares
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.inference import Classified, Decoding, FinishReason, Generated, Refused
 
@@ -92,21 +93,12 @@ def has_log_probabilities(dialect: Dialect, reply: dict[str, Any]) -> bool:
 
 def label_probabilities(dialect: Dialect, reply: dict[str, Any], labels: Sequence[str]) -> Classified | Refused:
     """Probabilities of the labels among the likeliest next tokens, normalised over the labels."""
-    masses = [0.0] * len(labels)
-    for token, log_probability in _top(dialect, _choice(reply)):
-        index = _label_of(token, labels)
-        if index is not None:
-            masses[index] += math.exp(log_probability)
-    total = sum(masses)
-    if total <= 0.0:
-        return Refused("no_label", "no label is among the likeliest next tokens")
-    return Classified(tuple(mass / total for mass in masses))
+    return shares(label_masses(_top(dialect, _choice(reply)), labels))
 
 
-def vote_of(dialect: Dialect, reply: dict[str, Any], labels: Sequence[str]) -> int | None:
-    """Index of the label that a sampled answer starts with; None when it names none."""
-    words = _text(dialect, _choice(reply)).split()
-    return _label_of(words[0], labels) if words else None
+def text_of(dialect: Dialect, reply: dict[str, Any]) -> str:
+    """The text of an answer, as it came."""
+    return _text(dialect, _choice(reply))
 
 
 def embedding_of(reply: dict[str, Any]) -> tuple[float, ...]:
@@ -167,13 +159,3 @@ def _top(dialect: Dialect, choice: dict[str, Any]) -> list[tuple[str, float]]:
         return [(str(item["token"]), float(item["logprob"])) for item in content[0].get("top_logprobs") or ()]
     tops = found.get("top_logprobs") or [{}]
     return [(str(token), float(score)) for token, score in (tops[0] or {}).items()]
-
-
-def _label_of(token: str, labels: Sequence[str]) -> int | None:
-    """The label that `token` starts, or is; the labels' first letters differ."""
-    word = token.strip(" \t\n\r.,:;*\"'`▁ĠĊ").casefold()
-    matches = [i for i, label in enumerate(labels) if word and label.strip().casefold().startswith(word)]
-    exact = [i for i, label in enumerate(labels) if word == label.strip().casefold()]
-    if len(matches) > 1:
-        return None
-    return exact[0] if exact else matches[0] if matches else None

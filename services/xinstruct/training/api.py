@@ -137,7 +137,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
         if at_endpoint is None or answers_at(at_endpoint, location):
             return
         raise Invalid(
-            f"inference.{role}.kind is openai: its server would answer, and rows would name a model that did not write "
+            f"inference.{role}.url names a server: it would answer, and rows would name a model that did not write "
             f"them. To use this one, set inference.{role}.kind to local; or serve it there, then register and promote "
             f"{registry.ENDPOINT}{at_endpoint or 'NAME'}"
         )

@@ -1,38 +1,18 @@
-"""Model folders: what they hold, their digest and their licence. No torch here: files only."""
+"""Model folders of ours: their licence and calibration. What a digest covers is in inference/model_folder.py."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from pathlib import Path
 
-from xinstruct.spine.errors import Invalid, NotFound, require
+from xinstruct.inference.model_folder import CALIBRATION, model_digest
+from xinstruct.spine.errors import require
 
-_WEIGHTS = (".safetensors", ".safetensors.index.json")
-_TOKENIZER = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json",
-    "merges.txt",
-)
-CALIBRATION = "calibration.json"
-"""What an evaluator's P(best) and a draft's log-probability say together; see training/job_drafts.py."""
+__all__ = ("CALIBRATION", "CALIBRATION_KEYS", "MANIFEST", "calibration_of", "licence_of", "model_digest")
+
 CALIBRATION_KEYS = ("bias", "log_odds", "log_probability")
-_CONFIG = ("config.json", "generation_config.json", CALIBRATION)
-_UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MANIFEST = "MANIFEST.json"
-
-
-def model_digest(folder: Path) -> str:
-    """ "sha256:" + 64 hex digits over weights, tokenizer and config, in the order of their names; nothing else counts.
-
-    NotFound when there is no such folder, Invalid when it holds no safetensors or no config, or weights that can
-    execute code.
-    """
-    total = hashlib.sha256()
-    for path in _parts(folder):
-        content = hashlib.sha256(path.read_bytes()).digest()
-        total.update(len(path.name).to_bytes(4, "big") + path.name.encode() + content)
-    return f"sha256:{total.hexdigest()}"
 
 
 def licence_of(folder: Path) -> str:
@@ -62,18 +42,3 @@ def calibration_of(folder: Path) -> str:
         fits = False
     require(fits, f"{file} must be a JSON object of three numbers: {', '.join(CALIBRATION_KEYS)}")
     return text
-
-
-def _parts(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise NotFound(f"no model folder {folder}")
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    unsafe = [path.name for path in files if path.suffix in _UNSAFE and path.name != "training_args.bin"]
-    if unsafe:
-        raise Invalid(f"{folder} holds {unsafe[0]}, which can execute code when loaded; safetensors only")
-    parts = [p for p in files if p.name.endswith(_WEIGHTS) or p.name in _TOKENIZER or p.name in _CONFIG]
-    if not any(path.suffix == ".safetensors" for path in parts):
-        raise Invalid(f"{folder} holds no safetensors weights")
-    if not any(path.name == "config.json" for path in parts):
-        raise Invalid(f"{folder} holds no config.json")
-    return parts

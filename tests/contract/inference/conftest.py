@@ -9,23 +9,28 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 import servers
+from contract.inference.backends import BACKENDS, ENCODERS, EVALUATORS, LABELS
 from contract.inference.openai_stub import Behaviour, openai_stub
+from contract.inference.predictor_process import PredictorProcess, revive, started
+from contract.inference.tgi_server import TgiServer
+from contract.inference.tgi_thread import tgi_thread
+from xinstruct.inference.kserve_v2 import KServeInference
 from xinstruct.inference.local import LocalInference
 from xinstruct.inference.openai_api import OpenAIInference
 from xinstruct.inference.scripted import ScriptedInference
-from xinstruct.spine.inference import Inference
+from xinstruct.inference.tgi import TgiInference
+from xinstruct.spine.inference import Classify, Decoding, Embed, Generate, Inference, Request
 from xinstruct.spine.journal import Journaled
 from xinstruct.spine.sql import METADATA, open_engine
 
 CONTEXT_TOKENS_MAX = 256
 SERVE_START_S = 120
-BACKENDS = ("scripted", "journaled", "local", "openai chat", "openai completions", "transformers serve")
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +85,40 @@ def transformers_serve(tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
             process.wait(timeout=30)
 
 
+@pytest.fixture(scope="session")
+def predictor_processes(
+    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, PredictorProcess]]:
+    """Role → a real predictor with the tiny model, on ports of its own. Tests may end them."""
+    with started(("evaluator", "encoder"), tiny_model, tmp_path_factory.mktemp("predictors")) as running:
+        yield running
+
+
+@pytest.fixture
+def predictors(predictor_processes: Mapping[str, PredictorProcess]) -> Mapping[str, PredictorProcess]:
+    """The predictors, all of them ready."""
+    revive(predictor_processes)
+    return predictor_processes
+
+
+@pytest.fixture
+def model(request: pytest.FixtureRequest) -> str:
+    """The model that the backend under test is asked for: a predictor serves one, and knows it by its digest."""
+    if not _named(request).startswith("kserve"):
+        return "m"
+    return request.getfixturevalue("predictors")["evaluator"].digest  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def ask(request: pytest.FixtureRequest, model: str) -> Callable[[str], Request]:
+    """Text → the question that the backend under test is there for."""
+    if _named(request) in EVALUATORS:
+        return lambda text: Classify("evaluator", model, text, LABELS)
+    if _named(request) in ENCODERS:
+        return lambda text: Embed("encoder", model, text)
+    return lambda text: Generate("generator", model, text, Decoding(6))
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inference]:
     """One backend after the other, each closed at the end."""
@@ -93,6 +132,15 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inferenc
     elif request.param == "local":
         folder = request.getfixturevalue("tiny_model")
         opened = LocalInference(lambda _role, _digest: folder, batch_rows=8)
+    elif request.param == "tgi":
+        with tgi_thread(TgiServer(str(request.getfixturevalue("tiny_model")))) as url:
+            opened = TgiInference(url, votes_count=5)
+            yield opened
+            opened.close()
+        return
+    elif request.param.startswith("kserve"):
+        _, role, transport = request.param.split()
+        opened = KServeInference(request.getfixturevalue("predictors")[role].url(transport))
     elif request.param == "transformers serve":
         opened = OpenAIInference(request.getfixturevalue("transformers_serve"), votes_count=5)
     else:
@@ -103,6 +151,10 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inferenc
         return
     yield opened
     opened.close()
+
+
+def _named(request: pytest.FixtureRequest) -> str:
+    return str(request.node.callspec.params["backend"])  # type: ignore[attr-defined]
 
 
 def _await_models(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 
+from contract.inference.backends import BACKENDS, ENCODERS, LABELS, WRITERS
 from xinstruct.spine.errors import Invalid, Unavailable
 from xinstruct.spine.inference import (
     Classified,
@@ -17,23 +19,31 @@ from xinstruct.spine.inference import (
     Generated,
     Inference,
     Refused,
+    Request,
 )
 
-LABELS = (" best", " reasonable", " worst")
+Ask = Callable[[str], Request]
+ANSWER_OF = {Generate: Generated, Classify: Classified, Embed: Embedded}
 WAIT_S = 120
+
+that_write = pytest.mark.parametrize("backend", WRITERS, indirect=True)
+that_label = pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in ENCODERS], indirect=True)
 
 
 def generate(prompt: str, tokens_max: int = 6) -> Generate:
     return Generate("generator", "m", prompt, Decoding(tokens_max))
 
 
-def test_greedy_answers_to_equal_requests_are_equal(backend: Inference) -> None:
-    answers = [backend.submit(generate("Say it.")).result(WAIT_S) for _ in range(2)]
-    assert isinstance(answers[0], Generated)
-    assert answers[0] == answers[1] or math.isnan(answers[0].mean_log_probability)
-    assert answers[0].text == answers[1].text  # type: ignore[union-attr]
+def test_greedy_answers_to_equal_requests_are_equal(backend: Inference, ask: Ask) -> None:
+    answers = [backend.submit(ask("Say it.")).result(WAIT_S) for _ in range(2)]
+    assert type(answers[0]) is ANSWER_OF[type(ask(""))]
+    if isinstance(answers[0], Generated) and math.isnan(answers[0].mean_log_probability):
+        assert answers[0].text == answers[1].text  # type: ignore[union-attr]
+    else:
+        assert answers[0] == answers[1]
 
 
+@that_write
 def test_an_answer_is_never_longer_than_asked_and_says_that_it_was_cut(backend: Inference) -> None:
     answer = backend.submit(generate("Go on and on.", 2)).result(WAIT_S)
     assert isinstance(answer, Generated)
@@ -41,14 +51,16 @@ def test_an_answer_is_never_longer_than_asked_and_says_that_it_was_cut(backend: 
     assert answer.finish_reason == "length"
 
 
+@that_write
 def test_log_probabilities_of_answers_are_not_above_zero(backend: Inference) -> None:
     answer = backend.submit(generate("How sure?")).result(WAIT_S)
     assert isinstance(answer, Generated)
     assert math.isnan(answer.mean_log_probability) or answer.mean_log_probability <= 0.0
 
 
-def test_label_probabilities_follow_the_labels_and_sum_to_one(backend: Inference) -> None:
-    answer = backend.submit(Classify("evaluator", "m", "Which label?", LABELS)).result(WAIT_S)
+@that_label
+def test_label_probabilities_follow_the_labels_and_sum_to_one(backend: Inference, model: str) -> None:
+    answer = backend.submit(Classify("evaluator", model, "Which label?", LABELS)).result(WAIT_S)
     if isinstance(answer, Refused):  # a random model's votes may all miss the labels; it says so
         assert answer.reason == "no_label"
         return
@@ -58,36 +70,38 @@ def test_label_probabilities_follow_the_labels_and_sum_to_one(backend: Inference
     assert sum(answer.probabilities) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_labels_that_start_alike_are_invalid(backend: Inference) -> None:
+@that_label
+def test_labels_that_start_alike_are_invalid(backend: Inference, model: str) -> None:
     with pytest.raises(Invalid):
-        backend.submit(Classify("evaluator", "m", "Which?", (" best", " best of all"))).result(WAIT_S)
+        backend.submit(Classify("evaluator", model, "Which?", (" best", " best of all"))).result(WAIT_S)
 
 
-def test_embeddings_are_unit_vectors_where_they_are_offered(backend: Inference) -> None:
+def test_embeddings_are_unit_vectors_where_they_are_offered(backend: Inference, model: str) -> None:
     offered = backend.probe().embeddings
-    answer = backend.submit(Embed("encoder", "m", "A lake in the hills.")).result(WAIT_S)
+    answer = backend.submit(Embed("encoder", model, "A lake in the hills.")).result(WAIT_S)
     assert isinstance(answer, Embedded if offered else Refused)
     if isinstance(answer, Embedded):
         assert math.hypot(*answer.vector) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_an_answer_does_not_depend_on_its_company(backend: Inference) -> None:
+def test_an_answer_does_not_depend_on_its_company(backend: Inference, ask: Ask) -> None:
     prompts = [f"Question number {number}, {'x ' * (number % 23)}" for number in range(19)]
-    together = [future.result(WAIT_S) for future in [backend.submit(generate(prompt)) for prompt in prompts]]
-    alone = [backend.submit(generate(prompt)).result(WAIT_S) for prompt in prompts[::6]]
+    together = [future.result(WAIT_S) for future in [backend.submit(ask(prompt)) for prompt in prompts]]
+    alone = [backend.submit(ask(prompt)).result(WAIT_S) for prompt in prompts[::6]]
     assert [repr(answer) for answer in together[::6]] == [repr(answer) for answer in alone]
 
 
-def test_a_prompt_that_is_too_long_is_refused_and_the_next_one_is_answered(backend: Inference) -> None:
-    answer = backend.submit(generate("word " * 30_000)).result(WAIT_S)
-    if not isinstance(answer, Generated):  # a backend without a limit answers
+def test_a_prompt_that_is_too_long_is_refused_and_the_next_one_is_answered(backend: Inference, ask: Ask) -> None:
+    answered = ANSWER_OF[type(ask(""))]
+    answer = backend.submit(ask("word " * 30_000)).result(WAIT_S)
+    if not isinstance(answer, answered):  # a backend without a limit answers
         assert isinstance(answer, Refused)
         assert answer.reason == "too_long"
-    assert isinstance(backend.submit(generate("Short.")).result(WAIT_S), Generated)
+    assert isinstance(backend.submit(ask("Short.")).result(WAIT_S), answered)
 
 
-def test_a_closed_backend_is_unavailable_and_closing_again_is_harmless(backend: Inference) -> None:
+def test_a_closed_backend_is_unavailable_and_closing_again_is_harmless(backend: Inference, ask: Ask) -> None:
     backend.close()
     backend.close()
     with pytest.raises(Unavailable):
-        backend.submit(generate("Too late.")).result(WAIT_S)
+        backend.submit(ask("Too late.")).result(WAIT_S)

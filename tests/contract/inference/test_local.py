@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from xinstruct.inference.local import LocalInference
+from xinstruct.inference.local import Batch, LocalInference
 from xinstruct.spine.inference import Embed, Embedded, Generate, Generated
 
 TEXTS = ("A lake in the hills.", "Describe how people of this region build boats, and why they do it. " * 3)
@@ -72,3 +72,22 @@ def test_one_folder_can_write_and_embed(tiny_model: Path, complaints: list[str])
     kinds = [type(local.submit(request).result(120)) for request in (*asked, *asked)]
     local.close()
     assert kinds == [Embedded, Generated] * 2 and complaints == []
+
+
+def test_a_batch_that_is_not_full_waits_for_company_and_a_full_one_does_not(tiny_model: Path) -> None:
+    seen: list[Batch] = []
+    local = LocalInference(lambda _role, _digest: tiny_model, batch_rows=4, batch_wait_s=30.0, observe=seen.append)
+    for _ in range(2):
+        futures = [local.submit(Embed("encoder", "m", text)) for text in ("A", "B", "C", "D")]
+        assert all(isinstance(future.result(25), Embedded) for future in futures)
+    local.close()
+    assert [len(batch.waits_s) for batch in seen] == [4, 4]
+
+
+def test_a_row_that_stays_alone_is_answered_when_its_wait_is_over(tiny_model: Path) -> None:
+    seen: list[Batch] = []
+    local = LocalInference(lambda _role, _digest: tiny_model, batch_rows=4, batch_wait_s=0.05, observe=seen.append)
+    for text in ("loads the model", "A"):
+        assert isinstance(local.submit(Embed("encoder", "m", text)).result(120), Embedded)
+    local.close()
+    assert [len(batch.waits_s) for batch in seen] == [1, 1] and seen[1].waits_s[0] >= 0.05

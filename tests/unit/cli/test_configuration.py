@@ -111,6 +111,15 @@ def test_every_combination_that_cannot_work_is_named_at_once_with_the_line_to_ch
     assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 8, lines
 
 
+def test_what_text_generation_inference_cannot_do_is_named(refusals: Callable[[str], list[str]]) -> None:
+    lines = refusals("inference:\n  generator: {kind: tgi}\n  encoder: {kind: tgi, url: http://models}\n")
+    expected = [
+        ":2: inference.generator.url: kind tgi needs the server's URL",
+        ":3: inference.encoder.kind: tgi only writes text; use openai, local or ngram for the encoder",
+    ]
+    assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 2, lines
+
+
 def test_a_process_of_one_service_is_told_the_same_with_its_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

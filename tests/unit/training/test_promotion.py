@@ -131,7 +131,8 @@ def test_a_model_that_its_roles_endpoint_does_not_answer_with_is_not_promoted(
     servicer = TrainingServicer(TrainingSettings(), deps, at_endpoints)
     request = PromoteModelRequest(role="generator", model_digest=location)
     if refused:
-        with pytest.raises(Invalid, match=r"inference\.generator\.kind is openai.*set .* to local.*promote endpoint:"):
+        said = r"inference\.generator\.url names a server.*set .* to local.*promote endpoint:"
+        with pytest.raises(Invalid, match=said):
             servicer.PromoteModel(request, None)
         assert current(deps, "generator") == ""
     else:
@@ -142,7 +143,7 @@ def test_a_model_that_its_roles_endpoint_does_not_answer_with_is_not_promoted(
 def test_a_job_whose_model_an_endpoint_would_stand_for_is_refused_when_it_is_asked_to_promote(deps: Deps) -> None:
     servicer = TrainingServicer(TrainingSettings(), deps, {"generator": ""})
     request = SubmitTrainingRequest(request_id="r", role="generator", promote_when_done=True)
-    with pytest.raises(Invalid, match=r"inference\.generator\.kind is openai"):
+    with pytest.raises(Invalid, match=r"inference\.generator\.url names a server"):
         servicer.SubmitTraining(request, None)
 
 

@@ -1,0 +1,132 @@
+"""What adapters over a network share: one asyncio loop on a thread of its own, and one HTTP exchange on it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, InvalidStateError
+from typing import Any, TypeVar
+
+import aiohttp
+
+from xinstruct.inference.limits import retry_after_s
+from xinstruct.spine.errors import Unavailable, XinstructError
+
+CONNECT_S = 10.0
+BODY_BYTES_MAX = 16 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """The loop, and the work on it. Opens at once; closed once, for good."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._closed = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` returns or raises; blocks."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run `work` on the loop's thread; its future raises one of the five errors, or a bug; never a cancellation."""
+        future: Future[Any] = Future()
+
+        async def run() -> None:
+            try:
+                settle(future, await work, None)
+            except XinstructError as error:
+                settle(future, None, error)
+            except asyncio.CancelledError:
+                settle(future, None, Unavailable("the endpoint was closed before it answered"))
+
+        def crash(ended: Future[None]) -> None:
+            # Anything else is our bug: it has to reach the caller, who would wait for ever.
+            if not ended.cancelled() and (bug := ended.exception()) is not None:
+                settle(future, None, bug)
+
+        with self._lock:
+            if self._closed:
+                work.close()
+                future.set_exception(Unavailable("the endpoint is closed"))
+            else:
+                asyncio.run_coroutine_threadsafe(run(), self.loop).add_done_callback(crash)
+        return future
+
+    def soon(self, future: Future[Any], act: Callable[[], None]) -> None:
+        """Have the loop's thread do `act`, which sees to `future`; Unavailable in it when the loop is closed."""
+        with self._lock:
+            if self._closed:
+                future.set_exception(Unavailable("the endpoint is closed"))
+            else:
+                self.loop.call_soon_threadsafe(act)
+
+    def close(self, release: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Cancel all work, run `release`, end the thread. A second call does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self.run(self._abandon(release))
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    async def _abandon(self, release: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await release()
+
+
+def open_session(*, silence_s: float, api_key: str) -> aiohttp.ClientSession:
+    """A session that calls a server fail after `silence_s` seconds without a byte. Made on the loop's thread."""
+    # No total time: an answer may take long in the server's queue, and that is no failure. Silence is.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    return aiohttp.ClientSession(timeout=timeout, headers=headers, connector=aiohttp.TCPConnector(limit=0))
+
+
+async def exchange(
+    session: aiohttp.ClientSession, method: str, url: str, body: Any
+) -> tuple[int, dict[str, Any], float | None]:
+    """One HTTP exchange: status, JSON object ({} when there is none), seconds of Retry-After. Status 0: no answer."""
+    try:
+        async with session.request(method, url, json=body) as response:
+            parsed = await _object(response)
+            return response.status, parsed, retry_after_s(response.headers.get("Retry-After"))
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return 0, {}, None
+
+
+def settle(future: Future[Any], answer: Any, error: BaseException | None) -> None:
+    """Give `future` its answer or its error, unless its caller has cancelled it."""
+    try:
+        if error is None:
+            future.set_result(answer)
+        else:
+            future.set_exception(error)
+    except InvalidStateError:
+        return
+
+
+async def _object(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    raw = b""
+    async for chunk in response.content.iter_chunked(64 * 1024):
+        raw += chunk
+        if len(raw) > BODY_BYTES_MAX:
+            raise aiohttp.ClientPayloadError(f"an answer of more than {BODY_BYTES_MAX} bytes")
+    try:
+        parsed = json.loads(raw or b"{}")
+    except ValueError as error:
+        if response.status < 300:
+            raise aiohttp.ClientPayloadError("an answer that is no JSON") from error
+        return {}
+    return parsed if isinstance(parsed, dict) else {}

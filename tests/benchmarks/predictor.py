@@ -1,0 +1,69 @@
+"""Labels a second through the predictor, over those of the same model in process: 32 rows a batch, one thread each.
+
+Both are asked through the port, as scoring asks: every question at once. The model server is a process of its own, so
+what it costs is its protocol, its queue and the adapter; on two cores the adapter has one of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.figure import Figure, interleaved, worst
+from contract.inference.predictor_process import PredictorProcess
+from xinstruct.inference.kserve_v2 import KServeInference
+from xinstruct.inference.local import LocalInference
+from xinstruct.spine.inference import Classified, Classify, Inference
+from xinstruct.spine.prompts import LABELS, evaluator_prompt
+
+MODEL = Path(__file__).parents[2] / "models" / "tiny-base"
+BATCH_ROWS = 32
+ROWS = 768
+WORDS = ("lake", "hill", "boat", "market", "village", "rain", "harvest", "song", "school", "river", "stone", "road")
+
+
+def figures(folder: Path) -> Iterator[Figure]:
+    """Throughput over REST and over gRPC, over that in process."""
+    predictor = PredictorProcess("evaluator", MODEL, folder / "log", batch_rows=BATCH_ROWS)
+    predictor.start()
+    local = LocalInference(lambda _role, _digest: MODEL, batch_rows=BATCH_ROWS)
+    try:
+        predictor.await_ready()
+        served = {name: KServeInference(predictor.url(name)) for name in ("rest", "grpc")}
+        contenders = {"in_process": local, **served}
+        for contender in contenders.values():
+            _rows_per_s(contender, predictor.digest, 0)  # loads the model, and finds how many calls may be in flight
+        results = interleaved({
+            name: lambda number, contender=contender: _rows_per_s(contender, predictor.digest, number + 1)
+            for name, contender in contenders.items()
+        })
+        for endpoint in served.values():
+            endpoint.close()
+    finally:
+        local.close()
+        predictor.kill()
+    for name in served:
+        ratios = [ours / theirs for ours, theirs in zip(results[name], results["in_process"], strict=True)]
+        yield worst(
+            f"predictor_{name}_over_in_process", ratios, ">=", 0.9, rows=ROWS, batch_rows=BATCH_ROWS,
+            in_process_rows_per_s=[round(value, 1) for value in results["in_process"]],
+            rows_per_s=[round(value, 1) for value in results[name]],
+        )
+
+
+def _rows_per_s(inference: Inference, digest: str, number: int) -> float:
+    requests = [Classify("evaluator", digest, _prompt(ROWS * number + row), LABELS) for row in range(ROWS)]
+    begin_s = time.perf_counter()
+    answers = [future.result() for future in [inference.submit(request) for request in requests]]
+    spent_s = time.perf_counter() - begin_s
+    assert all(isinstance(answer, Classified) for answer in answers)
+    return ROWS / spent_s
+
+
+def _prompt(number: int) -> str:
+    """An evaluator's prompt about a text of one to six paragraphs, another one for each number."""
+    words = [WORDS[(number // 7 ** place + place) % len(WORDS)] for place in range(9)]
+    paragraphs = [" ".join(words[start:] + words[:start]).capitalize() + "." for start in range(1 + number % 6)]
+    instruction = f"Describe the {words[0]} number {number}: {words[1]}, {words[2]} and {words[3]}."
+    return evaluator_prompt(instruction, "\n".join(paragraphs), "Swahili", "tiny")

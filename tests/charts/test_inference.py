@@ -1,0 +1,332 @@
+"""The chart of models: the same addresses however they are served, no hub, what promotion may change, what scales."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from charts.rendering import (
+    INFERENCE,
+    OPTIONAL_APIS,
+    PROFILES,
+    Manifest,
+    Values,
+    changed,
+    manifests,
+    named,
+    of_kind,
+    pods,
+    profile,
+    read,
+    rendered,
+)
+
+KSERVE = "serving.kserve.io/v1beta1"
+DIGEST = f"sha256:{'b' * 64}"
+SMALL = profile("small", INFERENCE)
+GPU = profile("gpu", INFERENCE)
+
+RUNTIMES: Mapping[str, Values] = {
+    # Runtime → the model of small.yaml that is served on it, and the image where it is somebody else's.
+    "predictor": {"models.evaluator.runtime": "predictor"},
+    "openai": {"models.generator.runtime": "openai"},
+    "vllm": {"models.generator.runtime": "vllm", "images.vllm.digest": DIGEST},
+    "tgi": {"models.generator.runtime": "tgi", "images.tgi.digest": DIGEST},
+}
+runtimes = pytest.mark.parametrize("runtime", RUNTIMES)
+either_way = pytest.mark.parametrize("kserve", ["always", "never"])
+
+FIELDS: Mapping[str, set[str]] = {
+    # As in test_optional.py: every field of an operator's kind that the chart may write.
+    "InferenceService": {
+        "predictor.minReplicas", "predictor.deploymentStrategy.*", "predictor.labels.*", "predictor.annotations.*",
+        "predictor.serviceAccountName", "predictor.automountServiceAccountToken", "predictor.enableServiceLinks",
+        "predictor.terminationGracePeriodSeconds", "predictor.securityContext.*", "predictor.nodeSelector.*",
+        "predictor.tolerations.*", "predictor.topologySpreadConstraints.*", "predictor.model.modelFormat.name",
+        "predictor.model.modelFormat.version", "predictor.model.runtime", "predictor.model.protocolVersion",
+        "predictor.model.storageUri", "predictor.model.args", "predictor.model.resources.*",
+    },
+    "ServingRuntime": {
+        "supportedModelFormats.name", "supportedModelFormats.version", "supportedModelFormats.autoSelect",
+        "protocolVersions", "containers.*", "volumes.*",
+    },
+    "ScaledObject": {
+        "scaleTargetRef.apiVersion", "scaleTargetRef.kind", "scaleTargetRef.name", "pollingInterval", "cooldownPeriod",
+        "minReplicaCount", "maxReplicaCount", "advanced.restoreToOriginalReplicaCount",
+        "advanced.horizontalPodAutoscalerConfig.behavior.*", "triggers.type", "triggers.metadata.url",
+        "triggers.metadata.format", "triggers.metadata.valueLocation", "triggers.metadata.targetValue",
+        "triggers.metadata.aggregateFromKubeServiceEndpoints", "triggers.metadata.aggregationType",
+    },
+    "ServiceMonitor": {"selector.matchLabels.*", "jobLabel", "endpoints.port", "endpoints.path", "endpoints.interval"},
+}
+
+
+def with_all(values: Values, changes: Values) -> Values:
+    for path, value in changes.items():
+        values = changed(values, path, value)
+    return values
+
+
+def served(values: Values, kserve: str = "never", apis: tuple[str, ...] = ()) -> list[Manifest]:
+    return manifests(changed(values, "kserve.enabled", kserve), apis=apis, of=INFERENCE)
+
+
+def container(items: list[Manifest], name: str) -> dict[str, Any]:
+    (found,) = [pod["spec"]["containers"] for owner, pod in pods(items) if owner == f"xinstruct-{name}"]
+    return dict(found[0])
+
+
+# ── Addresses ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_services_of_xinstruct_ask_addresses_that_this_chart_makes(name: str) -> None:
+    addresses = {f"http://{item['metadata']['name']}" for item in of_kind(served(SMALL), "Service")}
+    asked = profile(name)["config"]["inference"]
+    assert {role["url"].removesuffix("/v1") for role in asked.values()} == addresses
+
+
+@pytest.mark.parametrize(("models", "services"), [("small", "small"), ("gpu", "gpu")])
+def test_the_services_of_xinstruct_ask_each_model_as_its_server_wants_to_be_asked(models: str, services: str) -> None:
+    own, defaults = profile(models, INFERENCE)["models"], read(INFERENCE.folder / "values.yaml")["models"]
+    kinds = {"predictor": "kserve", "vllm": "openai", "openai": "openai", "tgi": "tgi"}
+    for role, asked in profile(services)["config"]["inference"].items():
+        runtime = (defaults[role] | own[role]).get("runtime", "predictor")
+        assert asked["kind"] == kinds[runtime], role
+
+
+@runtimes
+def test_a_model_has_one_address_whether_kserve_serves_it_or_not(runtime: str) -> None:
+    values = with_all(SMALL, RUNTIMES[runtime])
+    plain, kserve = (of_kind(served(values, choice), "Service") for choice in ("never", "always"))
+    assert plain == kserve
+    for item in plain:
+        assert item["spec"]["ports"][0] == {"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "http"}
+
+
+@runtimes
+@either_way
+def test_a_server_listens_where_its_service_and_its_probes_look(runtime: str, kserve: str) -> None:
+    role = "evaluator" if runtime == "predictor" else "generator"
+    found = container(served(with_all(SMALL, RUNTIMES[runtime]), kserve), role)
+    port = found["args"][found["args"].index("--http-port" if runtime == "predictor" else "--port") + 1]
+    assert int(port) == found["ports"][0]["containerPort"] == 8080
+    assert {found[probe]["httpGet"]["port"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {8080}
+
+
+def test_the_predictors_arguments_are_those_of_its_parser() -> None:
+    found = container(served(changed(SMALL, "models.evaluator.modelDigest", DIGEST)), "evaluator")
+    assert found["command"] == ["python", "-m", "xinstruct.predictor"]
+    options = found["args"][::2]
+    assert options == ["--role", "--model-dir", "--http-port", "--grpc-port", "--model-digest"]
+
+
+# ── Models, and no hub ────────────────────────────────────────────────────────────────────────────────────────────────
+
+@runtimes
+@either_way
+def test_no_server_may_ask_a_hub(runtime: str, kserve: str) -> None:
+    items = served(with_all(SMALL, RUNTIMES[runtime]), kserve)
+    for _, pod in pods(items):
+        variables = {entry["name"]: entry.get("value") for entry in pod["spec"]["containers"][0]["env"]}
+        assert variables["HF_HUB_OFFLINE"] == "1" and variables["DO_NOT_TRACK"] == "1"
+    (policy,) = of_kind(items, "NetworkPolicy")
+    assert [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]] == [[53, 53]]
+
+
+@runtimes
+@either_way
+def test_every_server_loads_the_folder_that_is_mounted(runtime: str, kserve: str) -> None:
+    for item in pods(served(with_all(SMALL, RUNTIMES[runtime]), kserve)):
+        (found,) = item[1]["spec"]["containers"]
+        assert "/mnt/models" in [*found["command"], *found["args"]]
+
+
+@pytest.mark.parametrize(("uri", "claim", "path"), [
+    ("pvc://claim/models/one", "claim", "models/one"), ("pvc://claim/", "claim", None), ("pvc://claim", "claim", None),
+])
+def test_a_claim_is_mounted_read_only_at_its_path(uri: str, claim: str, path: str | None) -> None:
+    items = served(changed(SMALL, "models.generator.storageUri", uri))
+    pod = named(items, "Deployment", "generator", INFERENCE)["spec"]["template"]["spec"]
+    assert {"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}} in pod["volumes"]
+    (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "model"]
+    assert (mount["mountPath"], mount["readOnly"], mount.get("subPath")) == ("/mnt/models", True, path)
+    assert "initContainers" not in pod
+
+
+def test_a_folder_of_an_object_store_is_fetched_before_the_server_starts_with_credentials_by_reference() -> None:
+    items = served(changed(GPU, "objectStore.endpointUrl", "https://store.example"))
+    pod = named(items, "Deployment", "generator", INFERENCE)["spec"]["template"]["spec"]
+    (fetch,) = pod["initContainers"]
+    assert fetch["args"][1] == "s3://xinstruct/models/generator"
+    variables = {entry["name"]: entry for entry in fetch["env"]}
+    assert variables["AWS_SECRET_ACCESS_KEY"]["valueFrom"] == {
+        "secretKeyRef": {"name": "xinstruct-object-store", "key": "AWS_SECRET_ACCESS_KEY"}}
+    assert variables["AWS_ENDPOINT_URL"]["value"] == "https://store.example"
+    assert "AWS" not in str(pod["containers"][0]["env"])
+    kserve = named(served(GPU, "always"), "InferenceService", "generator", INFERENCE)
+    assert kserve["spec"]["predictor"]["model"]["storageUri"] == "s3://xinstruct/models/generator"
+    assert kserve["metadata"]["annotations"]["serving.kserve.io/storageSecretName"] == "xinstruct-object-store"
+
+
+def test_only_pods_whose_model_is_in_an_object_store_reach_one() -> None:
+    items = served(changed(GPU, "models.evaluator.storageUri", "pvc://claim/model"))
+    store = named(items, "NetworkPolicy", "models-store", INFERENCE)["spec"]
+    (chosen,) = store["podSelector"]["matchExpressions"]
+    assert chosen["values"] == ["generator"]
+    assert [port["port"] for port in store["egress"][0]["ports"]] == [443, 9000]
+
+
+def test_fetching_a_folder_copies_all_of_it(tmp_path: Any) -> None:
+    (tmp_path / "store/model/deep").mkdir(parents=True)
+    (tmp_path / "store/model/config.json").write_text("{}")
+    (tmp_path / "store/model/deep/weights").write_text("w")
+    pod = named(served(GPU), "Deployment", "generator", INFERENCE)["spec"]["template"]["spec"]
+    code = pod["initContainers"][0]["args"][0].replace("/mnt/models", str(tmp_path / "here"))
+    import subprocess
+    import sys
+
+    subprocess.run([sys.executable, "-c", code, f"file://{tmp_path}/store/model"], check=True)
+    found = {str(path.relative_to(tmp_path / "here")) for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    assert found == {"config.json", "deep/weights"}
+
+
+# ── KServe ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize(("choice", "apis", "kind"), [
+    ("auto", (KSERVE,), "InferenceService"), ("auto", (), "Deployment"), ("always", (), "InferenceService"),
+    ("never", (KSERVE,), "Deployment"),
+])
+def test_kserve_serves_where_it_is_there_or_forced(choice: str, apis: tuple[str, ...], kind: str) -> None:
+    kinds = {item["kind"] for item in served(SMALL, choice, apis)}
+    assert kinds & {"InferenceService", "ServingRuntime", "Deployment"} == (
+        {"Deployment"} if kind == "Deployment" else {"InferenceService", "ServingRuntime"})
+
+
+def test_an_inference_service_is_of_standard_mode_and_of_its_own_runtime() -> None:
+    items = served(SMALL, "always")
+    for item in of_kind(items, "InferenceService"):
+        assert item["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Standard"
+        model = item["spec"]["predictor"]["model"]
+        runtime = named(items, "ServingRuntime", item["metadata"]["name"].removeprefix("xinstruct-"), INFERENCE)
+        (offered,) = runtime["spec"]["supportedModelFormats"]
+        assert offered == {**model["modelFormat"], "autoSelect": False}
+        assert model["protocolVersion"] in runtime["spec"]["protocolVersions"]
+
+
+def test_the_pods_are_the_same_with_kserve_and_without_it_but_for_the_volume_of_the_model() -> None:
+    for name in ("generator", "evaluator"):
+        plain, kserve = (container(served(SMALL, choice), name) for choice in ("never", "always"))
+        plain["volumeMounts"] = [mount for mount in plain["volumeMounts"] if mount["name"] != "model"]
+        assert plain | {"name": ""} == kserve | {"name": ""}
+
+
+def test_what_promotion_changes_is_in_the_inference_service_alone() -> None:
+    before = served(SMALL, "always")
+    after = served(with_all(SMALL, {
+        "models.evaluator.storageUri": "pvc://claim/next", "models.evaluator.modelDigest": DIGEST}), "always")
+    different = [item for item in after if item not in before]
+    assert [(item["kind"], item["metadata"]["name"]) for item in different] == [
+        ("InferenceService", "xinstruct-evaluator")]
+    model = different[0]["spec"]["predictor"]["model"]
+    assert (model["storageUri"], model["args"]) == ("pvc://claim/next", ["--model-digest", DIGEST])
+
+
+def test_a_model_that_training_promotes_is_installed_at_rest_and_never_named_by_an_upgrade() -> None:
+    values = with_all(SMALL, {"models.evaluator": {"promoted": True}, "kserve.enabled": "always"})
+    for upgrade, rests in ((False, True), (True, False)):
+        text = rendered(values, of=INFERENCE, upgrade=upgrade)["inferenceservices.yaml"]
+        evaluator = next(part for part in text.split("---") if "name: xinstruct-evaluator\n" in part)
+        assert ('serving.kserve.io/stop: "true"' in evaluator) is rests
+        assert not re.search(r"storageUri|args:|--model-digest", evaluator)
+
+
+def test_a_second_evaluator_has_its_own_of_everything() -> None:
+    slot = {"role": "evaluator", "promoted": True}
+    slots = {f"models.evaluator-{name}": slot for name in ("a", "b")}
+    values = with_all(SMALL, {"models.evaluator.enabled": False, **slots})
+    items = served(values, "always")
+    for kind in ("InferenceService", "ServingRuntime", "Service", "PodDisruptionBudget", "ServiceAccount"):
+        names = {item["metadata"]["name"] for item in of_kind(items, kind)}
+        assert names == {"xinstruct-evaluator-a", "xinstruct-evaluator-b", "xinstruct-generator"}, kind
+    assert container(items, "evaluator-b")["args"][:2] == ["--role", "evaluator"]
+
+
+# ── Scaling and monitoring ────────────────────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("runtime", ["predictor", "vllm", "tgi"])
+@either_way
+def test_keda_scales_the_deployment_by_the_queue_of_its_server(runtime: str, kserve: str) -> None:
+    role = "evaluator" if runtime == "predictor" else "generator"
+    values = with_all(SMALL, {**RUNTIMES[runtime], f"models.{role}.scaling": {"kind": "keda", "queuedRequests": 7}})
+    items = served(values, kserve, OPTIONAL_APIS)
+    scaled = named(items, "ScaledObject", role, INFERENCE)["spec"]
+    by_kserve = kserve == "always"
+    assert scaled["scaleTargetRef"]["name"] == f"xinstruct-{role}{'-predictor' if by_kserve else ''}"
+    (trigger,) = scaled["triggers"]
+    queue = {"predictor": "xinstruct_predictor_waiting_rows", "vllm": "vllm:num_requests_waiting",
+             "tgi": "tgi_queue_size"}
+    assert trigger["metadata"]["valueLocation"] == queue[runtime]
+    assert trigger["metadata"]["targetValue"] == "7"
+    # Of each pod: KEDA takes the Service's endpoints and the port of the address.
+    assert trigger["metadata"]["url"] == f"http://xinstruct-{role}.lab:8080/metrics"
+    if by_kserve:
+        service = named(items, "InferenceService", role, INFERENCE)
+        assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "external"
+        assert "minReplicas" not in service["spec"]["predictor"]
+    else:
+        assert "replicas" not in named(items, "Deployment", role, INFERENCE)["spec"]
+
+
+@either_way
+def test_without_keda_a_model_keeps_its_replicas_and_kserve_scales_nothing(kserve: str) -> None:
+    values = with_all(SMALL, {"models.evaluator.scaling.kind": "keda", "models.evaluator.replicas": 2})
+    items = served(values, kserve)
+    assert not of_kind(items, "ScaledObject")
+    if kserve == "always":
+        service = named(items, "InferenceService", "evaluator", INFERENCE)
+        assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "none"
+        assert service["spec"]["predictor"]["minReplicas"] == 2
+    else:
+        assert named(items, "Deployment", "evaluator", INFERENCE)["spec"]["replicas"] == 2
+
+
+def test_metrics_are_scraped_of_servers_that_have_some() -> None:
+    monitors = of_kind(served(SMALL, "never", OPTIONAL_APIS), "ServiceMonitor")
+    assert [item["metadata"]["name"] for item in monitors] == ["xinstruct-evaluator"]
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_only_known_fields_of_an_operators_kind_are_written_for_models(kind: str) -> None:
+    from charts.test_optional import _known, _paths
+
+    every = [*served(GPU, "always", OPTIONAL_APIS), *served(
+        changed(SMALL, "models.evaluator.modelDigest", DIGEST), "always", OPTIONAL_APIS)]
+    found = of_kind(every, kind)
+    assert found
+    for item in found:
+        assert set(item) == {"apiVersion", "kind", "metadata", "spec"}
+        unknown = {path for path in _paths(item["spec"]) if not _known(path, FIELDS[kind])}
+        assert not unknown, unknown
+
+
+# ── GPUs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+@either_way
+def test_a_model_on_gpus_asks_for_them_and_for_nodes_that_have_some(kserve: str) -> None:
+    for _, pod in pods(served(GPU, kserve)):
+        (found,) = pod["spec"]["containers"]
+        assert found["resources"]["limits"]["nvidia.com/gpu"] == 1
+        assert pod["spec"]["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+        assert pod["spec"]["tolerations"][0]["key"] == "nvidia.com/gpu"
+
+
+@pytest.mark.parametrize(("rollout", "surge"), [("surge", 1), ("replace", 0)])
+def test_the_last_gpu_is_freed_before_the_next_pod_wants_it(rollout: str, surge: int) -> None:
+    values = changed(SMALL, "models.generator.rollout", rollout)
+    wanted = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 1 - surge}}
+    assert named(served(values), "Deployment", "generator", INFERENCE)["spec"]["strategy"] == wanted
+    service = named(served(values, "always"), "InferenceService", "generator", INFERENCE)
+    assert service["spec"]["predictor"]["deploymentStrategy"] == wanted
