@@ -100,6 +100,10 @@ def _impossible(settings: XinstructSettings, targets: Sequence[str]) -> Iterator
     """Combinations that cannot work, each at the key that is to be changed, with a sentence that says how."""
     yield from impossible(settings.inference)
     yield from _prompts_untaught(settings)
+    if settings.training.jobs.kind == "kubernetes" and not settings.training.jobs.manifest_file:
+        yield ("training", "jobs", "manifest_file"), (
+            "kind kubernetes needs the file with the Job that each job is made of; the chart writes and mounts one"
+        )
     days, own = settings.crawler.fetch.body_retention_days, settings.curation.body_retention_days
     if "body_retention_days" in settings.curation.model_fields_set and own != days:
         yield ("curation", "body_retention_days"), (

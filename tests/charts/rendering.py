@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ CHART = ROOT / "charts" / "xinstruct"
 RELEASE, NAMESPACE = "try", "lab"
 KUBERNETES = ("1.34.0", "1.35.0", "1.36.0", "1.37.0")
 """Versions of Kubernetes that manifests are checked against."""
-OPTIONAL_APIS = ("keda.sh/v1alpha1", "monitoring.coreos.com/v1", "cert-manager.io/v1")
+OPTIONAL_APIS = (
+    "keda.sh/v1alpha1", "monitoring.coreos.com/v1", "cert-manager.io/v1", "trainer.kubeflow.org/v1alpha1",
+)
 """APIs of operators whose kinds are made where they are there."""
 PROFILES: Mapping[str, tuple[str, ...]] = {"small": ("small",), "standard": ("standard",), "gpu": ("standard", "gpu")}
 """Profile → files under profiles/, the later over the earlier."""
@@ -88,10 +90,25 @@ def named(items: Iterable[Manifest], kind: str, suffix: str) -> Manifest:
     return found
 
 
-def pods(items: Iterable[Manifest]) -> list[tuple[str, Manifest]]:
-    """(name of its owner, pod template) of everything that makes pods."""
+def pods(items: Sequence[Manifest]) -> list[tuple[str, Manifest]]:
+    """(name of its owner, pod template) of everything that makes pods, training jobs to come among them."""
     owners = of_kind(items, "StatefulSet", "Deployment", "DaemonSet", "Job")
-    return [(item["metadata"]["name"], item["spec"]["template"]) for item in owners]
+    templates = [(item["metadata"]["name"], item["spec"]["template"]) for item in owners]
+    return templates + [("a training job", job["template"]) for job in training_jobs(items)]
+
+
+def training_jobs(items: Sequence[Manifest]) -> list[Manifest]:
+    """The spec of the Job that each training job will be, made by training or by the Trainer; none where local."""
+    runtimes = [item["spec"]["template"]["spec"]["replicatedJobs"] for item in of_kind(items, "TrainingRuntime")]
+    manifest = job_manifest(items)
+    plain = [manifest["spec"]] if manifest.get("kind") == "Job" else []
+    return plain + [job["template"]["spec"] for (job,) in runtimes]
+
+
+def job_manifest(items: Sequence[Manifest]) -> Manifest:
+    """The object that training makes each job's of; {} where jobs are local."""
+    files = [item["data"] for item in of_kind(items, "ConfigMap") if "job.json" in item["data"]]
+    return dict(json.loads(files[0]["job.json"])) if files else {}
 
 
 @cache

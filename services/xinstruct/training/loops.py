@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
-from xinstruct.spine.errors import Invalid, NotFound
+from xinstruct.spine.errors import Invalid, NotFound, Unavailable
 from xinstruct.spine.messages import DeadLetter, ModelTrained, TrainingRequested
 from xinstruct.spine.record import Record, slot_id
 from xinstruct.spine.sql import insert_new, transaction, upsert
@@ -23,10 +23,13 @@ from xinstruct.training.jobs import JobLook, JobPhase, Jobs
 from xinstruct.training.promotion import family_of, promotable, promote
 from xinstruct.training.snapshot import build_snapshot
 from xinstruct.training.tables import JOBS, POSITIONS
+from xinstruct.training.work_folder import OUTPUT, write_whole
 
 NAME = "training"
 STAGE_VERSION = "1"
 SNAPSHOT = "snapshot.jsonl"
+WAITING_LOOK_S = 5.0
+"""Seconds until a job that something outside holds up is looked at again."""
 _OPEN_STATES = (JobState.QUEUED.value, JobState.RUNNING.value)
 
 
@@ -106,8 +109,8 @@ class JobKeeper:
         if claimed is None:
             return False
         self._job_name = claimed.job_name
-        if self._jobs.look(claimed.job_name).phase in (JobPhase.DONE, JobPhase.FAILED):
-            return self._look(claimed)  # the keeper before died after the job's end
+        if self._jobs.look(claimed.job_name).phase is not JobPhase.ABSENT:
+            return self._look(claimed)  # it works on without its keeper, or ended after the keeper did
         # A job that was running died with its keeper, not by itself: that start counts already.
         went_on = claimed.state == JobState.RUNNING.value
         return self._start(claimed, attempts_count=max(claimed.attempts_count - went_on, 0))
@@ -154,7 +157,7 @@ class JobKeeper:
 
     def _start(self, row: Any, *, attempts_count: int) -> bool:
         if attempts_count >= self._config.attempts_max:
-            output = self._work_folder(row) / "job.log"
+            output = self._work_folder(row) / OUTPUT
             return self._fail(row, f"given up after {attempts_count} starts; see {output}")
         request = TrainingRequested.decode(row.command)
         try:
@@ -163,15 +166,15 @@ class JobKeeper:
             spec = self._spec(row, request, snapshot)
         except (Invalid, NotFound) as error:
             return self._fail(row, error.message)
+        self._jobs.start(spec)  # where it cannot be started now, that was no start
         self._change(row.job_name, state=JobState.RUNNING.value, attempts_count=attempts_count + 1)
-        self._jobs.start(spec)
         return True
 
     def _spec(self, row: Any, request: TrainingRequested, snapshot: str) -> JobSpec:
         work = self._work_folder(row)
         work.mkdir(parents=True, exist_ok=True)
         rows_file = work / SNAPSHOT
-        rows_file.write_bytes(self._deps.blobs.get(snapshot))
+        write_whole(rows_file, self._deps.blobs.get(snapshot))
         generator = ""
         if request.role == "evaluator" and request.generator_digest:
             generator = registry.get(self._deps.database, "generator", request.generator_digest).location
@@ -192,11 +195,14 @@ class JobKeeper:
         if look.phase is JobPhase.ABSENT:
             return self._start(row, attempts_count=row.attempts_count)
         owned_until_ms = self._deps.clock() + self._config.lease_s * 1000
-        if (look.steps_done, look.steps_count, look.loss) != (row.steps_done, row.steps_count, row.loss):
-            self._change(row.job_name, steps_done=look.steps_done, steps_count=look.steps_count, loss=look.loss,
-                         owned_until_ms=owned_until_ms)
+        now = {"state": JobState.RUNNING.value, "steps_done": look.steps_done, "steps_count": look.steps_count,
+               "loss": look.loss}
+        if any(getattr(row, name) != value for name, value in now.items()):
+            self._change(row.job_name, owned_until_ms=owned_until_ms, **now)
         elif row.owned_until_ms < owned_until_ms - self._config.lease_s * 500:
             self._change(row.job_name, owned_until_ms=owned_until_ms)
+        if look.waiting_for:
+            raise Unavailable(f"the job {row.job_name} waits: {look.waiting_for}", WAITING_LOOK_S)
         return False
 
     def _finish(self, row: Any, look: JobLook) -> bool:
