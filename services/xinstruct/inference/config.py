@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import Field
 
 from xinstruct.spine.config import Mistake, Settings
+
+SLOT = "{slot}"
+"""In a URL: "a" or "b", the slot of scoring that asks."""
 
 
 class RoleSettings(Settings):
@@ -55,8 +58,22 @@ def impossible(settings: InferenceSettings) -> Iterator[Mistake]:
             yield ("inference", role, "url"), "kind openai needs the server's URL, http:// or https://"
         if chosen.kind == "ngram" and role != "encoder":
             yield ("inference", role, "kind"), f"ngram only embeds; use local or openai for the {role}"
+        if SLOT in chosen.url and (role != "evaluator" or chosen.kind == "openai"):
+            yield ("inference", role, "url"), f"only an evaluator of kind kserve has a server for each {SLOT}"
         if chosen.api_key_env and chosen.api_key_file:
             yield ("inference", role, "api_key_file"), "set api_key_env or api_key_file, not both"
+
+
+def slotted(roles: Mapping[str, RoleSettings]) -> dict[str, RoleSettings]:
+    """The same with two endpoints, "<role>-a" and "<role>-b", in the place of one whose URL says {slot}."""
+    made: dict[str, RoleSettings] = {}
+    for role, chosen in roles.items():
+        if SLOT not in chosen.url:
+            made[role] = chosen
+            continue
+        for slot in ("a", "b"):
+            made[f"{role}-{slot}"] = chosen.model_copy(update={"url": chosen.url.replace(SLOT, slot)})
+    return made
 
 
 def roles_of(settings: InferenceSettings) -> dict[str, RoleSettings]:

@@ -20,7 +20,8 @@ from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec, JobState
 from xinstruct.training.folders import calibration_of, licence_of, model_digest
 from xinstruct.training.jobs import JobLook, JobPhase, Jobs
-from xinstruct.training.promotion import family_of, promotable, promote
+from xinstruct.training.promotion import SERVED_ELSEWHERE, family_of, promotable, promote
+from xinstruct.training.serving import Serving
 from xinstruct.training.snapshot import build_snapshot
 from xinstruct.training.tables import JOBS, POSITIONS
 from xinstruct.training.work_folder import OUTPUT, write_whole
@@ -89,13 +90,16 @@ class TrainingCommands:
 class JobKeeper:
     """Runs one job at a time, tells its progress, and promotes what is done. A process has one or more, by number."""
 
-    def __init__(self, config: TrainingSettings, deps: Deps, jobs: Jobs, *, number: int = 0) -> None:
+    def __init__(
+        self, config: TrainingSettings, deps: Deps, jobs: Jobs, *, number: int = 0, serving: Serving = SERVED_ELSEWHERE
+    ) -> None:
         suffix = f"-{number}" if number else ""
         self.name = f"training-jobs{suffix}"
         self._owner = f"{deps.instance}{suffix}"
         self._config = config
         self._deps = deps
         self._jobs = jobs
+        self._serving = serving
         self._job_name = ""
 
     def step(self) -> bool:
@@ -261,7 +265,7 @@ class JobKeeper:
             waiting = connection.execute(
                 sa.select(JOBS).where(JOBS.c.promotion_open).order_by(JOBS.c.round, JOBS.c.job_name)).all()
         for row in waiting:
-            if promote(self._deps, row.role, row.model_digest, family_of(row.command)):
+            if promote(self._deps, row.role, row.model_digest, family_of(row.command), serving=self._serving):
                 self._change(row.job_name, promotion_open=False)
                 return True
         return False
