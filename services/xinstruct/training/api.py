@@ -23,7 +23,7 @@ from xinstruct.training.loops import resolve_base
 from xinstruct.training.promotion import SERVED_ELSEWHERE, answers_at, family_of, promote, waits_for
 from xinstruct.training.serving import Serving
 from xinstruct.training.snapshot import seeds_digest
-from xinstruct.training.tables import job_named, job_of_request, jobs_after
+from xinstruct.training.tables import end_job, job_named, job_of_request, jobs_after
 from xinstruct.v1 import training_service_pb2 as pb
 from xinstruct.v1 import training_service_pb2_grpc
 
@@ -84,6 +84,14 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
             if row is not None and row.state in (JobState.DONE.value, JobState.FAILED.value):
                 return
             pause.wait(WATCH_POLL_S)
+
+    def CancelJob(self, message: pb.CancelJobRequest, context: Any) -> pb.Job:
+        """See training_service.proto."""
+        if job_named(self._deps.database, message.job_name) is None:
+            raise NotFound(f"no job {message.job_name!r}")
+        if not end_job(self._deps.database, message.job_name, failure="cancelled", now_ms=self._deps.clock()):
+            raise Conflict(f"the job {message.job_name} has ended")
+        return _job(job_named(self._deps.database, message.job_name))
 
     def ListModels(self, message: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """See training_service.proto."""

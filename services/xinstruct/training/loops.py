@@ -113,8 +113,8 @@ class JobKeeper:
         if claimed is None:
             return False
         self._job_name = claimed.job_name
-        if self._jobs.look(claimed.job_name).phase is not JobPhase.ABSENT:
-            return self._look(claimed)  # it works on without its keeper, or ended after the keeper did
+        if claimed.failure or self._jobs.look(claimed.job_name).phase is not JobPhase.ABSENT:
+            return self._look(claimed)  # cancelled, or it works on without its keeper, or ended after the keeper did
         # A job that was running died with its keeper, not by itself: that start counts already.
         went_on = claimed.state == JobState.RUNNING.value
         return self._start(claimed, attempts_count=max(claimed.attempts_count - went_on, 0))
@@ -191,6 +191,9 @@ class JobKeeper:
         return (self._deps.home / "jobs" / str(row.job_name)).absolute()
 
     def _look(self, row: Any) -> bool:
+        if row.failure:
+            self._jobs.cancel(row.job_name)
+            return self._fail(row, row.failure)
         look = self._jobs.look(row.job_name)
         if look.phase is JobPhase.DONE:
             return self._finish(row, look)
