@@ -20,7 +20,7 @@ SMALL = Plan(
     parts=(Part(steps=3, threads=1, learning_rate_max=0.01),),
 )
 RECIPE = {
-    "prompt_family": "tiny", "epochs": 20.0, "rows_per_batch": 4, "learning_rate": 0.02, "checkpoint_steps": 5,
+    "prompt_family": "tiny", "epochs": 8.0, "rows_per_batch": 4, "learning_rate": 0.02, "checkpoint_steps": 5,
     "held_out_ratio": 0.1, "tokens_max": 256,
 }
 LOOK_S = 0.05
