@@ -109,6 +109,24 @@ postgres-up: ## Start a PostgreSQL of its own
 postgres-down: ## Stop it; its data stays
 	tools/postgres/down.sh
 
+##@ A Kubernetes cluster on this machine
+
+.PHONY: cluster-up
+cluster-up: setup ## Build what is missing (once: half an hour on 2 cores), then start it in a minute: ADDONS="kserve keda"
+	@ADDONS="$(ADDONS)" tools/cluster/up.sh
+
+.PHONY: cluster-down
+cluster-down: ## Stop it; what was built and the images stay in the user's cache folder
+	@tools/cluster/down.sh
+
+.PHONY: cluster-images
+cluster-images: setup ## Build the chart's images without a container engine, and give them to the cluster if it is up: TAG=
+	@tools/cluster/images.sh "$(TAG)"
+
+.PHONY: test-cluster
+test-cluster: setup ## Tests on real pods: this machine's cluster, or KUBECONFIG's (docs/cluster.md)
+	@tools/cluster/test.sh
+
 ##@ The rest
 
 .PHONY: bench

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import servers
+
+CLUSTER = Path(__file__).parent / "cluster"
+"""Tests on real pods, which no run has by chance: only one that names the folder, as `make test-cluster` does."""
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave tests/cluster out. What the command line names is not asked for here."""
+    return True if collection_path == CLUSTER else None
 
 
 @pytest.fixture(scope="session")

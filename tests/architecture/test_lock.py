@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from functools import cache
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -48,10 +51,17 @@ def _text() -> str:
 
 @cache
 def _asked_for() -> tuple[str, ...]:
-    tree = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    project = tree["project"]
-    extras = [item for items in project["optional-dependencies"].values() for item in items]
-    return (*project["dependencies"], *extras, *tree["build-system"]["requires"])
+    extras = [item for items in _project()["optional-dependencies"].values() for item in items]
+    return (*_project()["dependencies"], *extras, *_pyproject()["build-system"]["requires"])
+
+
+def _project() -> dict[str, Any]:
+    return dict(_pyproject()["project"])
+
+
+@cache
+def _pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 @cache
@@ -62,3 +72,25 @@ def _pins() -> dict[str, list[Version]]:
         if found := PIN.match(line):
             pins.setdefault(canonicalize_name(found[1]), []).append(Version(found[2]))
     return pins
+
+
+def test_the_light_cut_of_the_lock_holds_what_the_light_set_needs_and_no_torch() -> None:
+    light = _cut()
+    assert {canonicalize_name(Requirement(item).name) for item in _project()["dependencies"]} <= light
+    assert not light & {"torch", "transformers", "pytest", "uv"}
+    assert not [name for name in light if name.startswith(("nvidia-", "triton"))]
+
+
+def test_both_cuts_of_the_model_image_together_hold_what_it_needs_and_nothing_twice() -> None:
+    light, more = _cut(), _cut("model", "--without")
+    assert {canonicalize_name(Requirement(item).name) for item in _project()["optional-dependencies"]["model"]} <= more
+    assert not light & more
+
+
+def _cut(*arguments: str) -> set[str]:
+    """Names in what tools/cut_lock.py prints, each with a hash."""
+    command = [sys.executable, ROOT / "tools" / "cut_lock.py", *arguments]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    blocks = [block for block in re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE) if block]
+    assert all("--hash=sha256:" in block for block in blocks)
+    return {canonicalize_name(found[1]) for block in blocks if (found := PIN.match(block))}

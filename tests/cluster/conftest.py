@@ -1,0 +1,50 @@
+"""The cluster that tools/cluster/test.sh chose, and one installation of the small profile that most tests look at."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cluster.house import Bed, app_version, install, namespace, small, variable
+from cluster.kubectl import Cluster
+
+INSTALL_S_MAX = 240
+"""Beyond the bar, so that a slow machine's figure is seen instead of a time-out."""
+
+
+@dataclass(frozen=True)
+class House:
+    """The small profile at work."""
+
+    bed: Bed
+    inside: Cluster
+    ready_s: float
+    """Seconds from `helm install` until every pod was ready, with the images there before."""
+
+
+@pytest.fixture(scope="session")
+def bed() -> Bed:
+    """The cluster, reached and asked for its version."""
+    kubeconfig = os.environ.get("KUBECONFIG", "")
+    assert kubeconfig, "KUBECONFIG names no cluster: make test-cluster starts one, or takes yours"
+    cluster = Cluster(Path(kubeconfig), os.environ["PATH"])
+    cluster.kubectl("version")
+    volumes = variable("CLUSTER_VOLUMES", "")
+    return Bed(
+        cluster, variable("IMAGE_REGISTRY", "localhost"), variable("IMAGE_TAG", app_version()),
+        variable("STORAGE_CLASS", "-" if volumes else ""), Path(volumes) if volumes else None,
+    )
+
+
+@pytest.fixture(scope="session")
+def house(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """The small profile with scripted models, every pod ready."""
+    with namespace(bed) as inside:
+        begin = time.monotonic()
+        install(inside, small(bed), tmp_path_factory.mktemp("values"), "--wait", "--timeout", f"{INSTALL_S_MAX}s")
+        yield House(bed, inside, time.monotonic() - begin)

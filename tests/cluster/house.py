@@ -1,0 +1,160 @@
+"""A namespace to install the chart in, with what the small profile wants to find there: secrets and volumes."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.kubectl import Cluster, Manifest
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "xinstruct"
+RELEASE = "house"
+FULL_NAME = f"{RELEASE}-xinstruct"
+CLAIMS = (f"{FULL_NAME}-data", f"data-{FULL_NAME}-kafka-0", f"data-{FULL_NAME}-postgres-0")
+"""What the small profile keeps when it is uninstalled."""
+SERVICES = ("crawler", "backgen", "scoring-a", "scoring-b", "training", "curation")
+RUNS_AS = 10001
+READY_S_MAX = 120.0
+RESTRICTED: Mapping[str, Any] = {
+    "runAsNonRoot": True, "runAsUser": RUNS_AS, "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+}
+"""Security contexts that the restricted standard asks for."""
+
+
+@dataclass(frozen=True)
+class Bed:
+    """What the cluster offers: see docs/cluster.md for the variables."""
+
+    cluster: Cluster
+    registry: str
+    tag: str
+    storage_class: str
+    """"" is the cluster's default; "-" stands for volumes by hand, in `volumes`."""
+    volumes: Path | None
+    """Folder of this machine, which is the node then."""
+
+    def image(self, repository: str = "xinstruct") -> str:
+        """An image's full name."""
+        return f"{self.registry}/{repository}:{self.tag}" if self.registry else f"{repository}:{self.tag}"
+
+
+def app_version() -> str:
+    """The tag that the chart takes by itself."""
+    found = re.search(r"^appVersion: (\S+)$", (CHART / "Chart.yaml").read_text("utf-8"), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def variable(name: str, default: str) -> str:
+    """A variable of the environment that make test-cluster documents."""
+    return os.environ.get(f"XINSTRUCT_{name}", default)
+
+
+@contextmanager
+def namespace(bed: Bed, *, claims: tuple[str, ...] = CLAIMS) -> Iterator[Cluster]:
+    """A new namespace in which nothing runs that the restricted standard forbids; removed with all that is in it."""
+    name = f"xinstruct-{secrets.token_hex(4)}"
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    bed.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    inside = replace(bed.cluster, namespace=name)
+    inside.apply(
+        _secret("xinstruct-token", "token", secrets.token_hex(16)),
+        _secret("xinstruct-database", "password", secrets.token_hex(16)),
+    )
+    made = [_volume(bed.volumes, name, claim) for claim in claims] if bed.volumes else []
+    if made:
+        bed.cluster.apply(*made)
+    try:
+        yield inside
+    finally:
+        bed.cluster.kubectl("delete", "namespace", name, "--wait=true", within_s=180)
+        for volume in made:
+            bed.cluster.kubectl("delete", "pv", volume["metadata"]["name"], "--wait=false")
+        if bed.volumes:
+            shutil.rmtree(bed.volumes / name, ignore_errors=True)
+
+
+def small(bed: Bed, *more: Mapping[str, Any]) -> dict[str, Any]:
+    """Values over the small profile for this bed: scripted models, which answer at once, so that all become ready."""
+    tags = {name: {"tag": bed.tag} for name in ("light", "model", "kafka", "postgres")}
+    made: dict[str, Any] = {
+        "imageRegistry": bed.registry, "images": tags,
+        "storage": {"storageClass": bed.storage_class},
+        "kafka": {"storageClass": bed.storage_class, "storageSize": "1Gi"},
+        "postgres": {"storageClass": bed.storage_class, "storageSize": "1Gi"},
+        "config": {
+            "crawler": {"fetch": {"contact_url": "https://example.org/bot"}},
+            "inference": {"generator": {"kind": "scripted"}, "evaluator": {"kind": "scripted"}},
+        },
+    }
+    for values in more:
+        made = merged(made, values)
+    return made
+
+
+def install(inside: Cluster, values: Mapping[str, Any], folder: Path, *options: str) -> None:
+    """`helm install` of the small profile with `values` over it. Refused with what Helm said."""
+    file = folder / f"{inside.namespace}.yaml"
+    file.write_text(yaml.safe_dump(dict(values)), "utf-8")
+    profile = CHART / "profiles" / "small.yaml"
+    inside.helm("install", RELEASE, str(CHART), "-f", str(profile), "-f", str(file), *options)
+
+
+def probe(name: str, bed: Bed, code: str) -> Manifest:
+    """A pod that runs `code` once by the light image's Python, with all rights that the standard leaves: none."""
+    return {
+        "apiVersion": "v1", "kind": "Pod",
+        # The release's own pods may call its services where network policies are enforced.
+        "metadata": {"name": name, "labels": {
+            "app.kubernetes.io/name": "xinstruct", "app.kubernetes.io/instance": RELEASE,
+            "app.kubernetes.io/component": "probe",
+        }},
+        "spec": {
+            "restartPolicy": "Never", "automountServiceAccountToken": False, "securityContext": dict(RESTRICTED),
+            "containers": [{
+                "name": "probe", "image": bed.image(), "command": ["python", "-c", code],
+                "securityContext": dict(CONTAINER),
+            }],
+        },
+    }
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """As Helm merges files of values: maps key by key, the rest replaced."""
+    made = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(made.get(key), dict)
+        made[key] = merged(made[key], value) if both else value
+    return made
+
+
+def _secret(name: str, key: str, value: str) -> Manifest:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}}
+
+
+def _volume(folder: Path, space: str, claim: str) -> Manifest:
+    """A folder of this machine as the volume of one claim. Kubernetes changes no owners there: we do."""
+    place = folder / space / claim
+    place.mkdir(parents=True)
+    os.chown(place, RUNS_AS, RUNS_AS)
+    return {
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{space}-{claim}"[:63].rstrip("-")},
+        "spec": {
+            "capacity": {"storage": "50Gi"}, "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
+            "persistentVolumeReclaimPolicy": "Retain", "storageClassName": "",
+            "claimRef": {"namespace": space, "name": claim}, "hostPath": {"path": str(place)},
+        },
+    }

@@ -1,0 +1,102 @@
+"""The cluster as kubectl and Helm see it: real programs, one kubeconfig, one namespace. Waits are loops with an end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Manifest = dict[str, Any]
+LOOK_EACH_S = 0.1
+COMMAND_S_MAX = 60.0
+
+
+class Refused(Exception):
+    """A command that the cluster, or Helm, refused; its message is what they said."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A namespace of a cluster."""
+
+    kubeconfig: Path
+    programs: str
+    """PATH with kubectl and helm in front."""
+    namespace: str = "default"
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, within_s: float = COMMAND_S_MAX) -> str:
+        """What kubectl prints. Refused with what it said."""
+        return self._run("kubectl", *arguments, stdin=stdin, within_s=within_s)
+
+    def helm(self, *arguments: str, within_s: float = 300.0) -> str:
+        """What Helm prints. Refused with what it said."""
+        return self._run("helm", *arguments, within_s=within_s)
+
+    def get(self, kind: str, name: str) -> Manifest:
+        """One object. Refused when it is not there."""
+        return dict(json.loads(self.kubectl("get", kind, name, "-o", "json")))
+
+    def all(self, kind: str, *, labels: str = "") -> list[Manifest]:
+        """The namespace's objects of a kind."""
+        chosen = ["-l", labels] if labels else []
+        return list(json.loads(self.kubectl("get", kind, "-o", "json", *chosen))["items"])
+
+    def apply(self, *items: Manifest) -> None:
+        """Make or change these objects."""
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(items))
+
+    def pod_ready(self, name: str) -> bool:
+        """Whether the pod is there, not leaving, and ready."""
+        try:
+            pod = self.get("pod", name)
+        except Refused:
+            return False
+        return "deletionTimestamp" not in pod["metadata"] and ready(pod)
+
+    def output_of(self, pod: Manifest, *, within_s: float = 60.0) -> tuple[bool, str]:
+        """(whether it succeeded, its log) of a pod that runs once; it is deleted afterwards."""
+        name = pod["metadata"]["name"]
+        self.apply(pod)
+        try:
+            ended = ("Succeeded", "Failed")
+            until(lambda: self.get("pod", name)["status"].get("phase") in ended, f"pod {name} ends", within_s=within_s)
+            return self.get("pod", name)["status"]["phase"] == "Succeeded", self.kubectl("logs", name)
+        finally:
+            self.kubectl("delete", "pod", name, "--now", "--ignore-not-found")
+
+    def _run(self, program: str, *arguments: str, stdin: str | None = None, within_s: float) -> str:
+        variables = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": self.programs}
+        done = subprocess.run(
+            [program, "--namespace", self.namespace, *arguments],
+            env=variables, input=stdin, capture_output=True, text=True, timeout=within_s, check=False,
+        )
+        if done.returncode:
+            raise Refused(f"{program} {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+
+def ready(pod: Manifest) -> bool:
+    """Whether a pod's condition Ready holds."""
+    return condition(pod, "Ready").get("status") == "True"
+
+
+def condition(item: Manifest, kind: str) -> Manifest:
+    """The condition of that kind; empty when it has none yet."""
+    conditions: Iterable[Manifest] = item["status"].get("conditions", ())
+    return next((one for one in conditions if one["type"] == kind), {})
+
+
+def until(holds: Callable[[], bool], what: str, *, within_s: float) -> float:
+    """Seconds until `holds`; fails with `what` when that takes longer than `within_s`."""
+    begin = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begin <= within_s, f"not within {within_s} s: {what}"
+        time.sleep(LOOK_EACH_S)
+    return time.monotonic() - begin

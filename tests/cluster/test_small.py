@@ -1,0 +1,81 @@
+"""The small profile on real pods: ready in time, small enough, and quick to come and go one by one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cluster.conftest import House
+from cluster.house import FULL_NAME, READY_S_MAX, SERVICES
+from cluster.kubectl import ready, until
+
+MEMORY_BYTES_MAX = int(2.5 * 1024**3)
+ONE_POD_READY_S_MAX = 5.0
+DRAINED_S_MAX = 10.0
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_every_pod_is_ready_within_two_minutes_of_the_installation(house: House) -> None:
+    print(f"ready after {house.ready_s:.1f} s")
+    assert house.ready_s <= READY_S_MAX
+
+
+def test_every_service_broker_and_database_runs_once_and_was_never_restarted(house: House) -> None:
+    pods = house.inside.all("pod")
+    assert sorted(pod["metadata"]["name"] for pod in pods) == sorted(
+        f"{FULL_NAME}-{name}-0" for name in (*SERVICES, "kafka", "postgres")
+    )
+    restarts = {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods}
+    assert not any(restarts.values()), restarts
+
+
+def test_all_pods_together_use_at_most_two_and_a_half_gibibytes(house: House) -> None:
+    used = memory_bytes(house)
+    print({name: f"{count / 2**20:.0f} MiB" for name, count in used.items()}, f"{sum(used.values()) / 2**30:.2f} GiB")
+    assert sum(used.values()) <= MEMORY_BYTES_MAX
+
+
+@pytest.mark.parametrize("service", ["backgen", "curation"])
+def test_a_light_pod_that_was_drained_is_gone_in_ten_seconds_and_back_in_five(house: House, service: str) -> None:
+    name = f"{FULL_NAME}-{service}-0"
+    old = house.inside.get("pod", name)["metadata"]["uid"]
+    evict(house, name)
+
+    def replaced() -> bool:
+        return old not in [pod["metadata"]["uid"] for pod in house.inside.all("pod")]
+
+    gone_s = until(replaced, f"{name} leaves", within_s=60)
+    ready_s = until(lambda: house.inside.pod_ready(name), f"{name} is ready again", within_s=60)
+    print(f"{service}: gone after {gone_s:.1f} s, ready {ready_s:.1f} s later")
+    assert gone_s <= DRAINED_S_MAX
+    assert ready_s <= ONE_POD_READY_S_MAX
+
+
+def test_status_in_a_pod_reaches_every_service(house: House) -> None:
+    answered = house.inside.kubectl(
+        "exec", f"{FULL_NAME}-curation-0", "--",
+        "xinstruct", "status", "--json", "--config", "/etc/xinstruct/config/config.yaml",
+    )
+    assert not [name for name in SERVICES if name not in answered]
+
+
+def evict(house: House, pod: str) -> None:
+    """As a drain of its node does it, which the disruption budget has to allow."""
+    space = house.inside.namespace
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": space}}
+    path = f"/api/v1/namespaces/{space}/pods/{pod}/eviction"
+    house.inside.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+
+
+def memory_bytes(house: House) -> dict[str, int]:
+    """Pod → its working set, as the kubelets count it."""
+    used: dict[str, int] = {}
+    for node in house.inside.all("node"):
+        text = house.inside.kubectl("get", "--raw", f"/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary")
+        for pod in json.loads(text)["pods"]:
+            if pod["podRef"]["namespace"] == house.inside.namespace:
+                used[pod["podRef"]["name"]] = int(pod.get("memory", {}).get("workingSetBytes", 0))
+    assert len(used) == len([pod for pod in house.inside.all("pod") if ready(pod)])
+    return used

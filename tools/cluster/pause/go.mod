@@ -1,0 +1,3 @@
+module xinstruct.invalid/pause
+
+go 1.22
