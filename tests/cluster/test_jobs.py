@@ -1,4 +1,4 @@
-"""Training in pods of its own: the contract of job back ends on a real API, why jobs wait and fail, and a whole release.
+"""Training in pods of its own: the contract of job back ends on a real API, why jobs wait and fail, a whole release.
 
 Jobs see the shared volume at the path at which this machine has it: so this needs the machine-local cluster.
 """
@@ -151,7 +151,7 @@ def test_a_release_trains_in_pods_through_the_end_of_its_keeper_and_of_the_job_a
             killed(inside, name)
             until(lambda: replaced(inside, f"{FULL_NAME}-training-0", first), "another keeper is ready", within_s=120)
             (model,) = finished(inside, name)
-            assert (model["jobName"], model["promoted"]) == (name, True)
+            assert (model["job_name"], model["promoted"]) == (name, True)
             (made,) = inside.all(resource, labels=f"xinstruct/job={name}")
             assert made["metadata"]["ownerReferences"][0]["name"] == f"{FULL_NAME}-training"
             inside.helm("uninstall", RELEASE, "--wait")
