@@ -34,6 +34,8 @@ KNOWN_BY_THE_CHART = {
     ),
     "TelemetrySettings": ("metrics_host", "metrics_port"),
     "RoleSettings": ("api_key_env", "api_key_file"),
+    "JobsSettings": ("manifest_file",),
+    "ServingSettings": ("volume_claim",),
 }
 """Model → keys that templates set: a value must not be settable in two places."""
 ONE_FOR_ALL = ("log", "database_url", "blobs_url")

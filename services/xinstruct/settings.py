@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from xinstruct.backgen.config import BackgenSettings
 from xinstruct.crawler.config import CrawlerSettings
 from xinstruct.curation.config import CurationSettings
-from xinstruct.inference.config import InferenceSettings, impossible
+from xinstruct.inference.config import SLOT, InferenceSettings, impossible
 from xinstruct.scoring.config import ScoringSettings
 from xinstruct.spine.config import Mistake, Settings, in_words, load
 from xinstruct.spine.errors import Invalid
@@ -100,6 +100,15 @@ def _impossible(settings: XinstructSettings, targets: Sequence[str]) -> Iterator
     """Combinations that cannot work, each at the key that is to be changed, with a sentence that says how."""
     yield from impossible(settings.inference)
     yield from _prompts_untaught(settings)
+    served = settings.training.serving.evaluator
+    if served and SLOT not in settings.inference.evaluator.url:
+        yield ("inference", "evaluator", "url"), (
+            f"training.serving.evaluator names a server for each slot of scoring: the URL must hold {SLOT}, too"
+        )
+    if settings.training.jobs.kind == "kubernetes" and not settings.training.jobs.manifest_file:
+        yield ("training", "jobs", "manifest_file"), (
+            "kind kubernetes needs the file with the Job that each job is made of; the chart writes and mounts one"
+        )
     days, own = settings.crawler.fetch.body_retention_days, settings.curation.body_retention_days
     if "body_retention_days" in settings.curation.model_fields_set and own != days:
         yield ("curation", "body_retention_days"), (

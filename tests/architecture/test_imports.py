@@ -69,6 +69,9 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "publicsuffixlist": ("crawler.*",),
     "rensa": ("crawler.*",),
     "xxhash": ("crawler.*",),
+    # The API of the cluster: training makes Jobs and has models served, nobody else asks it anything.
+    "kubernetes": ("training.kubernetes_api",),
+    "urllib3": ("training.kubernetes_api",),
     # Numbers and tables.
     "numpy": ("curation.*", "crawler.*", "training.*", "inference.*", "cli.*"),
     "scipy": ("curation.*",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ KUBERNETES = ("1.34.0", "1.35.0", "1.36.0", "1.37.0")
 """Versions of Kubernetes that manifests are checked against."""
 OPTIONAL_APIS = (
     "keda.sh/v1alpha1", "monitoring.coreos.com/v1", "cert-manager.io/v1", "serving.kserve.io/v1beta1",
+    "trainer.kubeflow.org/v1alpha1",
 )
 """APIs of operators whose kinds are made where they are there."""
 PROFILES: Mapping[str, tuple[str, ...]] = {"small": ("small",), "standard": ("standard",), "gpu": ("standard", "gpu")}
@@ -118,11 +119,27 @@ def named(items: Iterable[Manifest], kind: str, suffix: str, of: OurChart = XINS
 
 
 def pods(items: Iterable[Manifest]) -> list[tuple[str, Manifest]]:
-    """(name of its owner, pod template) of everything that makes pods; KServe's as its controller makes them."""
+    """(name of its owner, pod template) of everything that makes pods: KServe's as its controller makes them, and those
+    of training jobs to come."""
     found = list(items)
     owners = of_kind(found, "StatefulSet", "Deployment", "DaemonSet", "Job")
     made = [(item["metadata"]["name"], item["spec"]["template"]) for item in owners]
-    return made + [(item["metadata"]["name"], _predictor(item, found)) for item in of_kind(found, "InferenceService")]
+    made += [(item["metadata"]["name"], _predictor(item, found)) for item in of_kind(found, "InferenceService")]
+    return made + [("a training job", job["template"]) for job in training_jobs(found)]
+
+
+def training_jobs(items: Sequence[Manifest]) -> list[Manifest]:
+    """The spec of the Job that each training job will be, made by training or by the Trainer; none where local."""
+    runtimes = [item["spec"]["template"]["spec"]["replicatedJobs"] for item in of_kind(items, "TrainingRuntime")]
+    manifest = job_manifest(items)
+    plain = [manifest["spec"]] if manifest.get("kind") == "Job" else []
+    return plain + [job["template"]["spec"] for (job,) in runtimes]
+
+
+def job_manifest(items: Sequence[Manifest]) -> Manifest:
+    """The object that training makes each job's of; {} where jobs are local."""
+    files = [item["data"] for item in of_kind(items, "ConfigMap") if "job.json" in item["data"]]
+    return dict(json.loads(files[0]["job.json"])) if files else {}
 
 
 def _predictor(service: Manifest, items: list[Manifest]) -> Manifest:

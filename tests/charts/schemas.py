@@ -13,7 +13,7 @@ from referencing import Registry, Resource
 
 CUSTOM = {
     # Kinds of operators, whose schemas are not in the package: test_optional.py compares the names of their fields.
-    "ScaledObject", "ServiceMonitor", "PrometheusRule", "Certificate",
+    "ScaledObject", "ServiceMonitor", "PrometheusRule", "Certificate", "TrainingRuntime",
 }
 
 

@@ -28,6 +28,7 @@ KINDS = {
     "ServiceMonitor": ("monitoring.coreos.com/v1", "monitoring.serviceMonitor", profile("small")),
     "PrometheusRule": ("monitoring.coreos.com/v1", "monitoring.prometheusRule", profile("small")),
     "Certificate": ("cert-manager.io/v1", "tls.certificate", TLS),
+    "TrainingRuntime": ("trainer.kubeflow.org/v1alpha1", "trainingJobs.trainJob", profile("standard")),
 }
 
 FIELDS: Mapping[str, set[str]] = {
@@ -49,6 +50,12 @@ FIELDS: Mapping[str, set[str]] = {
         "secretName", "duration", "privateKey.algorithm", "privateKey.size", "privateKey.rotationPolicy", "usages",
         "issuerRef.group", "issuerRef.kind", "issuerRef.name", "dnsNames",
     },
+    "TrainingRuntime": {
+        # The Job in it is compared with Kubernetes' own schema: test_training.py.
+        "mlPolicy.numNodes", "template.spec.ttlSecondsAfterFinished", "template.spec.failurePolicy.maxRestarts",
+        "template.spec.replicatedJobs.name", "template.spec.replicatedJobs.template.metadata.labels.*",
+        "template.spec.replicatedJobs.template.spec.*",
+    },
 }
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -66,7 +73,7 @@ def test_a_kind_of_an_operator_is_made_without_its_api_when_it_is_forced(kind: s
     assert of_kind(manifests(changed(values, choice, "always")), kind)
 
 
-@pytest.mark.parametrize("kind", ["ScaledObject", "ServiceMonitor", "PrometheusRule"])
+@pytest.mark.parametrize("kind", ["ScaledObject", "ServiceMonitor", "PrometheusRule", "TrainingRuntime"])
 @pytest.mark.parametrize(("choice", "apis"), [("auto", ()), ("never", OPTIONAL_APIS)])
 def test_a_kind_of_an_operator_is_not_made_otherwise(kind: str, choice: str, apis: tuple[str, ...]) -> None:
     _, key, values = KINDS[kind]

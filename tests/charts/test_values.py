@@ -41,7 +41,9 @@ OTHER: dict[str, Any] = {
     "monitoring.prometheusRule": "never", "defaults.image": "model", "defaults.scaling.kind": "hpa",
     "defaults.tolerations": [{"key": "a", "operator": "Exists"}], "defaults.affinity": {"nodeAffinity": {}},
     "podSecurity.runAsUser": 20000, "podSecurity.fsGroup": 20000, "kafka.storageSize": "1Gi", "storage.size": "1Gi",
-    "postgres.storageSize": "1Gi", "defaults.scratchSize": "3Gi",
+    "postgres.storageSize": "1Gi", "defaults.scratchSize": "3Gi", "trainingJobs.scratchSize": "3Gi",
+    "trainingJobs.tolerations": [{"key": "a", "operator": "Exists"}], "trainingJobs.affinity": {"nodeAffinity": {}},
+    "trainingJobs.trainJob": "never",
     "kserve.enabled": "never", "defaults.role": "encoder", "defaults.runtime": "openai", "defaults.args": ["--more"],
     "defaults.storageUri": "pvc://other/model", "defaults.modelDigest": f"sha256:{'1' * 64}", "defaults.command": ["x"],
     "defaults.rollout": "replace", "defaults.sharedMemorySize": "3Gi",
@@ -61,6 +63,7 @@ def own_servers() -> Values:
     """Everything of our own: broker, database, certificate by cert-manager, pods that are scaled by nothing."""
     values = changed(profile("small"), "tls", {"enabled": True, "issuer": {"name": "house"}})
     values = changed(values, "objectStore.credentialsSecret.name", "store")
+    values = changed(values, "config.training.jobs.kind", "kubernetes")
     return changed(values, "services", _off("backgen", "scoring-a", "scoring-b", "curation"))
 
 
@@ -139,7 +142,7 @@ def test_every_value_that_a_template_reads_is_in_the_schema(of: OurChart) -> Non
         for item in chart(of).templates
         for read_as, start in (
             (r"\.Values", ()), (r"\$v", ()), (r"\$p", ("networkPolicy",)), (r"\$s", ("defaults",)),
-            (r"\$m", ("defaults",)),
+            (r"\$m", ("defaults",)), (r"\$j", ("trainingJobs",)),
         )
         for path in re.findall(rf"{read_as}((?:\.[a-zA-Z_]+)+)", item["data"])
         if not _in_schema(root, [*start, *path.strip(".").split(".")]) and path != ".config"
@@ -200,6 +203,8 @@ UNKNOWN = "additional properties"
         ("images.light.digest", "sha256:abc", "pattern"),
         ("commonAnnotations", {"example.org/on": True}, "want string"),
         ("storage.size", "50", "pattern"),
+        ("config.training.serving.evaluator", "one-for-both", "pattern"),
+        ("config.training.jobs.manifest_file", "/elsewhere", UNKNOWN),
         ("podSecurity.runAsUser", 0, "minimum"),
         ("networkPolicy.kafka.ports", [], "minItems"),
     ],
@@ -270,6 +275,9 @@ OWN, FOREIGN = "small", "standard"
         (OWN, "services.backgen.scaling", {"kind": "hpa", "replicasMin": 0}, "only backgen rests safely"),
         (OWN, "services.scoring-b.scaling", {"kind": "keda", "replicasMin": 0}, "only backgen rests safely"),
         (FOREIGN, "keda.authenticationName", "", "TriggerAuthentication"),
+        (OWN, "services.training.image", "light", "config.training.jobs.kind to kubernetes"),
+        (FOREIGN, "services.training.config", {"training": {"jobs": {"kind": "local"}}}, "set the image to model"),
+        (FOREIGN, "rbac.enabled", False, "set rbac.enabled"),
         (OWN, "config.inference.generator.kind", "local", "services.backgen.image to model"),
         (OWN, "services.scoring-a.config.inference.evaluator.kind", "local", "services.scoring-a.image to model"),
     ],

@@ -25,6 +25,8 @@ CLAIMS = (f"{FULL_NAME}-data", f"data-{FULL_NAME}-kafka-0", f"data-{FULL_NAME}-p
 SERVICES = ("crawler", "backgen", "scoring-a", "scoring-b", "training", "curation")
 RUNS_AS = 10001
 READY_S_MAX = 120.0
+JOB_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "3Gi"}}
+"""Of a job on a model of 70,000 parameters: torch takes nearly all of it."""
 RESTRICTED: Mapping[str, Any] = {
     "runAsNonRoot": True, "runAsUser": RUNS_AS, "seccompProfile": {"type": "RuntimeDefault"},
 }
@@ -98,7 +100,11 @@ def small(bed: Bed, *more: Mapping[str, Any]) -> dict[str, Any]:
         "config": {
             "crawler": {"fetch": {"contact_url": "https://example.org/bot"}},
             "inference": {"generator": {"kind": "scripted"}, "evaluator": {"kind": "scripted"}},
+            # So that training has its rights, and no torch in its own pod; its jobs are in test_jobs.py.
+            "training": {"jobs": {"kind": "kubernetes"}},
         },
+        "services": {"training": {"image": "light"}},
+        "trainingJobs": {"trainJob": "never", "resources": JOB_RESOURCES},
     }
     for values in more:
         made = merged(made, values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,16 @@ def test_a_task_that_one_process_does_for_itself_is_refused(
 ) -> None:
     assert main([task]) == EXIT_REFUSED
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("training: {jobs: {kind: kubernetes}}", "training.jobs.manifest_file: kind kubernetes needs the file"),
+    ("training: {serving: {evaluator: 'judge-{slot}'}}", "inference.evaluator.url: training.serving.evaluator names"),
+    ("training: {serving: {evaluator: judge}}", "training.serving.evaluator: String should match"),
+    ("inference: {evaluator: {kind: openai, url: 'http://judge-{slot}'}}", "only an evaluator of kind kserve"),
+    ("inference: {generator: {kind: openai, url: 'http://writer-{slot}'}}", "only an evaluator of kind kserve"),
+])
+def test_what_cannot_work_on_kubernetes_is_refused_at_its_key(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "xinstruct.yaml").write_text(text, "utf-8")
+    with pytest.raises(Invalid, match=re.escape(said)):
+        load_settings(tmp_path / "xinstruct.yaml")

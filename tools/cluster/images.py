@@ -32,6 +32,8 @@ from image_store import Layer, Store, write_archive
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "localhost/"
 """Before every name: an image that no registry is asked for."""
+LIGHT = ("kubernetes",)
+"""Extras of the light image: training keeps its jobs by it."""
 USER = 10001
 PLACE = "opt/xinstruct"
 """The virtual environment in the image, as in services/Dockerfile."""
@@ -39,7 +41,7 @@ PACKAGES = f"{PLACE}/lib/python3.11/site-packages"
 SUITE = "bookworm"
 PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CHART = ROOT / "charts" / "xinstruct" / "Chart.yaml"
-MODEL_EXTRAS = ("model", "predictor", "serve", "--without")
+MODEL_EXTRAS = ("model", "predictor", "serve", "--without", *LIGHT)
 """What the model image has beside the light one: torch, our predictor, and what `transformers serve` needs."""
 NOT_KEPT = (
     "var/cache/*", "var/lib/apt/lists/*", "var/log/*", "var/lib/dpkg/*-old",
@@ -72,13 +74,13 @@ def build(store: Store, options: argparse.Namespace) -> None:
 def light(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
     """Everything but inference and training in process."""
     below = [base(store), *python(store)]
-    return [*below, packages(store, "light", (), below), code(store, below)], OURS
+    return [*below, packages(store, "light", LIGHT, below), code(store, below)], OURS
 
 
 def model(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
     """The light image's layers, torch and its like, and the small base model."""
     below = [base(store), *python(store)]
-    kept = [packages(store, "light", (), below), packages(store, "model", MODEL_EXTRAS, below)]
+    kept = [packages(store, "light", LIGHT, below), packages(store, "model", MODEL_EXTRAS, below)]
     return [*below, *kept, base_model(store), code(store, below)], OURS
 
 

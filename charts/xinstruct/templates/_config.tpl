@@ -13,6 +13,14 @@ Takes (list $ name own-config); a Job's name is "jobs", which serves nothing.
 {{- if $root.Values.database.passwordSecret.name -}}
 {{- $_ := set $known "database_password_file" "/etc/xinstruct/secrets/database/password" -}}
 {{- end -}}
+{{- $training := dict -}}
+{{- if eq (dig "training" "jobs" "kind" "local" $chosen) "kubernetes" -}}
+{{- $_ := set $training "jobs" (dict "manifest_file" "/etc/xinstruct/config/job.json") -}}
+{{- end -}}
+{{- if dig "training" "serving" dict $chosen -}}
+{{- $_ := set $training "serving" (dict "volume_claim" (include "xinstruct.claim" $root)) -}}
+{{- end -}}
+{{- with $training }}{{ $_ := set $known "training" . }}{{ end -}}
 {{- if ne $name "jobs" -}}
 {{- $_ := set $known "rpc" (include "xinstruct.configRpc" $root | fromJson) -}}
 {{- $_ := set $known "telemetry" (dict "metrics_host" "0.0.0.0" "metrics_port" 9464) -}}

@@ -117,6 +117,26 @@ class GetJobRequest(_message.Message):
 Global___GetJobRequest: _TypeAlias = GetJobRequest  # noqa: Y015
 
 @_typing.final
+class CancelJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_NAME_FIELD_NUMBER: _builtins.int
+    job_name: _builtins.str
+    """Never empty."""
+    def __init__(
+        self,
+        *,
+        job_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_name", b"job_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelJobRequest: _TypeAlias = CancelJobRequest  # noqa: Y015
+
+@_typing.final
 class Job(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -149,7 +169,7 @@ class Job(_message.Message):
     model_digest: _builtins.str
     """When done; empty before."""
     failure: _builtins.str
-    """When failed; empty otherwise."""
+    """When failed, or about to be because it was cancelled; empty otherwise."""
     attempts_count: _builtins.int
     """Starts of the job, resumptions included."""
     change_time_ms: _builtins.int

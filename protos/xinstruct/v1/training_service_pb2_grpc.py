@@ -54,6 +54,11 @@ class TrainingServiceStub:
                 request_serializer=xinstruct_dot_v1_dot_training__service__pb2.WatchJobRequest.SerializeToString,
                 response_deserializer=xinstruct_dot_v1_dot_training__service__pb2.JobEvent.FromString,
                 _registered_method=True)
+        self.CancelJob = channel.unary_unary(
+                '/xinstruct.v1.TrainingService/CancelJob',
+                request_serializer=xinstruct_dot_v1_dot_training__service__pb2.CancelJobRequest.SerializeToString,
+                response_deserializer=xinstruct_dot_v1_dot_training__service__pb2.Job.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/xinstruct.v1.TrainingService/ListModels',
                 request_serializer=xinstruct_dot_v1_dot_training__service__pb2.ListModelsRequest.SerializeToString,
@@ -103,6 +108,14 @@ class TrainingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelJob(self, request, context):
+        """Ends a job that waits or runs: it fails with "cancelled", a running one within seconds, a waiting one when its turn
+        comes. NOT_FOUND when there is none of that name. FAILED_PRECONDITION: it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Registered models, newest first.
         """
@@ -146,6 +159,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.WatchJob,
                     request_deserializer=xinstruct_dot_v1_dot_training__service__pb2.WatchJobRequest.FromString,
                     response_serializer=xinstruct_dot_v1_dot_training__service__pb2.JobEvent.SerializeToString,
+            ),
+            'CancelJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJob,
+                    request_deserializer=xinstruct_dot_v1_dot_training__service__pb2.CancelJobRequest.FromString,
+                    response_serializer=xinstruct_dot_v1_dot_training__service__pb2.Job.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -271,6 +289,33 @@ class TrainingService:
             '/xinstruct.v1.TrainingService/WatchJob',
             xinstruct_dot_v1_dot_training__service__pb2.WatchJobRequest.SerializeToString,
             xinstruct_dot_v1_dot_training__service__pb2.JobEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/xinstruct.v1.TrainingService/CancelJob',
+            xinstruct_dot_v1_dot_training__service__pb2.CancelJobRequest.SerializeToString,
+            xinstruct_dot_v1_dot_training__service__pb2.Job.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,10 @@ class TrainingServiceStub:
     """Jobs in the order of their names."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_training_service_pb2.WatchJobRequest, _training_service_pb2.JobEvent]
     """One job's progress until it ends, from page_token on."""
+    CancelJob: _grpc.UnaryUnaryMultiCallable[_training_service_pb2.CancelJobRequest, _training_service_pb2.Job]
+    """Ends a job that waits or runs: it fails with "cancelled", a running one within seconds, a waiting one when its turn
+    comes. NOT_FOUND when there is none of that name. FAILED_PRECONDITION: it has ended.
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_training_service_pb2.ListModelsRequest, _training_service_pb2.ListModelsResponse]
     """Registered models, newest first."""
     RegisterModel: _grpc.UnaryUnaryMultiCallable[_training_service_pb2.RegisterModelRequest, _training_service_pb2.Model]
@@ -61,6 +65,10 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """Jobs in the order of their names."""
     WatchJob: _aio.UnaryStreamMultiCallable[_training_service_pb2.WatchJobRequest, _training_service_pb2.JobEvent]  # type: ignore[assignment]
     """One job's progress until it ends, from page_token on."""
+    CancelJob: _aio.UnaryUnaryMultiCallable[_training_service_pb2.CancelJobRequest, _training_service_pb2.Job]  # type: ignore[assignment]
+    """Ends a job that waits or runs: it fails with "cancelled", a running one within seconds, a waiting one when its turn
+    comes. NOT_FOUND when there is none of that name. FAILED_PRECONDITION: it has ended.
+    """
     ListModels: _aio.UnaryUnaryMultiCallable[_training_service_pb2.ListModelsRequest, _training_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Registered models, newest first."""
     RegisterModel: _aio.UnaryUnaryMultiCallable[_training_service_pb2.RegisterModelRequest, _training_service_pb2.Model]  # type: ignore[assignment]
@@ -102,6 +110,16 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_training_service_pb2.JobEvent], _abc.AsyncIterator[_training_service_pb2.JobEvent]]:
         """One job's progress until it ends, from page_token on."""
+
+    @_abc_1.abstractmethod
+    def CancelJob(
+        self,
+        request: _training_service_pb2.CancelJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_service_pb2.Job, _abc.Awaitable[_training_service_pb2.Job]]:
+        """Ends a job that waits or runs: it fails with "cancelled", a running one within seconds, a waiting one when its turn
+        comes. NOT_FOUND when there is none of that name. FAILED_PRECONDITION: it has ended.
+        """
 
     @_abc_1.abstractmethod
     def ListModels(

@@ -81,6 +81,23 @@ def register(
     _say(model, f"registered {short_digest(model.model_digest)} as {role}", as_json)
 
 
+@group.command()
+def cancel(
+    job: Annotated[str, typer.Argument(help="Name of the training job.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a training job that waits or runs. Its checkpoints stay."""
+    from xinstruct.v1.training_service_pb2 import CancelJobRequest
+
+    with connect(config, Work.CHANGE) as client:
+        ended = client.ask(client.training.CancelJob, CancelJobRequest(job_name=job))
+    if as_json:
+        print_json(ended)
+    else:
+        print_line(f"{job} is cancelled")
+
+
 def train(
     role: Annotated[str, typer.Argument(help="generator or evaluator.")],
     seeds: Annotated[str, typer.Option(help="JSONL or Parquet of seed pairs; default: the configured ones.")] = "",

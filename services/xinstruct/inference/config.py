@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -11,6 +11,8 @@ from xinstruct.spine.config import Mistake, Settings
 
 ENDPOINT_KINDS = ("openai", "tgi")
 """Kinds whose server holds one model of its own, which is registered by its name there."""
+SLOT = "{slot}"
+"""In a URL: "a" or "b", the slot of scoring that asks."""
 
 
 class RoleSettings(Settings):
@@ -23,8 +25,8 @@ class RoleSettings(Settings):
         "evaluator); ngram: character n-grams (encoder only); scripted: a fake for trying a configuration.",
     )
     url: str = Field(
-        "", description="openai: the server, with or without /v1; kserve: http://, https:// or grpc:// host:port; tgi: "
-        "the server."
+        "", description="openai: the server, with or without /v1; kserve: http://, https:// or grpc:// host:port, "
+        "with {slot} in the name for one server each of the scoring slots a and b; tgi: the server."
     )
     model: str = Field(
         "", description="openai: the model's name there; empty: the registered or first listed one. tgi: the model_id "
@@ -80,8 +82,22 @@ def impossible(settings: InferenceSettings) -> Iterator[Mistake]:
             yield ("inference", role, "kind"), "a predictor labels and embeds; use local or openai for the generator"
         if chosen.kind == "ngram" and role != "encoder":
             yield ("inference", role, "kind"), f"ngram only embeds; use local or openai for the {role}"
+        if SLOT in chosen.url and (role, chosen.kind) != ("evaluator", "kserve"):
+            yield ("inference", role, "url"), f"only an evaluator of kind kserve has a server for each {SLOT}"
         if chosen.api_key_env and chosen.api_key_file:
             yield ("inference", role, "api_key_file"), "set api_key_env or api_key_file, not both"
+
+
+def slotted(roles: Mapping[str, RoleSettings]) -> dict[str, RoleSettings]:
+    """The same with two endpoints, "<role>-a" and "<role>-b", in the place of one whose URL says {slot}."""
+    made: dict[str, RoleSettings] = {}
+    for role, chosen in roles.items():
+        if SLOT not in chosen.url:
+            made[role] = chosen
+            continue
+        for slot in ("a", "b"):
+            made[f"{role}-{slot}"] = chosen.model_copy(update={"url": chosen.url.replace(SLOT, slot)})
+    return made
 
 
 def roles_of(settings: InferenceSettings) -> dict[str, RoleSettings]:

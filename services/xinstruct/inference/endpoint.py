@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from xinstruct.inference.config import InferenceSettings, RoleSettings, roles_of
+from xinstruct.inference.config import InferenceSettings, RoleSettings, roles_of, slotted
 from xinstruct.inference.kserve_v2 import KServeInference
 from xinstruct.inference.local import LocalInference, Resolve
 from xinstruct.inference.ngram import NgramInference
@@ -22,7 +22,8 @@ from xinstruct.spine.journal import Journaled
 def open_inference(
     settings: InferenceSettings, database: sa.Engine, *, resolve: Resolve, owner: str, clock: Callable[[], int]
 ) -> Mapping[str, Inference]:
-    """Role → endpoint. Nothing is asked or loaded yet.
+    """Role, or "evaluator-a" and "-b" where scoring's slots have servers of their own, → endpoint. Nothing is asked or
+    loaded yet.
 
     Roles in process share one worker thread. Closing every endpoint closes everything. `owner` is the process's stable
     name in the journal.
@@ -35,7 +36,7 @@ def open_inference(
             models_max=settings.local_models_max, warm_up_s=settings.local_warm_up_s,
         )
     opened: dict[str, Inference] = {}
-    for role, chosen in roles.items():
+    for role, chosen in slotted(roles).items():
         backend = local if local is not None and chosen.kind == "local" else open_backend(chosen)
         # n-gram vectors cost less than looking them up.
         journaled = not isinstance(backend, NgramInference)

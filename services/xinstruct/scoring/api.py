@@ -23,13 +23,18 @@ RESPONSE_CHARS_MAX = 20_000
 
 
 class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
-    """Labels for one pair at a time; `evaluator` tells the promoted evaluator's digest, empty when there is none."""
+    """Labels for one pair at a time.
 
-    def __init__(self, config: ScoringSettings, deps: Deps, evaluator: Callable[[], str]) -> None:
+    `evaluator` tells the promoted evaluator's digest, empty when there is none; `endpoint_of` where a digest answers.
+    """
+
+    def __init__(
+        self, config: ScoringSettings, deps: Deps, evaluator: Callable[[], str], endpoint_of: Callable[[str], Inference]
+    ) -> None:
         self._config = config
         self._deps = deps
-        self._inference: Inference = deps.inference["evaluator"]
         self._evaluator = evaluator
+        self._endpoint_of = endpoint_of
 
     def ScorePair(
         self, message: scoring_service_pb2.ScorePairRequest, context: Any
@@ -42,7 +47,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
             raise Unavailable("no evaluator is promoted yet; see `xinstruct models list`")
         question = request(message.instruction, message.response, message.language, config=self._config,
                            evaluator_digest=digest, subject="")
-        answer = self._inference.submit(question).result(context.time_remaining())
+        answer = self._endpoint_of(digest).submit(question).result(context.time_remaining())
         if not isinstance(answer, Classified):
             raise Invalid(f"the model refused the pair: {answer}")
         best, reasonable, worst = answer.probabilities

@@ -11,17 +11,25 @@ from xinstruct.scoring.domain import Calibration
 from xinstruct.scoring.stage import stage
 from xinstruct.spine import registry
 from xinstruct.spine.app import App, Deps, Servicer
+from xinstruct.spine.inference import Inference
 from xinstruct.spine.stage import Stage
 from xinstruct.v1 import scoring_service_pb2, scoring_service_pb2_grpc
 
 
 def build(config: ScoringSettings, deps: Deps, *, slots: Sequence[str] = ("a", "b")) -> App:
     """The service with the given slots (one process may run one slot only, or both)."""
-    inference = deps.inference["evaluator"]
+
+    def endpoint(slot: str) -> Inference:
+        """Where the slot's evaluator answers: each has a server of its own where the URL says {slot}."""
+        return deps.inference.get(f"evaluator-{slot}") or deps.inference["evaluator"]
 
     def evaluator() -> str:
         model = registry.promoted(deps.database, "evaluator")
         return model.model_digest if model else ""
+
+    def endpoint_of(digest: str) -> Inference:
+        running = registry.slots(deps.database)
+        return endpoint(next((slot for slot, (held, _) in running.items() if held == digest), slots[0]))
 
     @cache  # stages() is asked several times a second, and the digest covers the calibration
     def calibration(digest: str) -> Calibration | None:
@@ -30,7 +38,7 @@ def build(config: ScoringSettings, deps: Deps, *, slots: Sequence[str] = ("a", "
     def stages() -> Sequence[Stage]:
         running = registry.slots(deps.database)
         return [
-            stage(config, slot=slot, evaluator_digest=running[slot][0], port=inference,
+            stage(config, slot=slot, evaluator_digest=running[slot][0], port=endpoint(slot),
                   calibration=calibration(running[slot][0]))
             for slot in slots if slot in running
         ]
@@ -42,6 +50,6 @@ def build(config: ScoringSettings, deps: Deps, *, slots: Sequence[str] = ("a", "
     servicer = Servicer(
         scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name,
         scoring_service_pb2_grpc.add_ScoringServiceServicer_to_server,
-        ScoringServicer(config, deps, evaluator),
+        ScoringServicer(config, deps, evaluator, endpoint_of),
     )
     return App(stages=stages, servicers=[servicer], ready=ready)

@@ -23,7 +23,10 @@ Clock = Callable[[], int]
 
 @dataclass(frozen=True)
 class Deps:
-    """Everything with an effect. `inference` holds one journaled endpoint a role; `home` is the local data folder."""
+    """Everything with an effect; `home` is the local data folder.
+
+    `inference` holds one journaled endpoint a role, or "evaluator-a" and "evaluator-b" where slots have their own.
+    """
 
     log: Log
     database: sa.Engine

@@ -20,9 +20,10 @@ from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import JobState, checked, job_name_of
 from xinstruct.training.folders import calibration_of, licence_of, model_digest
 from xinstruct.training.loops import resolve_base
-from xinstruct.training.promotion import answers_at, family_of, promote
+from xinstruct.training.promotion import SERVED_ELSEWHERE, answers_at, family_of, promote, waits_for
+from xinstruct.training.serving import Serving
 from xinstruct.training.snapshot import seeds_digest
-from xinstruct.training.tables import job_named, job_of_request, jobs_after
+from xinstruct.training.tables import end_job, job_named, job_of_request, jobs_after
 from xinstruct.v1 import training_service_pb2 as pb
 from xinstruct.v1 import training_service_pb2_grpc
 
@@ -34,11 +35,15 @@ WATCH_POLL_S = 0.2
 class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
     """Jobs and models."""
 
-    def __init__(self, config: TrainingSettings, deps: Deps, endpoint_models: Mapping[str, str]) -> None:
-        """`endpoint_models`: role → configured model of its endpoint, "" for any; the other roles run in process."""
+    def __init__(
+        self, config: TrainingSettings, deps: Deps, endpoint_models: Mapping[str, str],
+        serving: Serving = SERVED_ELSEWHERE,
+    ) -> None:
+        """`endpoint_models`: role → configured model of its endpoint, "" for any; other roles are asked by digest."""
         self._config = config
         self._deps = deps
         self._endpoint_models = endpoint_models
+        self._serving = serving
 
     def SubmitTraining(self, message: pb.SubmitTrainingRequest, context: Any) -> pb.SubmitTrainingResponse:
         """See training_service.proto."""
@@ -80,6 +85,14 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
                 return
             pause.wait(WATCH_POLL_S)
 
+    def CancelJob(self, message: pb.CancelJobRequest, context: Any) -> pb.Job:
+        """See training_service.proto."""
+        if job_named(self._deps.database, message.job_name) is None:
+            raise NotFound(f"no job {message.job_name!r}")
+        if not end_job(self._deps.database, message.job_name, failure="cancelled", now_ms=self._deps.clock()):
+            raise Conflict(f"the job {message.job_name} has ended")
+        return _job(job_named(self._deps.database, message.job_name))
+
     def ListModels(self, message: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """See training_service.proto."""
         size, (start,) = _page_size(message.page_size), page_values(message.page_token, 0)
@@ -107,10 +120,12 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
         """See training_service.proto."""
         model = registry.get(self._deps.database, message.role, message.model_digest)
         self._require_answering(model.role, model.location)
-        if not promote(self._deps, message.role, model.model_digest, self._family(model)):
+        family = self._family(model)
+        if not promote(self._deps, message.role, model.model_digest, family, serving=self._serving):
             raise Conflict(
-                f"the evaluator {model.model_digest[:19]} has a slot now and labels all pairs first; promote it again "
-                "when `xinstruct models list` shows it caught up"
+                f"the {model.role} {model.model_digest[:19]} is not promoted yet: "
+                f"{waits_for(self._deps, model, self._serving)}; promote it again when `xinstruct models list` shows "
+                "it caught up"
             )
         return self._model(model)
 

@@ -45,6 +45,36 @@ class Recipe(Settings):
     held_out_ratio: float = Field(0.05, ge=0, le=0.5, description="Share of the seed pairs kept for held-out figures.")
 
 
+class JobsSettings(Settings):
+    """Where jobs run."""
+
+    kind: Literal["local", "kubernetes"] = Field(
+        "local",
+        description="local: in processes of this one, which then needs torch and the memory of a job; kubernetes: in a "
+        "pod each, with home on a volume that pods share.",
+    )
+    manifest_file: str = Field(
+        "", description="kubernetes: JSON file with the Job or TrainJob that each job is made of; the chart mounts it."
+    )
+
+
+class ServingSettings(Settings):
+    """InferenceServices of KServe, which promotion patches: for roles whose inference.<role>.kind is kserve.
+
+    They are in the namespace of the training service, and made before it; it names their model, starts and stops them.
+    """
+
+    evaluator: str = Field(
+        "", pattern=r"^$|^[a-z][a-z0-9-]{0,40}-\{slot\}$",
+        description="Names of the evaluators', of which each scoring slot has one: {slot} stands for a and b. Empty: "
+        "whoever runs the servers has them serve the models that slots are given.",
+    )
+    encoder: str = Field("", pattern=r"^$|^[a-z][a-z0-9-]{0,48}$", description="Name of the encoder's; empty: none.")
+    volume_claim: str = Field(
+        "", description="Claim of the volume that home is on: where they find models. The chart sets it."
+    )
+
+
 class TrainingSettings(Settings):
     """Training jobs."""
 
@@ -53,8 +83,12 @@ class TrainingSettings(Settings):
     generator: Recipe = Field(Recipe(), description="Recipe of generators.")
     evaluator: Recipe = Field(Recipe(), description="Recipe of evaluators.")
     models_folder: str = Field("", description="Folder of finished models; empty: models/ under home.")
-    jobs_max: int = Field(1, ge=1, le=16, description="Jobs that one process runs at once.")
-    attempts_max: int = Field(3, ge=1, description="Starts of a job that dies before it is given up.")
+    jobs: JobsSettings = JobsSettings()
+    serving: ServingSettings = ServingSettings()
+    jobs_max: int = Field(1, ge=1, le=16, description="Jobs that one process keeps at once.")
+    attempts_max: int = Field(
+        3, ge=1, description="Starts of a job that dies before it is given up; a pod that has to move is no start."
+    )
     lease_s: int = Field(60, ge=5, description="Seconds after which another process may take over a job.")
 
     def recipe_of(self, role: str, changes: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -26,8 +25,9 @@ from xinstruct.training.folders import CALIBRATION, MANIFEST, licence_of, model_
 from xinstruct.training.job_branches import IGNORED, collator, joined
 from xinstruct.training.job_drafts import Drafts, calibration, drafts
 from xinstruct.training.ratings import evaluator_examples
+from xinstruct.training.work_folder import MODEL, PROGRESS, RESULT, write_whole
 
-MODEL, PROGRESS, RESULT, CHECKPOINTS = "model", "progress.jsonl", "result.json", "checkpoints"
+CHECKPOINTS = "checkpoints"
 PROGRESS_STEPS = 5
 HELD_OUT_ROWS_MAX = 200
 HELD_OUT_DRAFTS_MAX = 100
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = run(spec)
     except XinstructError as error:
         result = {"failure": error.message}
-    _write_whole(work / RESULT, json.dumps(result, sort_keys=True))
+    write_whole(work / RESULT, json.dumps(result, sort_keys=True).encode())
     return 0
 
 
@@ -288,12 +288,6 @@ def _last_checkpoint(work: Path) -> str | None:
     """The newest whole checkpoint; the trainer writes its state file last."""
     found = [path for path in (work / CHECKPOINTS).glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
     return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
-
-
-def _write_whole(file: Path, text: str) -> None:
-    partial = file.with_suffix(".part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, file)
 
 
 if __name__ == "__main__":

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from xinstruct.spine.errors import Unavailable
-from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec
+from xinstruct.training.domain import JobSpec
 from xinstruct.training.jobs import JobLook, JobPhase
+from xinstruct.training.work_folder import LOCK, OUTPUT, ended, last_words, steps, variables, write_spec
 
-SPEC, PROGRESS, RESULT, OUTPUT, LOCK, MODEL = "spec.json", "progress.jsonl", "result.json", "job.log", "lock", "model"
 _PR_SET_PDEATHSIG = 1
 _LOCKED_EXIT = 75
-_TAIL_BYTES = 4096
 
 
 class LocalJobs:
@@ -39,11 +36,8 @@ class LocalJobs:
         running = self._processes.get(spec.job_name)
         if running is not None and running.poll() is None:
             return
-        work = Path(spec.work_folder)
         try:
-            work.mkdir(parents=True, exist_ok=True)
-            (work / SPEC).write_text(spec.to_json(), encoding="utf-8")
-            self._processes[spec.job_name] = self._spawn(work, int(spec.recipe.get("threads_count", 1)))
+            self._processes[spec.job_name] = _spawn(spec, write_spec(spec))
         except OSError as error:
             raise Unavailable(f"cannot start the job {spec.job_name}: {error.strerror}") from error
 
@@ -51,64 +45,42 @@ class LocalJobs:
         """See the port."""
         work = self._folder / job_name
         process = self._processes.get(job_name)
-        result = _read_json(work / RESULT)
-        if result is not None:
-            return _finished(work, result)
-        progress = _last_line(work / PROGRESS)
-        steps = (int(progress.get("steps_done", 0)), int(progress.get("steps_count", 0)), progress.get("loss"))
+        exit_code = None if process is None else process.poll()
+        end = ended(work)
+        if end is not None:
+            return end
         if process is None:
-            return JobLook(JobPhase.ABSENT, *steps)
-        exit_code = process.poll()
+            return JobLook(JobPhase.ABSENT, *steps(work))
         if exit_code is None:
-            return JobLook(JobPhase.RUNNING, *steps)
+            return JobLook(JobPhase.RUNNING, *steps(work))
         if exit_code < 0 or exit_code == _LOCKED_EXIT:
-            return JobLook(JobPhase.ABSENT, *steps)
-        return JobLook(JobPhase.FAILED, *steps, failure=_tail(work / OUTPUT))
+            return JobLook(JobPhase.ABSENT, *steps(work))
+        return JobLook(JobPhase.FAILED, *steps(work), failure=last_words(work) or "the job ended without a word")
+
+    def cancel(self, job_name: str) -> None:
+        """See the port."""
+        process = self._processes.pop(job_name, None)
+        if process is not None:
+            _end(process)
 
     def close(self) -> None:
         """See the port."""
         for process in self._processes.values():
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-    def _spawn(self, work: Path, threads_count: int) -> subprocess.Popen[bytes]:
-        threads = {name: str(threads_count) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
-        command = [sys.executable, "-m", "xinstruct.training.local_jobs", str(work / SPEC), str(os.getpid())]
-        with (work / OUTPUT).open("ab") as output:
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | threads | offline
-            )
+            _end(process)
 
 
-def _finished(work: Path, result: dict[str, Any]) -> JobLook:
-    steps = (int(result.get("steps_done", 0)), int(result.get("steps_count", 0)), result.get("loss"))
-    if result.get("failure"):
-        return JobLook(JobPhase.FAILED, *steps, failure=str(result["failure"])[:FAILURE_CHARS_MAX])
-    metrics = json.dumps(result.get("metrics", {}), sort_keys=True)
-    return JobLook(JobPhase.DONE, *steps, model_folder=str(work / MODEL), metrics=metrics)
+def _spawn(spec: JobSpec, spec_file: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "xinstruct.training.local_jobs", str(spec_file), str(os.getpid())]
+    with (spec_file.parent / OUTPUT).open("ab") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | variables(spec)
+        )
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-
-
-def _last_line(path: Path) -> dict[str, Any]:
-    """The last whole line of a file that is being written; {} when there is none."""
-    try:
-        lines = path.read_bytes()[-_TAIL_BYTES:].split(b"\n")
-    except FileNotFoundError:
-        return {}
-    return dict(json.loads(lines[-2])) if len(lines) > 1 and lines[-2].startswith(b"{") else {}
-
-
-def _tail(path: Path) -> str:
-    text = path.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace").strip()
-    return text[-FAILURE_CHARS_MAX:] or "the job ended without a word"
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 def main(arguments: list[str]) -> int:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
-from xinstruct.spine.errors import Invalid, NotFound
+from xinstruct.spine.errors import Invalid, NotFound, Unavailable
 from xinstruct.spine.messages import DeadLetter, ModelTrained, TrainingRequested
 from xinstruct.spine.record import Record, slot_id
 from xinstruct.spine.sql import insert_new, transaction, upsert
@@ -20,13 +20,17 @@ from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec, JobState
 from xinstruct.training.folders import calibration_of, licence_of, model_digest
 from xinstruct.training.jobs import JobLook, JobPhase, Jobs
-from xinstruct.training.promotion import family_of, promotable, promote
+from xinstruct.training.promotion import SERVED_ELSEWHERE, family_of, promotable, promote
+from xinstruct.training.serving import Serving
 from xinstruct.training.snapshot import build_snapshot
 from xinstruct.training.tables import JOBS, POSITIONS
+from xinstruct.training.work_folder import OUTPUT, write_whole
 
 NAME = "training"
 STAGE_VERSION = "1"
 SNAPSHOT = "snapshot.jsonl"
+WAITING_LOOK_S = 5.0
+"""Seconds until a job that something outside holds up is looked at again."""
 _OPEN_STATES = (JobState.QUEUED.value, JobState.RUNNING.value)
 
 
@@ -86,13 +90,16 @@ class TrainingCommands:
 class JobKeeper:
     """Runs one job at a time, tells its progress, and promotes what is done. A process has one or more, by number."""
 
-    def __init__(self, config: TrainingSettings, deps: Deps, jobs: Jobs, *, number: int = 0) -> None:
+    def __init__(
+        self, config: TrainingSettings, deps: Deps, jobs: Jobs, *, number: int = 0, serving: Serving = SERVED_ELSEWHERE
+    ) -> None:
         suffix = f"-{number}" if number else ""
         self.name = f"training-jobs{suffix}"
         self._owner = f"{deps.instance}{suffix}"
         self._config = config
         self._deps = deps
         self._jobs = jobs
+        self._serving = serving
         self._job_name = ""
 
     def step(self) -> bool:
@@ -106,8 +113,8 @@ class JobKeeper:
         if claimed is None:
             return False
         self._job_name = claimed.job_name
-        if self._jobs.look(claimed.job_name).phase in (JobPhase.DONE, JobPhase.FAILED):
-            return self._look(claimed)  # the keeper before died after the job's end
+        if claimed.failure or self._jobs.look(claimed.job_name).phase is not JobPhase.ABSENT:
+            return self._look(claimed)  # cancelled, or it works on without its keeper, or ended after the keeper did
         # A job that was running died with its keeper, not by itself: that start counts already.
         went_on = claimed.state == JobState.RUNNING.value
         return self._start(claimed, attempts_count=max(claimed.attempts_count - went_on, 0))
@@ -154,7 +161,7 @@ class JobKeeper:
 
     def _start(self, row: Any, *, attempts_count: int) -> bool:
         if attempts_count >= self._config.attempts_max:
-            output = self._work_folder(row) / "job.log"
+            output = self._work_folder(row) / OUTPUT
             return self._fail(row, f"given up after {attempts_count} starts; see {output}")
         request = TrainingRequested.decode(row.command)
         try:
@@ -163,15 +170,15 @@ class JobKeeper:
             spec = self._spec(row, request, snapshot)
         except (Invalid, NotFound) as error:
             return self._fail(row, error.message)
+        self._jobs.start(spec)  # where it cannot be started now, that was no start
         self._change(row.job_name, state=JobState.RUNNING.value, attempts_count=attempts_count + 1)
-        self._jobs.start(spec)
         return True
 
     def _spec(self, row: Any, request: TrainingRequested, snapshot: str) -> JobSpec:
         work = self._work_folder(row)
         work.mkdir(parents=True, exist_ok=True)
         rows_file = work / SNAPSHOT
-        rows_file.write_bytes(self._deps.blobs.get(snapshot))
+        write_whole(rows_file, self._deps.blobs.get(snapshot))
         generator = ""
         if request.role == "evaluator" and request.generator_digest:
             generator = registry.get(self._deps.database, "generator", request.generator_digest).location
@@ -184,6 +191,9 @@ class JobKeeper:
         return (self._deps.home / "jobs" / str(row.job_name)).absolute()
 
     def _look(self, row: Any) -> bool:
+        if row.failure:
+            self._jobs.cancel(row.job_name)
+            return self._fail(row, row.failure)
         look = self._jobs.look(row.job_name)
         if look.phase is JobPhase.DONE:
             return self._finish(row, look)
@@ -192,11 +202,14 @@ class JobKeeper:
         if look.phase is JobPhase.ABSENT:
             return self._start(row, attempts_count=row.attempts_count)
         owned_until_ms = self._deps.clock() + self._config.lease_s * 1000
-        if (look.steps_done, look.steps_count, look.loss) != (row.steps_done, row.steps_count, row.loss):
-            self._change(row.job_name, steps_done=look.steps_done, steps_count=look.steps_count, loss=look.loss,
-                         owned_until_ms=owned_until_ms)
+        now = {"state": JobState.RUNNING.value, "steps_done": look.steps_done, "steps_count": look.steps_count,
+               "loss": look.loss}
+        if any(getattr(row, name) != value for name, value in now.items()):
+            self._change(row.job_name, owned_until_ms=owned_until_ms, **now)
         elif row.owned_until_ms < owned_until_ms - self._config.lease_s * 500:
             self._change(row.job_name, owned_until_ms=owned_until_ms)
+        if look.waiting_for:
+            raise Unavailable(f"the job {row.job_name} waits: {look.waiting_for}", WAITING_LOOK_S)
         return False
 
     def _finish(self, row: Any, look: JobLook) -> bool:
@@ -255,7 +268,7 @@ class JobKeeper:
             waiting = connection.execute(
                 sa.select(JOBS).where(JOBS.c.promotion_open).order_by(JOBS.c.round, JOBS.c.job_name)).all()
         for row in waiting:
-            if promote(self._deps, row.role, row.model_digest, family_of(row.command)):
+            if promote(self._deps, row.role, row.model_digest, family_of(row.command), serving=self._serving):
                 self._change(row.job_name, promotion_open=False)
                 return True
         return False

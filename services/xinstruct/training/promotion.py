@@ -13,6 +13,9 @@ from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS, Family
 from xinstruct.spine.stage import scoring_position_version
 from xinstruct.spine.topics import PAIR_DRAFTED
 from xinstruct.training import slots
+from xinstruct.training.serving import ServedElsewhere, Serving
+
+SERVED_ELSEWHERE = ServedElsewhere()
 
 
 def family_of(command: bytes) -> Family:
@@ -21,9 +24,16 @@ def family_of(command: bytes) -> Family:
     return family
 
 
-def promote(deps: Deps, role: str, digest: str, family: Family) -> bool:
-    """Make the model its role's own if that can be done now; an evaluator first gets the idle slot and catches up."""
+def promote(
+    deps: Deps, role: str, digest: str, family: Family, *, serving: Serving = SERVED_ELSEWHERE
+) -> bool:
+    """Make the model its role's own if that can be done now: when it is served, where `serving` sees to that.
+
+    An evaluator first gets the idle slot and catches up.
+    """
     if role != "evaluator":
+        if serving.serve(registry.get(deps.database, role, digest)):
+            return False
         registry.promote(deps.database, role, digest, now_ms=deps.clock())
         return True
     current = registry.promoted(deps.database, "evaluator")
@@ -34,6 +44,8 @@ def promote(deps: Deps, role: str, digest: str, family: Family) -> bool:
             slot = slots.assign(deps.database, digest, ends)
         except Conflict:
             return False
+    if serving.serve(registry.get(deps.database, role, digest), slot):
+        return False
     if current is not None and not _caught_up(deps, digest, slot, family):
         return False
     registry.promote(deps.database, role, digest, now_ms=deps.clock())
@@ -49,6 +61,14 @@ def promotable(deps: Deps, role: str, digest: str, family: Family) -> bool:
         return True
     slot = _slot_of(deps, digest)
     return not slot or _caught_up(deps, digest, slot, family)
+
+
+def waits_for(deps: Deps, model: registry.Model, serving: Serving) -> str:
+    """What a promotion that was asked for waits for, a sentence."""
+    slot = _slot_of(deps, model.model_digest)
+    if model.role == "evaluator" and not slot:
+        return "both scoring slots are at work"
+    return serving.serve(model, slot) or "it has a slot now, and labels all pairs first"
 
 
 def _slot_of(deps: Deps, digest: str) -> str:

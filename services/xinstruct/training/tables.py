@@ -51,6 +51,15 @@ def job_of_request(database: sa.Engine, request_id: str) -> str:
         return str(connection.execute(query).scalar_one_or_none() or "")
 
 
+def end_job(database: sa.Engine, job_name: str, *, failure: str, now_ms: int) -> bool:
+    """Note on an open job that it is to end and why; its keeper does the rest. False when it is open no more."""
+    open_ = sa.and_(JOBS.c.job_name == job_name, JOBS.c.state.in_(("queued", "running")))
+    with transaction(database) as connection:
+        changed = connection.execute(sa.update(JOBS).where(open_).values(
+            failure=failure, change_time_ms=now_ms, change_number=JOBS.c.change_number + 1))
+    return changed.rowcount > 0
+
+
 def jobs_after(database: sa.Engine, job_name: str, *, rows_max: int) -> Sequence[Any]:
     """Rows of jobs in the order of their names, from the one after `job_name`."""
     query = sa.select(JOBS).where(JOBS.c.job_name > job_name).order_by(JOBS.c.job_name).limit(rows_max)

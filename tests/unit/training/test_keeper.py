@@ -14,16 +14,18 @@ import sqlalchemy as sa
 from builders import training_request
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
-from xinstruct.spine.errors import NotFound
+from xinstruct.spine.errors import Conflict, NotFound, Unavailable
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.messages import ModelTrained, TrainingRequested
 from xinstruct.spine.sql import METADATA, open_engine
 from xinstruct.spine.topics import MODEL_TRAINED, TRAINING_REQUESTED
+from xinstruct.training.api import TrainingServicer
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import JobSpec
 from xinstruct.training.jobs import JobLook, JobPhase
 from xinstruct.training.loops import JobKeeper, TrainingCommands, resolve_base
 from xinstruct.training.tables import JOBS
+from xinstruct.v1.training_service_pb2 import CancelJobRequest
 
 
 class RecordedJobs:
@@ -32,6 +34,7 @@ class RecordedJobs:
     def __init__(self) -> None:
         self.says = JobLook(JobPhase.ABSENT)
         self.started: list[str] = []
+        self.cancelled: list[str] = []
         self.closed = 0
 
     def start(self, spec: JobSpec) -> None:
@@ -40,6 +43,10 @@ class RecordedJobs:
 
     def look(self, job_name: str) -> JobLook:
         return self.says
+
+    def cancel(self, job_name: str) -> None:
+        self.cancelled.append(job_name)
+        self.says = JobLook(JobPhase.ABSENT)
 
     def close(self) -> None:
         self.closed += 1
@@ -104,6 +111,46 @@ def test_a_job_that_had_ended_when_its_keeper_died_is_not_started_again(deps: De
     JobKeeper(TrainingSettings(), deps, jobs).step()
     assert jobs.started == []
     assert (row(deps).state, row(deps).failure) == ("failed", "the disk is full")
+
+
+def test_a_job_that_works_on_without_its_keeper_is_taken_over_and_not_started_again(deps: Deps) -> None:
+    first, second = RecordedJobs(), RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(), deps, first)
+    keeper.step()
+    keeper.close()
+    second.says = JobLook(JobPhase.RUNNING, 7, 10, 2.0)
+    later = JobKeeper(TrainingSettings(), deps, second)
+    later.step()
+    assert (first.started, second.started) == ([row(deps).job_name], [])
+    assert (row(deps).state, row(deps).steps_done, row(deps).attempts_count) == ("running", 7, 1)
+    second.says = JobLook(JobPhase.FAILED, failure="the disk is full")
+    later.step()
+    assert (row(deps).state, row(deps).failure) == ("failed", "the disk is full")
+
+
+def test_what_a_job_waits_for_is_said_and_its_progress_and_lease_are_kept(deps: Deps) -> None:
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(), deps, jobs)
+    keeper.step()
+    jobs.says = JobLook(JobPhase.RUNNING, 3, 10, 2.0, waiting_for="Unschedulable: no node has a GPU")
+    with pytest.raises(Unavailable, match="waits: Unschedulable: no node has a GPU"):
+        keeper.step()
+    assert (row(deps).state, row(deps).steps_done) == ("running", 3)
+    jobs.says = JobLook(JobPhase.RUNNING, 4, 10, 2.0)
+    assert not keeper.step()
+
+
+def test_a_job_that_cannot_be_started_now_is_tried_again_as_often_as_it_takes(deps: Deps) -> None:
+    class Away(RecordedJobs):
+        def start(self, spec: JobSpec) -> None:
+            self.started.append(spec.job_name)
+            raise Unavailable("the API does not answer")
+
+    keeper = JobKeeper(TrainingSettings(attempts_max=2), deps, Away())
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            keeper.step()
+    assert (row(deps).state, row(deps).attempts_count) == ("queued", 0)
 
 
 def test_a_keeper_that_lost_its_job_writes_nothing_about_it(deps: Deps) -> None:
@@ -173,3 +220,22 @@ def _model_folder(folder: Path) -> Path:
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_cancelled_job_is_ended_wherever_it_runs_and_never_started_again(deps: Deps, started: bool) -> None:
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(), deps, jobs)
+    if started:
+        keeper.step()
+    servicer, name = TrainingServicer(TrainingSettings(), deps, {}), str(row(deps).job_name)
+    assert servicer.CancelJob(CancelJobRequest(job_name=name), None).failure == "cancelled"
+    assert keeper.step() and not keeper.step() and not keeper.pending()
+    assert (row(deps).state, row(deps).failure) == ("failed", "cancelled")
+    assert (jobs.started, jobs.cancelled) == ([name] if started else [], [name])
+    told = ModelTrained.decode(next(iter(deps.log.read(MODEL_TRAINED, {}))).value or b"")
+    assert (told.job_name, told.failure) == (name, "cancelled")
+    with pytest.raises(Conflict, match="has ended"):
+        servicer.CancelJob(CancelJobRequest(job_name=name), None)
+    with pytest.raises(NotFound):
+        servicer.CancelJob(CancelJobRequest(job_name="another"), None)

@@ -14,7 +14,7 @@ from xinstruct.inference.scripted import ScriptedInference
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
-from xinstruct.spine.errors import Invalid
+from xinstruct.spine.errors import Conflict, Invalid, Unavailable
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS, Family
 from xinstruct.spine.sql import METADATA, open_engine
@@ -23,6 +23,7 @@ from xinstruct.spine.topics import PAIR_DRAFTED
 from xinstruct.training.api import TrainingServicer
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.promotion import EndpointModels, promotable, promote
+from xinstruct.training.serving import SlotServers
 from xinstruct.v1.training_service_pb2 import ListModelsRequest, PromoteModelRequest, SubmitTrainingRequest
 
 FIRST, SECOND, THIRD = ("sha256:" + letter * 64 for letter in "abc")
@@ -183,3 +184,80 @@ def test_an_endpoint_model_that_is_in_use_stays(deps: Deps) -> None:
     promote(deps, "generator", "endpoint:b", "chat")
     assert EndpointModels(deps, {"generator": ""}).step()
     assert current(deps, "generator") == "endpoint:b"
+
+
+class Servers:
+    """Says of every model what it was told to say, and records what was asked."""
+
+    def __init__(self) -> None:
+        self.waits_for = "no pod is ready"
+        self.served: list[tuple[str, str]] = []
+        self.resting: list[str] = []
+
+    def serve(self, model: registry.Model, slot: str = "") -> str:
+        self.served.append((model.model_digest, slot))
+        return self.waits_for
+
+    def rest(self, role: str, slot: str) -> None:
+        self.resting.append(slot)
+
+    def close(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("role", ["evaluator", "generator"])
+def test_a_model_is_promoted_only_when_it_is_served(deps: Deps, role: str) -> None:
+    servers = Servers()
+    assert not promote(deps, role, FIRST, "tiny", serving=servers)
+    assert current(deps, role) == ""
+    servers.waits_for = ""
+    assert promote(deps, role, FIRST, "tiny", serving=servers)
+    assert current(deps, role) == FIRST
+
+
+def test_the_old_evaluator_labels_on_in_its_slot_while_the_new_one_is_served_in_the_other(deps: Deps) -> None:
+    servers = Servers()
+    servers.waits_for = ""
+    deps.log.append([pair(pair_id="1").record(PAIR_DRAFTED.name)])
+    promote(deps, "evaluator", FIRST, "tiny", serving=servers)
+    servers.waits_for = "no pod is ready"
+    assert not promote(deps, "evaluator", SECOND, "tiny", serving=servers)
+    assert servers.served[-2:] == [(FIRST, "a"), (SECOND, "b")]
+    score_all(deps, "b", SECOND)
+    assert not promote(deps, "evaluator", SECOND, "tiny", serving=servers)  # caught up, but its server went away
+    assert (current(deps), sorted(registry.slots(deps.database))) == (FIRST, ["a", "b"])
+    servers.waits_for = ""
+    assert promote(deps, "evaluator", SECOND, "tiny", serving=servers)
+    assert (current(deps), list(registry.slots(deps.database))) == (SECOND, ["b"])
+
+
+def test_each_slots_server_has_the_slots_evaluator_and_that_of_a_resting_slot_rests(deps: Deps) -> None:
+    servers, now_ms = Servers(), [100_000]
+    loop = SlotServers(replace(deps, clock=lambda: now_ms[0]), servers)
+    servers.waits_for = ""
+    assert not loop.step() and servers.resting == ["a", "b"]
+    promote(deps, "evaluator", FIRST, "tiny")
+    assert not loop.step() and servers.served == []  # it has just looked
+    now_ms[0] += 5_000
+    loop.step()
+    assert (servers.served, servers.resting) == ([(FIRST, "a")], ["a", "b", "b"])
+    servers.waits_for = "no pod is ready"
+    now_ms[0] += 5_000
+    with pytest.raises(Unavailable, match="no pod is ready"):
+        loop.step()
+    assert not loop.pending()
+
+
+def test_a_person_who_promotes_too_early_is_told_what_it_waits_for(deps: Deps) -> None:
+    servers = Servers()
+    servicer = TrainingServicer(TrainingSettings(), deps, {}, servers)
+    request = PromoteModelRequest(role="evaluator", model_digest=FIRST)
+    with pytest.raises(Conflict, match="is not promoted yet: no pod is ready; promote it again"):
+        servicer.PromoteModel(request, None)
+    servers.waits_for = ""
+    deps.log.append([pair(pair_id="1").record(PAIR_DRAFTED.name)])
+    assert servicer.PromoteModel(request, None).promoted
+    with pytest.raises(Conflict, match="labels all pairs first"):
+        servicer.PromoteModel(PromoteModelRequest(role="evaluator", model_digest=SECOND), None)
+    with pytest.raises(Conflict, match="both scoring slots are at work"):
+        servicer.PromoteModel(PromoteModelRequest(role="evaluator", model_digest=THIRD), None)

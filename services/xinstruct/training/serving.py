@@ -1,0 +1,79 @@
+"""The port that has a model answer where its role is asked, and the loop that keeps scoring's slots to it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from xinstruct.spine import registry
+from xinstruct.spine.app import Deps
+from xinstruct.spine.errors import Unavailable
+
+SLOTS = ("a", "b")
+LOOK_S = 5.0
+"""Seconds until a server that was given a model is looked at again."""
+
+
+class Serving(Protocol):
+    """Whoever runs model servers. May be asked by several threads."""
+
+    def serve(self, model: registry.Model, slot: str = "") -> str:
+        """Have `model` answer for its role, in a scoring slot if it is an evaluator. Repeating changes nothing.
+
+        Returns what that waits for, a sentence, and "" as soon as it answers. Unavailable when nothing can be known.
+        """
+
+    def rest(self, role: str, slot: str) -> None:
+        """Nobody asks that slot any more: what serves it may end. Unavailable when it cannot be told now."""
+
+    def close(self) -> None:
+        """Release connections; servers work on."""
+
+
+class ServedElsewhere:
+    """Models in process, and servers that people look after: adapters ask by digest, and wait for it."""
+
+    def serve(self, model: registry.Model, slot: str = "") -> str:
+        """See Serving."""
+        return ""
+
+    def rest(self, role: str, slot: str) -> None:
+        """See Serving."""
+
+    def close(self) -> None:
+        """See Serving."""
+
+
+class SlotServers:
+    """Each slot's server has the evaluator that the slot has, whoever changed either; that of a resting slot rests."""
+
+    name = "training-serving"
+
+    def __init__(self, deps: Deps, serving: Serving) -> None:
+        self._deps = deps
+        self._serving = serving
+        self._look_ms = 0
+
+    def step(self) -> bool:
+        """Compare both slots. Unavailable, with a sentence, while a model is not served."""
+        if self._deps.clock() < self._look_ms + LOOK_S * 1000:
+            return False
+        held = registry.slots(self._deps.database)
+        waiting = []
+        for slot in SLOTS:
+            if slot in held:
+                model = registry.get(self._deps.database, "evaluator", held[slot][0])
+                waiting.append(self._serving.serve(model, slot))
+            else:
+                self._serving.rest("evaluator", slot)
+        if any(waiting):
+            raise Unavailable("; ".join(filter(None, waiting)), LOOK_S)
+        self._look_ms = self._deps.clock()
+        return False
+
+    def pending(self) -> bool:
+        """Nothing that scoring does not wait for itself."""
+        return False
+
+    def close(self) -> None:
+        """Release connections."""
+        self._serving.close()

@@ -1,0 +1,69 @@
+"""The folder of a job: what its process is given there, and what it leaves there. The same wherever jobs run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec
+from xinstruct.training.jobs import JobLook, JobPhase
+
+SPEC, PROGRESS, RESULT, OUTPUT, LOCK, MODEL = "spec.json", "progress.jsonl", "result.json", "job.log", "lock", "model"
+_TAIL_BYTES = 4096
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def write_spec(spec: JobSpec) -> Path:
+    """Write the file that the job's process is told by, and make its folder; returns the file. OSError as it comes."""
+    file = Path(spec.work_folder) / SPEC
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, spec.to_json().encode())
+    return file
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file that a reader sees as it was or as it is now, never half written."""
+    partial = file.with_name(f"{file.name}.part")
+    partial.write_bytes(content)
+    os.replace(partial, file)
+
+
+def variables(spec: JobSpec) -> dict[str, str]:
+    """What the process's environment must hold before a library is loaded: pinned threads, and no hub."""
+    threads = str(spec.recipe.get("threads_count", 1))
+    return {name: threads for name in _THREAD_VARIABLES} | _OFFLINE
+
+
+def ended(work: Path) -> JobLook | None:
+    """The job as its own last word tells it, DONE or FAILED; None while there is none."""
+    try:
+        result: dict[str, Any] = json.loads((work / RESULT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    steps = (int(result.get("steps_done", 0)), int(result.get("steps_count", 0)), result.get("loss"))
+    if result.get("failure"):
+        return JobLook(JobPhase.FAILED, *steps, failure=str(result["failure"])[:FAILURE_CHARS_MAX])
+    metrics = json.dumps(result.get("metrics", {}), sort_keys=True)
+    return JobLook(JobPhase.DONE, *steps, model_folder=str(work / MODEL), metrics=metrics)
+
+
+def steps(work: Path) -> tuple[int, int, float | None]:
+    """(steps done, steps in all, loss) of the last whole line of progress; zeros before the first."""
+    try:
+        lines = (work / PROGRESS).read_bytes()[-_TAIL_BYTES:].split(b"\n")
+    except FileNotFoundError:
+        return 0, 0, None
+    last: dict[str, Any] = json.loads(lines[-2]) if len(lines) > 1 and lines[-2].startswith(b"{") else {}
+    return int(last.get("steps_done", 0)), int(last.get("steps_count", 0)), last.get("loss")
+
+
+def last_words(work: Path) -> str:
+    """The end of what the process said; "" when it said nothing."""
+    try:
+        said = (work / OUTPUT).read_bytes()[-_TAIL_BYTES:]
+    except FileNotFoundError:
+        return ""
+    return said.decode("utf-8", "replace").strip()[-FAILURE_CHARS_MAX:]

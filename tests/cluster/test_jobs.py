@@ -1,0 +1,210 @@
+"""Training in pods of its own: the contract of job back ends on a real API, why jobs wait and fail, a whole release.
+
+Jobs see the shared volume at the path at which this machine has it: so this needs the machine-local cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes.config import new_client_from_config
+
+from cluster.house import CHART, CLAIMS, FULL_NAME, RELEASE, Bed, install, merged, namespace, small
+from cluster.kubectl import Cluster, Manifest, Refused, until
+from contract.jobs.bench import base_in, ended, spec_in
+from contract.jobs.bench import until as until_look
+from contract.jobs.test_jobs import (  # noqa: F401 - the contract, asked of this module's bench
+    test_a_cancelled_job_ends_and_goes_on_from_its_checkpoint_when_it_is_started_again,
+    test_a_job_that_cannot_be_done_fails_and_says_why,
+    test_a_job_that_ends_without_a_result_fails_with_its_last_words,
+    test_a_job_that_was_never_started_is_absent_and_may_be_cancelled,
+    test_a_killed_job_goes_on_from_its_checkpoint_under_the_next_keeper,
+)
+from xinstruct.training.jobs import JobPhase
+from xinstruct.training.kubernetes_api import Cluster as Api
+from xinstruct.training.kubernetes_jobs import KubernetesJobs
+
+CONFIG = "/etc/xinstruct/config/config.yaml"
+HOME = "/var/lib/xinstruct"
+TRAINER = "trainer.kubeflow.org/v1alpha1"
+WAITING_S_MAX = 60
+JOB_S_MAX = 420
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@dataclass(frozen=True)
+class PodBench:
+    """See contract.jobs.bench.Bench: jobs as pods of one namespace, made of the chart's own manifest."""
+
+    folder: Path
+    inside: Cluster
+    manifest: Manifest
+
+    def open(self) -> KubernetesJobs:
+        client = new_client_from_config(str(self.inside.kubeconfig))
+        return KubernetesJobs(self.folder, Api(client, self.inside.namespace), self.manifest)
+
+    def kill(self, job_name: str) -> None:
+        """What a failing node does, as the Job sees it."""
+        for label in ("batch.kubernetes.io/job-name", "jobset.sigs.k8s.io/jobset-name"):
+            self.inside.kubectl(
+                "delete", "pod", "-l", f"{label}=house-xinstruct-{job_name}", "--force", "--grace-period=0"
+            )
+
+
+@pytest.fixture(scope="module", params=["Job", "TrainJob"])
+def bench(request: pytest.FixtureRequest, bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodBench]:
+    """The manifest of the chart in a namespace of its own, without the release."""
+    if bed.volumes is None:
+        pytest.skip("jobs and this machine must share a folder: the machine-local cluster only")
+    if request.param == "TrainJob" and TRAINER not in bed.cluster.kubectl("api-versions"):
+        pytest.skip("the Kubeflow Trainer is not installed: ADDONS=trainer")
+    before = os.umask(0)  # jobs run as another user than this one
+    try:
+        with namespace(bed, claims=CLAIMS[:1]) as inside:
+            yield prepared(bed, inside, request.param, tmp_path_factory.mktemp("values"))
+    finally:
+        os.umask(before)
+
+
+def prepared(bed: Bed, inside: Cluster, kind: str, folder: Path, **more: Any) -> PodBench:
+    """What the release would bring for jobs: their claim, and with the Trainer their runtime."""
+    assert bed.volumes is not None
+    place = bed.volumes / inside.namespace / CLAIMS[0]
+    values = merged(small(bed), {"trainingJobs": {"trainJob": "always" if kind == "TrainJob" else "never", **more}})
+    file = folder / f"{kind}.yaml"
+    file.write_text(yaml.safe_dump(values), "utf-8")
+    text = inside.helm("template", RELEASE, str(CHART), "-f", str(CHART / "profiles/small.yaml"), "-f", str(file))
+    items = [item for item in yaml.safe_load_all(text.replace(HOME, str(place))) if item]
+    inside.apply(*(item for item in items if item["kind"] in ("PersistentVolumeClaim", "TrainingRuntime")))
+    (config,) = [item for item in items if item["kind"] == "ConfigMap" and "job.json" in item["data"]]
+    jobs = place / "jobs"
+    jobs.mkdir(exist_ok=True)
+    return PodBench(jobs, inside, json.loads(config["data"]["job.json"]))
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"nodeSelector": {"there-is": "no-such-node"}}, "Unschedulable: 0/1 nodes are available"),
+    ({"image": "localhost/no-such-image:1"}, "no-such-image"),
+])
+def test_what_a_job_waits_for_is_told(bed: Bed, bench: PodBench, change: Manifest, said: str) -> None:
+    if bench.manifest["kind"] == "TrainJob":
+        pytest.skip("its pods are made by a Job as the plain one's are")
+    manifest = json.loads(json.dumps(bench.manifest))
+    pod = manifest["spec"]["template"]["spec"]
+    pod |= {key: value for key, value in change.items() if key == "nodeSelector"}
+    pod["containers"][0] |= {key: value for key, value in change.items() if key == "image"}
+    trying = PodBench(bench.folder, bench.inside, manifest)
+    spec, jobs = spec_in(trying, f"generator-r0-{len(said):012}"), trying.open()
+    look = until_look(jobs, spec, lambda look: said in look.waiting_for)
+    assert look.phase is JobPhase.RUNNING
+    jobs.cancel(spec.job_name)
+    until_look(jobs, spec, lambda look: look.phase is JobPhase.ABSENT)
+
+
+def test_a_job_that_takes_more_memory_than_it_may_fails_and_says_so(bed: Bed, bench: PodBench) -> None:
+    if bench.manifest["kind"] == "TrainJob":
+        pytest.skip("its pods are made by a Job as the plain one's are")
+    manifest = json.loads(json.dumps(bench.manifest))
+    manifest["spec"]["backoffLimit"] = 0
+    manifest["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"memory": "96Mi"}}
+    trying = PodBench(bench.folder, bench.inside, manifest)
+    spec, jobs = spec_in(trying, "generator-r0-eeeeeeeeeeee"), trying.open()
+    failed = until_look(jobs, spec, ended)
+    assert (failed.phase, failed.failure) == (
+        JobPhase.FAILED, "OOMKilled: it took more memory than its limit of 96Mi"
+    )
+
+
+@pytest.mark.parametrize("kind", ["Job", "TrainJob"])
+def test_a_release_trains_in_pods_through_the_end_of_its_keeper_and_of_the_job_and_takes_jobs_along(
+    bed: Bed, tmp_path: Path, kind: str
+) -> None:
+    if bed.volumes is None:
+        pytest.skip("seeds and base are put on the volume from this machine")
+    if kind == "TrainJob" and TRAINER not in bed.cluster.kubectl("api-versions"):
+        pytest.skip("the Kubeflow Trainer is not installed: ADDONS=trainer")
+    before = os.umask(0)
+    try:
+        with namespace(bed) as inside:
+            place = bed.volumes / inside.namespace / CLAIMS[0]
+            stocked(place)
+            values = merged(small(bed), {"trainingJobs": {"trainJob": "always" if kind == "TrainJob" else "never"}})
+            install(inside, values, tmp_path)
+            until(lambda: inside.pod_ready(f"{FULL_NAME}-training-0"), "training is ready", within_s=240)
+            resource = "trainjob.trainer.kubeflow.org" if kind == "TrainJob" else "job"
+            name = submitted(inside, resource)
+            progress = place / "jobs" / name / "progress.jsonl"
+            until(lambda: progress.exists(), "the job makes steps", within_s=JOB_S_MAX)
+            first = inside.get("pod", f"{FULL_NAME}-training-0")["metadata"]["uid"]
+            inside.kubectl("delete", "pod", f"{FULL_NAME}-training-0", "--wait=false")
+            killed(inside, name)
+            until(lambda: replaced(inside, f"{FULL_NAME}-training-0", first), "another keeper is ready", within_s=120)
+            (model,) = finished(inside, name)
+            assert (model["job_name"], model["promoted"]) == (name, True)
+            (made,) = inside.all(resource, labels=f"xinstruct/job={name}")
+            assert made["metadata"]["ownerReferences"][0]["name"] == f"{FULL_NAME}-training"
+            inside.helm("uninstall", RELEASE, "--wait")
+            until(lambda: not inside.all(resource, labels=f"xinstruct/job={name}"), "its job goes along", within_s=60)
+    finally:
+        os.umask(before)
+
+
+def stocked(place: Path) -> None:
+    """Put a base model and seeds on the volume."""
+    base_in(place)
+    rows = [{"instruction": "Describe the lake.", "response": f"Ziwa {n}\n\nNi ziwa.", "language": "sw"}
+            for n in range(60)]
+    (place / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def submitted(inside: Cluster, resource: str) -> str:
+    """Name of a job on what stocked() put there, asked for from another pod of the release, which goes away again."""
+    recipe = {"epochs": 40.0, "rows_per_batch": 4, "checkpoint_steps": 5, "tokens_max": 256, "learning_rate": 0.02}
+    with suppress(Refused):  # the command would wait for the job's end
+        asked(inside, "train", "generator", "--base", f"{HOME}/base", "--seeds", f"{HOME}/seeds.jsonl", "--promote",
+              "--recipe", json.dumps(recipe))
+    until(lambda: bool(inside.all(resource, labels="xinstruct/job")), "the job has its object", within_s=60)
+    (job,) = inside.all(resource, labels="xinstruct/job")
+    return str(job["metadata"]["labels"]["xinstruct/job"])
+
+
+def asked(inside: Cluster, *arguments: str) -> str:
+    """What the command line says in curation's pod within 20 seconds."""
+    words = ("timeout", "20", "xinstruct", *arguments, "--config", CONFIG)
+    return inside.kubectl("exec", f"{FULL_NAME}-curation-0", "--", *words)
+
+
+def replaced(inside: Cluster, name: str, uid: str) -> bool:
+    """Whether another pod of that name is ready."""
+    return inside.pod_ready(name) and inside.get("pod", name)["metadata"]["uid"] != uid
+
+
+def killed(inside: Cluster, job_name: str) -> None:
+    """Kill the job's pod as a failing node would."""
+    for label in ("batch.kubernetes.io/job-name", "jobset.sigs.k8s.io/jobset-name"):
+        inside.kubectl("delete", "pod", "-l", f"{label}={FULL_NAME}-{job_name}", "--force", "--grace-period=0")
+
+
+def finished(inside: Cluster, job_name: str) -> list[dict[str, Any]]:
+    """The models that there are when the job has ended."""
+    end_s = time.monotonic() + JOB_S_MAX
+    while time.monotonic() < end_s:
+        try:
+            listed = asked(inside, "models", "list", "--json")
+        except Refused:  # training's pod is being replaced
+            listed = ""
+        if listed.strip():
+            return [json.loads(line) for line in listed.splitlines()]
+        time.sleep(1.0)
+    raise AssertionError(f"the job {job_name} did not end within {JOB_S_MAX} s")
