@@ -22,7 +22,7 @@ from charts.rendering import (
 
 WHOLE = {
     **{name: profile(name) for name in PROFILES},
-    "tls": changed(changed(profile("small"), "tls.enabled", True), "tls.secretName", "ours"),
+    "tls": changed(profile("small"), "tls", {"enabled": True, "secretName": "ours", "mutual": {"enabled": True}}),
 }
 """Name → values that the invariants are asked of."""
 

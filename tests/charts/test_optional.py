@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import yaml
 
 from charts.rendering import (
     OPTIONAL_APIS,
     PROFILES,
+    SERVICES,
     Manifest,
     Values,
     changed,
@@ -168,6 +170,53 @@ def test_with_tls_services_serve_the_certificate_and_probes_ask_for_the_port(val
     assert bool(of_kind(items, "Certificate")) is (secret != "ours")
 
 
+@pytest.mark.parametrize(("authority", "mounted"), [
+    # cert-manager puts its issuer's certificate beside the one that it signed.
+    ({}, ("try-xinstruct-tls", "ca.crt")), ({"name": "house-ca", "key": "bundle.pem"}, ("house-ca", "bundle.pem")),
+])
+def test_with_mutual_tls_services_ask_for_certificates_and_bring_their_own(
+    authority: Values, mounted: tuple[str, str]
+) -> None:
+    items = manifests(changed(TLS, "tls.mutual", {"enabled": True, "authoritySecret": authority}), apis=OPTIONAL_APIS)
+    (certificate,) = of_kind(items, "Certificate")
+    assert {"server auth", "client auth"} <= set(certificate["spec"]["usages"])
+    pod = named(items, "StatefulSet", "backgen")["spec"]["template"]["spec"]
+    (volume,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "secret-tls-authority"]
+    assert (volume["secretName"], volume["items"]) == (mounted[0], [{"key": mounted[1], "path": "ca.crt"}])
+    rpc = yaml.safe_load(named(items, "ConfigMap", "backgen")["data"]["config.yaml"])["rpc"]
+    assert {name: file.rpartition("secrets/")[2] for name, file in rpc.items() if name.endswith("_file")} == {
+        "token_file": "token/token", "tls_certificate_file": "tls/tls.crt", "tls_key_file": "tls/tls.key",
+        "tls_client_ca_file": "tls-authority/ca.crt", "tls_ca_file": "tls-authority/ca.crt",
+    }
+    assert pod["containers"][0]["livenessProbe"]["tcpSocket"] == {"port": "grpc"}  # the kubelet has no certificate
+
+
+def test_without_mutual_tls_nobody_is_asked_for_a_certificate() -> None:
+    items = manifests(TLS, apis=OPTIONAL_APIS)
+    (certificate,) = of_kind(items, "Certificate")
+    assert "client auth" not in certificate["spec"]["usages"]
+    assert "tls_client_ca_file" not in named(items, "ConfigMap", "backgen")["data"]["config.yaml"]
+
+
+def test_a_kafka_user_a_service_is_named_after_it_and_its_secrets_too() -> None:
+    values = changed(profile("standard"), "kafkaClient.certificateSecret.name", "client")
+    items = manifests(values)
+    for service in SERVICES:
+        config = yaml.safe_load(named(items, "ConfigMap", service)["data"]["config.yaml"])
+        assert config["log"]["sasl_username"] == f"xinstruct-{service}"
+        assert {f"xinstruct-{service}", f"client-{service}"} < _secrets(named(items, "StatefulSet", service))
+    # Jobs have no user: all that is left of them asks the database.
+    (job,) = of_kind(items, "Job")
+    assert _secrets(job) == {"xinstruct-database-app", "kafka-cluster-ca-cert"}
+
+
+def test_one_kafka_user_for_all_is_the_one_that_the_configuration_names() -> None:
+    items = manifests(changed(profile("standard"), "kafkaClient.userPerService", False))
+    for service in SERVICES:
+        assert "sasl_username: xinstruct\n" in named(items, "ConfigMap", service)["data"]["config.yaml"]
+        assert "xinstruct" in _secrets(named(items, "StatefulSet", service))
+
+
 @pytest.mark.parametrize(("storage", "claims", "volume"), [
     ({"enabled": True}, ["try-xinstruct-data"], {"persistentVolumeClaim": {"claimName": "try-xinstruct-data"}}),
     ({"enabled": True, "existingClaim": "ours"}, [], {"persistentVolumeClaim": {"claimName": "ours"}}),
@@ -226,6 +275,12 @@ def test_edges_lead_to_our_own_servers_only_where_they_are_ours() -> None:
     assert [labels["app.kubernetes.io/component"] for labels in reached] == ["kafka", "postgres"]
     ports = [[port["port"] for port in rule["ports"]] for rule in foreign["spec"]["egress"]]
     assert ports == [[9093], [5432], [443, 9000]]
+
+
+def _secrets(owner: Manifest) -> set[str]:
+    """Secrets that its pods mount."""
+    volumes = owner["spec"]["template"]["spec"]["volumes"]
+    return {volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
 
 
 def _state(items: list[Manifest]) -> Manifest:
