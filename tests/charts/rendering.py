@@ -35,11 +35,14 @@ def manifests(values: Values, *, apis: Iterable[str] = (), kubernetes: str = KUB
     return [item for name, text in files.items() if name.endswith(".yaml") for item in documents(text)]
 
 
-def rendered(values: Values, *, apis: Iterable[str] = (), kubernetes: str = KUBERNETES[-2]) -> dict[str, str]:
+def rendered(
+    values: Values, *, apis: Iterable[str] = (), kubernetes: str = KUBERNETES[-2], release: str = RELEASE,
+    namespace: str = NAMESPACE,
+) -> dict[str, str]:
     """File of the chart's templates → its text, checked against the schema first as `helm install` does."""
     chart().validate_schema(values)
     # The Python method of the same name does not pass on the APIs of the cluster, which the library takes.
-    options = {"name": RELEASE, "namespace": NAMESPACE, "api_versions": list(apis), "kube_version": f"v{kubernetes}"}
+    options = {"name": release, "namespace": namespace, "api_versions": list(apis), "kube_version": f"v{kubernetes}"}
     text = _native.call_string("helm_render", chart()._raw(), json.dumps(values), json.dumps(options))
     return {name.partition("templates/")[2]: content for name, content in sorted(json.loads(text).items())}
 
@@ -98,12 +101,12 @@ def pods(items: Iterable[Manifest]) -> list[tuple[str, Manifest]]:
 def _profile(name: str) -> Values:
     made: Values = {}
     for file in PROFILES[name]:
-        made = _merged(made, read(CHART / "profiles" / f"{file}.yaml"))
+        made = merged(made, read(CHART / "profiles" / f"{file}.yaml"))
     return made
 
 
-def _merged(below: Values, above: Values) -> Values:
+def merged(below: Values, above: Values) -> Values:
     """As Helm merges files of values: maps key by key, the rest replaced."""
-    both = {key: _merged(below[key], item) for key, item in above.items()
+    both = {key: merged(below[key], item) for key, item in above.items()
             if isinstance(item, dict) and isinstance(below.get(key), dict)}
     return below | above | both

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import copy
 
 import pytest
 import yaml
 
+from charts import crds
+from charts.crds import need_crds
 from charts.rendering import (
+    KUBERNETES,
     OPTIONAL_APIS,
     PROFILES,
     SERVICES,
@@ -20,7 +22,7 @@ from charts.rendering import (
     of_kind,
     profile,
 )
-from charts.schemas import CUSTOM
+from charts.schemas import is_custom
 
 TLS = changed(profile("small"), "tls", {"enabled": True, "issuer": {"name": "house"}})
 
@@ -30,27 +32,6 @@ KINDS = {
     "ServiceMonitor": ("monitoring.coreos.com/v1", "monitoring.serviceMonitor", profile("small")),
     "PrometheusRule": ("monitoring.coreos.com/v1", "monitoring.prometheusRule", profile("small")),
     "Certificate": ("cert-manager.io/v1", "tls.certificate", TLS),
-}
-
-FIELDS: Mapping[str, set[str]] = {
-    # Every field of an operator's kind that the chart may write, from the operator's own reference. Names only: types
-    # and nesting of values below "*" are not checked here, the test cluster's API server does that.
-    "ScaledObject": {
-        "scaleTargetRef.apiVersion", "scaleTargetRef.kind", "scaleTargetRef.name", "pollingInterval", "cooldownPeriod",
-        "minReplicaCount", "maxReplicaCount", "advanced.restoreToOriginalReplicaCount",
-        "advanced.horizontalPodAutoscalerConfig.behavior.*", "triggers.type", "triggers.authenticationRef.name",
-        "triggers.metadata.bootstrapServers", "triggers.metadata.consumerGroup", "triggers.metadata.topic",
-        "triggers.metadata.lagThreshold", "triggers.metadata.offsetResetPolicy",
-    },
-    "ServiceMonitor": {"selector.matchLabels.*", "jobLabel", "endpoints.port", "endpoints.interval"},
-    "PrometheusRule": {
-        "groups.name", "groups.rules.alert", "groups.rules.expr", "groups.rules.for", "groups.rules.labels.*",
-        "groups.rules.annotations.*",
-    },
-    "Certificate": {
-        "secretName", "duration", "privateKey.algorithm", "privateKey.size", "privateKey.rotationPolicy", "usages",
-        "issuerRef.group", "issuerRef.kind", "issuerRef.name", "dnsNames",
-    },
 }
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -75,17 +56,34 @@ def test_a_kind_of_an_operator_is_not_made_otherwise(kind: str, choice: str, api
     assert not of_kind(manifests(changed(values, key, choice), apis=apis), kind)
 
 
+WITH_OPERATORS = {
+    # Values under which everything is made that is an operator's.
+    **{name: profile(name) for name in PROFILES},
+    "tls": changed(TLS, "tls.mutual.enabled", True),
+    "scaled": changed(profile("small"), "services.crawler.scaling.kind", "keda"),
+}
+
+
+@pytest.mark.parametrize("name", WITH_OPERATORS)
+def test_operators_take_their_kinds_and_know_each_field(name: str) -> None:
+    need_crds()
+    items = manifests(WITH_OPERATORS[name], apis=OPTIONAL_APIS)
+    wrong = [fault for item in items if is_custom(item) for fault in crds.faults(item, KUBERNETES[-1])]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_kind_of_an_operator_is_among_those_that_are_compared_with_its_schema() -> None:
+    made = (manifests(values, apis=OPTIONAL_APIS) for values in WITH_OPERATORS.values())
+    assert {item["kind"] for items in made for item in items if is_custom(item)} == set(KINDS)
+
+
 @kinds
-def test_only_known_fields_of_an_operators_kind_are_written(kind: str) -> None:
+def test_an_operators_schema_refuses_a_field_that_it_does_not_know(kind: str) -> None:
+    need_crds()
     api, _, values = KINDS[kind]
-    for item in of_kind(manifests(values, apis=[api]), kind):
-        assert set(item) == {"apiVersion", "kind", "metadata", "spec"}
-        unknown = {path for path in _paths(item["spec"]) if not _known(path, FIELDS[kind])}
-        assert not unknown, unknown
-
-
-def test_every_kind_without_a_schema_has_its_list_of_fields() -> None:
-    assert set(FIELDS) == set(KINDS) == CUSTOM
+    item = copy.deepcopy(of_kind(manifests(values, apis=[api]), kind)[0])
+    item["spec"]["unheardOf"] = True
+    assert ["unheardOf" in fault for fault in crds.faults(item, KUBERNETES[-1])] == [True]
 
 
 @pytest.mark.parametrize(("scaling", "apis", "has_replicas"), [
@@ -285,16 +283,3 @@ def _secrets(owner: Manifest) -> set[str]:
 
 def _state(items: list[Manifest]) -> Manifest:
     return named(items, "NetworkPolicy", "state")
-
-
-def _paths(node: Any, path: str = "") -> set[str]:
-    """Dotted paths of all values; lists are passed through."""
-    if isinstance(node, Mapping):
-        return {found for key, item in node.items() for found in _paths(item, f"{path}.{key}" if path else key)}
-    if isinstance(node, list) and node and isinstance(node[0], Mapping | list):
-        return {found for item in node for found in _paths(item, path)}
-    return {path}
-
-
-def _known(path: str, fields: set[str]) -> bool:
-    return path in fields or any(field.endswith(".*") and path.startswith(field[:-1]) for field in fields)

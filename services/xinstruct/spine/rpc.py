@@ -324,6 +324,6 @@ def _server_credentials(settings: RpcSettings) -> grpc.ServerCredentials:
 
 def _refuse_open_door(settings: RpcSettings) -> None:
     if settings.tls_client_ca_file and not settings.tls_certificate_file:
-        raise Invalid("rpc.tls_client_ca_file asks callers for certificates, which is TLS: set rpc.tls_certificate_file")
+        raise Invalid("rpc.tls_client_ca_file asks callers for certificates, over TLS: set rpc.tls_certificate_file")
     if settings.host not in ("127.0.0.1", "localhost", "::1", "[::1]") and not settings.token_file:
         raise Invalid(f"rpc.host is {settings.host}, open to others: set rpc.token_file, or listen on 127.0.0.1")
