@@ -33,7 +33,7 @@ demo-kafka: setup kafka-up postgres-up ## The same with every service as its own
 .PHONY: test
 test: setup ## The whole test suite, with real Kafka and PostgreSQL where they can be had (20 minutes on 2 cores at most)
 	@tools/servers.sh
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -n 2 --dist loadgroup --durations=20
 
 .PHONY: test-unit
 test-unit: setup ## Unit and architecture tests only: seconds, no server

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import servers
+
+SHARING = Path(__file__).parent / "contract" / "inference"
+"""Files of this folder share model servers, which take long to start."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` runs two processes, each of which takes whole files, or the whole folder whose files share."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(str(SHARING if SHARING in item.path.parents else item.path)))
 
 
 @pytest.fixture(scope="session")

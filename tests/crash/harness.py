@@ -125,12 +125,21 @@ class Crew:
         worker.process.join(5.0)
         return self.kill_now(worker)
 
+    def states(self) -> list[str]:
+        """What each place does now, for whoever asks why nothing moves."""
+        return [
+            f"{w.name}/{w.instance}: "
+            + (f"in flight {w.cells[IN_FLIGHT]}, commits {w.cells[COMMITS]}" if w.process is not None else "dead")
+            for w in self.workers
+        ]
+
     def end(self) -> None:
         """Kill everybody."""
         for worker in self.workers:
             if worker.process is not None:
                 worker.process.kill()
                 worker.process.join()
+                worker.process = None
 
 
 def run(
@@ -150,12 +159,12 @@ def run(
         killed, fed = _kill_while_feeding(
             log, crew, kills=range(kills, max(kills, kills_max)), seed=seed, away_s=away_s, deadline_s=deadline_s
         )
-        _wait(lambda: _drained(log), crew, deadline_s)
+        _wait(lambda: _drained(log), log, crew, deadline_s)
+        crew.end()
+        return compare(_written(undisturbed(fed, folder)), _written(log)), killed
     finally:
         crew.end()
-    ledger = compare(_written(undisturbed(fed, folder)), _written(log))
-    log.close()
-    return ledger, killed
+        log.close()
 
 
 def _kill_while_feeding(
@@ -168,7 +177,7 @@ def _kill_while_feeding(
     while killed.total() < kills.start or (killed.total() < kills.stop and not shown):
         crew.start_those_due(time.monotonic())
         fed += _feed(log, fed)
-        _wait(lambda: bool(crew.busy()), crew, deadline_s)
+        _wait(lambda: bool(crew.busy()), log, crew, deadline_s)
         time.sleep(chance.uniform(0.0, 0.1))  # the random moment
         busy = crew.busy()
         if busy:
@@ -219,13 +228,17 @@ def _feed(log: Log, fed: int) -> int:
 
 
 def _drained(log: Log) -> bool:
-    return all(log.lag(name, TOPICS[source], VERSION) == 0 for name, source in SOURCES.items())
+    return not any(_lags(log).values())
 
 
-def _wait(condition: Callable[[], bool], crew: Crew, deadline_s: float) -> None:
+def _lags(log: Log) -> dict[str, int]:
+    return {name: log.lag(name, TOPICS[source], VERSION) for name, source in SOURCES.items()}
+
+
+def _wait(condition: Callable[[], bool], log: Log, crew: Crew, deadline_s: float) -> None:
     while not condition():
         now_s = time.monotonic()
-        assert now_s < deadline_s, "the pipeline stands still"
+        assert now_s < deadline_s, f"the pipeline stands still: lags {_lags(log)}, {crew.states()}"
         crew.start_those_due(now_s)
         time.sleep(0.02)
 

@@ -207,6 +207,39 @@ def test_the_late_commit_of_a_member_that_was_stopped_is_fenced_and_all_it_lost_
     assert values(list(log.read(SUMS, {}))) == [1]
 
 
+_DIES_GIVING_UP = """
+import os, signal, sys
+from contract.log.backends import *
+from xinstruct.spine.log.kafka import KafkaLog, KafkaSettings
+log = KafkaLog(KafkaSettings.model_validate_json(sys.argv[1]), instance="0", topics=TOPICS)
+member = log.subscribe("adder", NUMBERS, "1")
+poll_all(member, log, NUMBERS)
+print("polled", flush=True)
+member._moves.on_partitions_revoked = lambda revoked: os.kill(os.getpid(), signal.SIGKILL)
+while True:
+    member.poll(100, 0.1)
+"""
+
+
+def test_partitions_that_a_killed_member_had_just_given_up_find_an_owner(
+    kafka_backend: Backend, kafka_settings: KafkaSettings
+) -> None:
+    # A partition moves in two rebalances: its owner gives it up in the first and asks for the second. Killed between
+    # the two and back in its place, it is given what it kept, and the group sees no reason for another rebalance.
+    log = kafka_backend.open("0")
+    log.append([number(i) for i in range(30)])
+    command = [sys.executable, "-c", _DIES_GIVING_UP, kafka_settings.model_dump_json()]
+    owner = subprocess.Popen(command, env={"PYTHONPATH": ":".join(sys.path)}, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "polled\n"
+    second = kafka_backend.open("1").subscribe("adder", NUMBERS, "1")
+    with polled(second):
+        assert owner.wait(PATIENCE_S) == -signal.SIGKILL
+        back = log.subscribe("adder", NUMBERS, "1")
+        poll_until_shared(back, second)
+    back.close()
+
+
 # ── commits that end unknown ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_the_own_broker_starts_on_an_empty_volume_and_keeps_what_is_there(
     properties = named(release, "ConfigMap", "kafka")["data"]["server.properties"]
     (tmp_path / "server.properties").write_text(_placed(properties, places), "utf-8")
     for number in range(STARTS):
-        with _running(_command(release, "kafka", places), port, tmp_path / "log"):
+        with _running(_command(release, "kafka", places), tmp_path / "log", lambda: servers.listening(port)):
             admin = KafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}")
             assert ("kept" in admin.list_topics()) is bool(number)
             if not number:
@@ -69,15 +69,21 @@ def test_the_own_database_is_made_once_asks_for_the_password_and_ends_at_once(re
         password.chmod(0o644)
         places = {"/etc/postgres": folder, "=/tmp": f"={folder}", "listen_addresses='*'": f"port={port}"}
         user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-        variables = {"PGDATA": f"{folder}/data", "PATH": f"{Path(str(found)).parent}:{os.environ['PATH']}"}
-        stop = named(release, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"][0]["lifecycle"]
+        path = f"{Path(str(found)).parent}:{os.environ['PATH']}"
+        variables = {"PGDATA": f"{folder}/data", "PGPORT": str(port), "PATH": path}
+        (container,) = named(release, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"]
+
+        def ready() -> bool:
+            probe = container["readinessProbe"]["exec"]["command"]
+            return subprocess.run(probe, env=os.environ | variables, cwd=folder, check=False).returncode == 0
+
         for number in range(STARTS):
             command = [*user, *_command(release, "postgres", places)]
-            with _running(command, port, Path(folder) / "log", variables, cwd=folder) as process:
+            with _running(command, Path(folder) / "log", ready, variables, cwd=folder) as process:
                 assert _tables(port, "a long secret") == (["kept"] if number else [])
                 with pytest.raises(sa.exc.OperationalError, match="password authentication failed"):
                     _tables(port, "a guess")
-                ending = [*user, *stop["preStop"]["exec"]["command"]]
+                ending = [*user, *container["lifecycle"]["preStop"]["exec"]["command"]]
                 subprocess.run(ending, env=os.environ | variables, cwd=folder, check=True, capture_output=True)
                 assert process.wait(timeout=10) == 0
 
@@ -108,9 +114,10 @@ def _placed(text: str, places: Mapping[str, str]) -> str:
 
 @contextmanager
 def _running(
-    command: list[str], port: int, log: Path, variables: Mapping[str, str] | None = None, cwd: str | None = None
+    command: list[str], log: Path, ready: Callable[[], bool], variables: Mapping[str, str] | None = None,
+    cwd: str | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, once it listens; ended as Kubernetes ends it."""
+    """The process, once it is ready; ended as Kubernetes ends it."""
     with log.open("wb") as output:
         everything = os.environ | dict(variables or {})
         process = subprocess.Popen(
@@ -118,7 +125,7 @@ def _running(
         )
     try:
         deadline_s = time.monotonic() + START_S_MAX
-        while not servers.listening(port):
+        while not ready():
             assert process.poll() is None, log.read_text("utf-8")[-2000:]
             assert time.monotonic() < deadline_s, log.read_text("utf-8")[-2000:]
             time.sleep(0.1)

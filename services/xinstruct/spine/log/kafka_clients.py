@@ -158,6 +158,16 @@ class KafkaClients:
         found = self.admin().list_group_offsets({group_id: list(partitions)})[group_id]
         return {tp.partition: at.offset for tp, at in found.items() if at.offset >= 0 and at.metadata == version}
 
+    @_settled
+    def owned_in_group(self, group_id: str) -> set[TopicPartition] | None:
+        """What the group's members own in all; None while it rebalances."""
+        described = self.admin().describe_groups([group_id])[group_id]
+        if described["group_state"] != "Stable":
+            return None
+        given = [member["member_assignment"] for member in described["members"] if member["member_assignment"]]
+        topics = [topic for one in given for topic in one["assigned_partitions"]]
+        return {TopicPartition(topic["topic"], number) for topic in topics for number in topic["partitions"]}
+
     def start_offsets(self, partitions: Collection[TopicPartition]) -> dict[int, int]:
         """Partition → first offset that is kept."""
         return self._offsets(partitions, OffsetSpec.EARLIEST)

@@ -11,6 +11,9 @@ Facts of kafka-python 3.0.12 and of brokers that this file is built around, all 
   polls a group of two rebalances for ever (seen: 39 generations in 30 s). So a poll that has to join waits for it.
 - A member that the group had removed, and that finds out by joining, keeps its assignment and hears of no loss. A
   member id that has changed tells.
+- A partition moves in two rebalances: its owner gives it up in the first and asks for the second. An owner that is
+  killed between the two and returns in its place hears of what it kept, and the group sees nothing to change: what it
+  gave up has no owner until some other rebalance (seen: for minutes). So members look after the whole group.
 - A process that takes over an instance fences the older one in heartbeats, which the client only logs. The older learns
   of it at its next commit.
 - The client keeps the positions of a refused commit and sends them along with the next transaction, whose outputs they
@@ -23,6 +26,7 @@ Facts of kafka-python 3.0.12 and of brokers that this file is built around, all 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -63,6 +67,8 @@ class KafkaSubscription:
         self._noticed_lost: set[int] = set()
         self._replaced = False
         self._unsure = False
+        self._looked_at: tuple[str, int] | None = None
+        self._look_at_s = 0.0
         with translated():
             clients.partitions(topic)
             # Before the group is joined: what a killed predecessor left open would hide positions from us.
@@ -145,6 +151,7 @@ class KafkaSubscription:
             batches = self._fetch(max(records_max, 1), wait_s)
             came = self._notice_moves()
             self._place()
+            self._look_after_the_group()
         records: list[Record] = []
         for place, batch in batches.items():
             if place.partition in came or place.partition in self._unplaced:
@@ -203,6 +210,20 @@ class KafkaSubscription:
         if settled:  # else its generation may be newer than the assignment that we see
             self._member = member
         return came
+
+    def _look_after_the_group(self) -> None:
+        """Once after each rebalance: ask for another while some partition has no owner."""
+        member = self._member.member_id, self._member.generation_id
+        now_s = time.monotonic()
+        if self._looked_at != member:
+            # Not at once: the second rebalance of a move is on its way as a rule.
+            self._looked_at, self._look_at_s = member, now_s + self._clients.settings.session_timeout_ms / 4000
+        elif now_s >= self._look_at_s:
+            owned = self._clients.owned_in_group(self._group_id)
+            whole = owned is not None and owned >= set(self._clients.partitions(self._topic))
+            self._look_at_s = math.inf if whole else now_s + self._clients.settings.session_timeout_ms / 4000
+            if owned is not None and not whole:
+                self._consumer._coordinator.request_rejoin()
 
     def _place(self) -> None:
         """Put every unplaced partition at the position of our version, or at the beginning."""
