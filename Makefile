@@ -43,6 +43,10 @@ test-unit: setup ## Unit and architecture tests only: seconds, no server
 test-charts: setup ## Chart tests only, by real Helm without a cluster: half a minute
 	$(BIN)/pytest tests/charts
 
+.PHONY: crds
+crds: setup ## Fetch the schemas of operators' kinds (the first time), which chart tests compare manifests with
+	tools/crds.sh
+
 ##@ Before a commit
 
 .PHONY: check

@@ -54,8 +54,19 @@ def kafka(folder: Path) -> Iterator[str]:
     if listening(KAFKA_PORT):
         yield f"127.0.0.1:{KAFKA_PORT}"
         return
-    port = free_port()
-    variables = {**os.environ, "KAFKA_PORT": str(port), "KAFKA_DATA": str(folder)}
+    with own_kafka(folder, free_port()) as bootstrap:
+        yield bootstrap
+
+
+@contextmanager
+def own_kafka(folder: Path, port: int, properties: str = "") -> Iterator[str]:
+    """Bootstrap servers of a broker with its data in `folder`; `properties` win over those of tools/kafka/up.sh."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "more.properties").write_text(properties, "utf-8")
+    variables = {
+        **os.environ, "KAFKA_PORT": str(port), "KAFKA_DATA": str(folder / "data"),
+        "KAFKA_PROPERTIES": str(folder / "more.properties"),
+    }
     up = subprocess.run([ROOT / "tools/kafka/up.sh"], env=variables, capture_output=True, text=True, check=False)
     if up.returncode:
         absent("kafka", up.stderr.strip() or up.stdout.strip())

@@ -21,3 +21,4 @@ for page in config command; do
 done
 
 .venv/bin/python tools/chart_files.py "$out"
+.venv/bin/python tools/kafka_resources.py "$out"

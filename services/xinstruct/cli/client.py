@@ -213,13 +213,13 @@ def _remote(settings: XinstructSettings, *, patience_s: float = 0.0) -> Iterator
 
     channels: dict[str, grpc.Channel] = {}
     token = Path(settings.rpc.token_file).read_text("utf-8").strip() if settings.rpc.token_file else ""
-    roots = Path(settings.rpc.tls_certificate_file).read_bytes() if settings.rpc.tls_certificate_file else None
+    tls = rpc.tls_of(settings.rpc)
 
     def channel(target: str) -> grpc.Channel:
         address = served_at(settings, target)
         if address not in channels:
             _require_listener(address, target)
-            channels[address] = rpc.channel(address, token=token, root_certificates=roots)
+            channels[address] = rpc.channel(address, token=token, tls=tls)
         return channels[address]
 
     try:
@@ -230,17 +230,27 @@ def _remote(settings: XinstructSettings, *, patience_s: float = 0.0) -> Iterator
 
 
 def _require_listener(address: str, target: str) -> None:
-    """Unavailable, with a sentence that says what to do, when nobody listens at `address`."""
+    """Unavailable, with a sentence that says what to do, when nobody listens at `address`.
+
+    Elsewhere a pod may just be replaced: it is asked as often as a call is tried. On this machine nobody is to come.
+    """
     import socket
 
+    from xinstruct.spine import rpc
+
     host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-    except OSError as error:
-        raise Unavailable(
-            f"nobody serves {target} at {address}: start it with `xinstruct up`, or correct rpc.port or addresses in "
-            "the configuration"
-        ) from error
+    rests_s = [] if host in ("127.0.0.1", "localhost", "[::1]") else list(rpc.RETRY_RESTS_S)
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+            return
+        except OSError as error:
+            if not rests_s:
+                raise Unavailable(
+                    f"nobody serves {target} at {address}: start it with `xinstruct up`, or correct rpc.port or "
+                    "addresses in the configuration"
+                ) from error
+        time.sleep(rests_s.pop(0))
 
 
 class _Opened:

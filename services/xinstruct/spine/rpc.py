@@ -3,6 +3,9 @@
 One interceptor maps the five errors to status codes with google.rpc details, and a client-side wrapper maps them back.
 Every call must carry a deadline; streams named Watch… need none, and hold half of the threads at most. Tokens and TLS
 come from mounted files.
+
+A client that retries as documented makes at most 3 attempts in 10 s (RETRY_RESTS_S), each at the next address of the
+service's name, and only of calls that no service has answered: Unavailable, raised by a service, is an answer.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
@@ -32,6 +37,9 @@ from xinstruct.spine.telemetry import logger
 
 ERROR_DOMAIN = "xinstruct"
 
+RETRY_RESTS_S = (2, 6)
+"""Rests before the second and the third attempt, each up to a fifth more or less: a pod is replaced in that time."""
+
 _CODES: dict[type[XinstructError], grpc.StatusCode] = {
     Invalid: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
@@ -49,6 +57,8 @@ _ERRORS: dict[grpc.StatusCode, type[XinstructError]] = {code: error for error, c
 
 _REASONS = {error.__name__.upper(): error for error in _CODES}
 """Reason in ErrorInfo → error: a status that several errors share is told apart by it."""
+
+_ANSWERED = ("grpc-retry-pushback-ms", "-1")
 
 _OPEN_METHODS = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 """Need neither deadline nor token: probes and reflection."""
@@ -74,6 +84,8 @@ class RpcSettings(Settings):
     """PEM private key of the certificate."""
     tls_client_ca_file: str = ""
     """PEM certificates of callers' authorities (mutual TLS); empty: callers need no certificate."""
+    tls_ca_file: str = ""
+    """PEM certificates of the authorities of services that are called; empty: the own certificate alone is trusted."""
 
 
 class Server:
@@ -184,7 +196,9 @@ def _abort(context: Any, error: XinstructError, code: grpc.StatusCode | None = N
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         _pack(status, error_details_pb2.RetryInfo(retry_delay=delay))
-    context.abort_with_status(rpc_status.to_status(status))
+    answer: Any = rpc_status.to_status(status)
+    # gRPC's word for "do not try again by yourself": the service has answered, the caller decides.
+    context.abort_with_status(answer._replace(trailing_metadata=(*answer.trailing_metadata, _ANSWERED)))
 
 
 def _pack(status: Any, detail: Any) -> None:
@@ -228,18 +242,64 @@ def page_values(token: str, *first: str | int) -> Sequence[Any]:
     return list(values)
 
 
-def channel(address: str, *, token: str = "", root_certificates: bytes | None = None) -> grpc.Channel:
-    """A channel to `address` ("host:port"), over TLS with `root_certificates`; UNAVAILABLE is tried 3 times."""
-    policy = (
-        '{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.2s","maxBackoff":"2s",'
-        '"backoffMultiplier":3,"retryableStatusCodes":["UNAVAILABLE"]}}]}'
-    )
-    options = [("grpc.service_config", policy), ("grpc.max_receive_message_length", 16 * 1024 * 1024)]
-    if root_certificates is not None:
-        plain = grpc.secure_channel(address, grpc.ssl_channel_credentials(root_certificates), options=options)
+@dataclass(frozen=True)
+class Tls:
+    """What a caller brings to a service that speaks TLS, in PEM."""
+
+    authorities: bytes
+    """Certificates of who may have signed the service's."""
+    certificate: bytes = b""
+    """The caller's own chain, for services that ask for one; empty: none is shown."""
+    key: bytes = b""
+    """Private key of the certificate."""
+
+
+def tls_of(settings: RpcSettings) -> Tls | None:
+    """What `settings` say a caller brings: its own certificate where it has a key to it; None without TLS."""
+    trusted = settings.tls_ca_file or settings.tls_certificate_file
+    if not trusted:
+        return None
+    if not settings.tls_key_file:
+        return Tls(Path(trusted).read_bytes())
+    own = Path(settings.tls_certificate_file).read_bytes(), Path(settings.tls_key_file).read_bytes()
+    return Tls(Path(trusted).read_bytes(), *own)
+
+
+def channel(address: str, *, token: str = "", tls: Tls | None = None) -> grpc.Channel:
+    """A channel to `address`: "host:port", or a target with gRPC's own scheme ("ipv4:…").
+
+    Calls go to all addresses of the name in turn, and are tried again as the head of this module says.
+    """
+    target = address if re.match(r"(dns|ipv4|ipv6|unix):", address) else f"dns:///{address}"
+    if tls is None:
+        plain = grpc.insecure_channel(target, options=_CLIENT)
     else:
-        plain = grpc.insecure_channel(address, options=options)
+        credentials = grpc.ssl_channel_credentials(tls.authorities, tls.key or None, tls.certificate or None)
+        plain = grpc.secure_channel(target, credentials, options=_CLIENT)
     return grpc.intercept_channel(plain, _BearerToken(token)) if token else plain
+
+
+_POLICY = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [{
+        "name": [{}],
+        "retryPolicy": {
+            "maxAttempts": 1 + len(RETRY_RESTS_S), "initialBackoff": f"{RETRY_RESTS_S[0]}s",
+            "maxBackoff": f"{RETRY_RESTS_S[1]}s", "backoffMultiplier": RETRY_RESTS_S[1] / RETRY_RESTS_S[0],
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        },
+    }],
+}
+_CLIENT = [
+    ("grpc.service_config", json.dumps(_POLICY)),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    # A pod that is replaced comes back at another address: by the defaults a client would ask for it again after 30 s,
+    # wait 20 s for the old one, and rest for up to two minutes between attempts.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.initial_reconnect_backoff_ms", 250),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+]
 
 
 class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
@@ -263,5 +323,7 @@ def _server_credentials(settings: RpcSettings) -> grpc.ServerCredentials:
 
 
 def _refuse_open_door(settings: RpcSettings) -> None:
+    if settings.tls_client_ca_file and not settings.tls_certificate_file:
+        raise Invalid("rpc.tls_client_ca_file asks callers for certificates, over TLS: set rpc.tls_certificate_file")
     if settings.host not in ("127.0.0.1", "localhost", "::1", "[::1]") and not settings.token_file:
         raise Invalid(f"rpc.host is {settings.host}, open to others: set rpc.token_file, or listen on 127.0.0.1")

@@ -134,10 +134,10 @@ def until(condition: Callable[[], bool], limit_s: float = 15.0) -> None:
         time.sleep(0.01)
 
 
-def status(process: Process) -> status_service_pb2.GetStatusResponse:
+def status(process: Process, *, timeout_s: float = 5) -> status_service_pb2.GetStatusResponse:
     with channel(f"127.0.0.1:{process.server.port}") as connection:
         stub = status_service_pb2_grpc.StatusServiceStub(connection)
-        return stub.GetStatus(status_service_pb2.GetStatusRequest(), timeout=5)
+        return stub.GetStatus(status_service_pb2.GetStatusRequest(), timeout=timeout_s)
 
 
 def health(process: Process, name: str) -> Any:
@@ -286,7 +286,7 @@ def test_a_drained_process_refuses_calls_and_leaves_nothing_half_done(bench: Ben
     process.stop()
     assert time.monotonic() - begin < 10
     with pytest.raises(grpc.RpcError):
-        status(process)
+        status(process, timeout_s=1)  # shorter than the rest before a second attempt
     run_until_idle({"backgen": bench.app}, bench.deps, RunnerSettings())
     assert len(list(bench.log.read(PAIR_DRAFTED, {}))) == bench.pairs() == 50
 

@@ -1,12 +1,9 @@
-"""The gRPC server on loopback: deadlines, tokens, rich errors, health, reflection, TLS, drain."""
+"""The gRPC server on loopback: deadlines, tokens, rich errors, health, reflection, drain."""
 
 from __future__ import annotations
 
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,66 +14,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
-from xinstruct.spine.app import Servicer
+from integration.spine.serving import CRAWLER, NAME, call, serving
 from xinstruct.spine.errors import Conflict, Fenced, Invalid, NotFound, Unavailable, XinstructError
 from xinstruct.spine.rpc import RpcSettings, Server, channel, error_of
 from xinstruct.v1 import backgen_service_pb2, backgen_service_pb2_grpc, crawler_service_pb2, crawler_service_pb2_grpc
 from xinstruct.v1 import curation_service_pb2 as curation_pb2
 from xinstruct.v1 import curation_service_pb2_grpc as curation_grpc
-
-NAME = "xinstruct.v1.BackgenService"
-CRAWLER = "xinstruct.v1.CrawlerService"
-CURATION = "xinstruct.v1.CurationService"
-REQUEST = backgen_service_pb2.DraftInstructionRequest(text="Habari", language="sw")
-
-
-class Answering(backgen_service_pb2_grpc.BackgenServiceServicer):
-    """Runs the given behaviour for each call."""
-
-    def __init__(self, behaviour: Callable[[], str]) -> None:
-        self.behaviour = behaviour
-
-    def DraftInstruction(self, request: Any, context: Any) -> backgen_service_pb2.DraftInstructionResponse:
-        return backgen_service_pb2.DraftInstructionResponse(instruction=self.behaviour())
-
-
-class Watching(crawler_service_pb2_grpc.CrawlerServiceServicer):
-    """An event, then an error; an event and silence for a watcher with a page token."""
-
-    def WatchSources(self, request: Any, context: Any) -> Iterator[crawler_service_pb2.SourceEvent]:
-        gone = threading.Event()
-        context.add_callback(gone.set)
-        yield crawler_service_pb2.SourceEvent(page_token="1")
-        if not request.page_token:
-            raise NotFound("gone")
-        gone.wait()
-
-
-class Exporting(curation_grpc.CurationServiceServicer):
-    """A stream that is no watch."""
-
-    def ExportRelease(self, request: Any, context: Any) -> Iterator[curation_pb2.Chunk]:
-        yield curation_pb2.Chunk(content=b"row")
-
-
-@contextmanager
-def serving(behaviour: Callable[[], str] = lambda: "ok", **settings: Any) -> Iterator[Server]:
-    servicers = [
-        Servicer(NAME, backgen_service_pb2_grpc.add_BackgenServiceServicer_to_server, Answering(behaviour)),
-        Servicer(CRAWLER, crawler_service_pb2_grpc.add_CrawlerServiceServicer_to_server, Watching()),
-        Servicer(CURATION, curation_grpc.add_CurationServiceServicer_to_server, Exporting()),
-    ]
-    server = Server(RpcSettings(port=0, **settings), servicers)
-    try:
-        yield server
-    finally:
-        server.stop(0.1)
-
-
-def call(server: Server, *, timeout_s: float | None = 5.0, token: str = "") -> str:
-    with channel(f"127.0.0.1:{server.port}", token=token) as connection:
-        stub = backgen_service_pb2_grpc.BackgenServiceStub(connection)
-        return str(stub.DraftInstruction(REQUEST, timeout=timeout_s).instruction)
 
 
 def failing(error: Exception) -> Callable[[], str]:
@@ -230,22 +173,6 @@ def test_listening_beyond_loopback_without_a_token_is_refused() -> None:
 def test_a_port_that_is_taken_is_a_clear_error() -> None:
     with serving() as server, pytest.raises(Unavailable, match="cannot listen"):
         Server(RpcSettings(port=server.port), [])
-
-
-def test_a_server_with_a_certificate_speaks_tls_only(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-         "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )
-    with serving(tls_certificate_file=str(certificate), tls_key_file=str(key)) as server:
-        with channel(f"localhost:{server.port}", root_certificates=certificate.read_bytes()) as connection:
-            stub = backgen_service_pb2_grpc.BackgenServiceStub(connection)
-            assert stub.DraftInstruction(REQUEST, timeout=5).instruction == "ok"
-        with pytest.raises(grpc.RpcError):
-            call(server, timeout_s=2.0)
 
 
 def test_a_bug_in_a_servicer_is_no_answer_and_keeps_the_server_up() -> None:
