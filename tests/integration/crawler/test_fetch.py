@@ -96,7 +96,7 @@ def test_a_decompression_bomb_is_cut_off(fetcher, site, pack, encoding):
 
 
 @pytest.mark.parametrize(("body", "encoding"), [(b"not packed", "gzip"), (b"not packed", "br"), (b"x", "klingon"),
-                                                (gzip.compress(b"hei " * 100)[:-20], "gzip")])
+                                                (gzip.compress(b"hei " * 100, mtime=0)[:-20], "gzip")])
 def test_broken_or_unknown_encodings_are_failures(fetcher, site, body, encoding):
     assert get(fetcher, site, encoded(body, encoding)).failure == FetchFailure.ENCODING_BROKEN
 
