@@ -103,8 +103,7 @@ def base(store: Store) -> Layer:
     """Debian's smallest userland, with the user that our pods run as."""
 
     def fill(root: Path) -> None:
-        command = ["debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, root, _mirrors()[SUITE]]
-        _run(*command, quiet=True)  # three hundred lines
+        _run("debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, root, _mirrors()[SUITE])
         (root / "etc/apt/sources.list").write_text(_sources(), "utf-8")
         # Pages of manuals are not unpacked; copyrights are.
         (root / "etc/dpkg/dpkg.cfg.d/10-small").write_text(
@@ -170,7 +169,7 @@ def packages(store: Store, name: str, cut: Sequence[str], below: Sequence[Layer]
 def code(store: Store, below: Sequence[Layer]) -> Layer:
     """Our wheel, and the virtual environment around it."""
     with tempfile.TemporaryDirectory() as folder:
-        _run(ROOT / ".venv/bin/python", "-m", "hatchling", "build", "-t", "wheel", "-d", folder, quiet=True)
+        _run(ROOT / ".venv/bin/python", "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
         (wheel,) = Path(folder).glob("*.whl")
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
 
@@ -280,7 +279,7 @@ def _compile(root: Path, places: Sequence[str]) -> None:
 def _inside(root: Path, *command: str, check: bool = True) -> None:
     variables = {"PATH": PATHS, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "HOME": "/tmp"}
     passed = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    subprocess.run(["chroot", root, *command], env={**variables, **passed}, check=check, stdout=subprocess.DEVNULL)
+    _run("chroot", root, *command, env={**variables, **passed}, check=check)
 
 
 @contextmanager
@@ -317,11 +316,12 @@ def _sources() -> str:
     return "".join(f"deb {_mirrors()[name]} {name} main\n" for name in names)
 
 
-def _run(*command: str | Path, quiet: bool = False) -> None:
-    """Run it; what it says is shown, or where it is `quiet` only when it failed. SystemExit then."""
-    stream = subprocess.PIPE if quiet else sys.stderr
-    done = subprocess.run(command, check=False, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
+def _run(*command: str | Path, env: Mapping[str, str] | None = None, check: bool = True) -> None:
+    """Run it in silence; SystemExit with the end of what it said when it failed."""
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode and check:
         raise SystemExit(f"images: {Path(command[0]).name} failed\n{(done.stdout or '')[-2000:]}")
 
 
