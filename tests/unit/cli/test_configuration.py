@@ -111,6 +111,18 @@ def test_every_combination_that_cannot_work_is_named_at_once_with_the_line_to_ch
     assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 8, lines
 
 
+def test_a_predictor_needs_its_url_and_writes_nothing(refusals: Callable[[str], list[str]]) -> None:
+    lines = refusals(
+        "inference:\n  generator: {kind: kserve, url: 'http://writer:8080'}\n"
+        "  evaluator: {kind: kserve, url: 'evaluator:8080'}\n  encoder: {kind: kserve, url: 'grpc://encoder:8081'}\n"
+    )
+    expected = [
+        ":2: inference.generator.kind: a predictor labels and embeds; use local or openai for the generator",
+        ":3: inference.evaluator.url: kind kserve needs the predictor's URL",
+    ]
+    assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 2, lines
+
+
 def test_a_process_of_one_service_is_told_the_same_with_its_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
