@@ -153,6 +153,15 @@ def test_tensors_may_come_and_go_as_bytes(predictors: Predictors) -> None:
     assert [best, worst] == plain["outputs"][0]["data"]
 
 
+def test_a_call_of_more_rows_than_may_wait_is_sent_away_until_later(predictors: Predictors) -> None:
+    body = prompts_and_labels((TEXTS * 7)[:256])  # WAITING_ROWS_MAX is twice as many
+    with ThreadPoolExecutor(5) as pool:
+        calls = [pool.submit(predictors["evaluator"].post, "/v2/models/evaluator/infer", body) for _ in range(5)]
+        found = [call.result(WAIT_S) for call in calls]
+    assert {status for status, _ in found} == {200, 429}
+    assert all("rows wait, 512 may" in answer["error"] for status, answer in found if status == 429)
+
+
 def test_nobody_on_the_network_unloads_the_model(predictors: Predictors) -> None:
     status, _ = predictors["evaluator"].post("/v2/repository/models/evaluator/unload", {})
     assert status == 400
