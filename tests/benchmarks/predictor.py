@@ -25,7 +25,7 @@ WORDS = ("lake", "hill", "boat", "market", "village", "rain", "harvest", "song",
 
 def figures(folder: Path) -> Iterator[Figure]:
     """Throughput over REST and over gRPC, over that in process."""
-    predictor = PredictorProcess("evaluator", MODEL, folder / "log", batch_rows=BATCH_ROWS)
+    predictor = PredictorProcess("evaluator", MODEL, folder / "log", batch_rows=BATCH_ROWS, waiting_rows_max=4_096)
     predictor.start()
     local = LocalInference(lambda _role, _digest: MODEL, batch_rows=BATCH_ROWS)
     try:

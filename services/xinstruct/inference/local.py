@@ -56,11 +56,14 @@ class Batch:
     run_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Task:
+    """`tokens` of the prompt, None until it was looked at: a task that waits is looked at for several batches."""
+
     request: Request
     future: Future[Answer]
     submit_s: float
+    tokens: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +243,9 @@ def _kind(request: Request) -> tuple[object, ...]:
 def _row(task: _Task, loaded: _Loaded) -> _Row | None:
     """The task as tokens; None when it was refused instead."""
     request = task.request
-    tokens = _prompt_tokens(loaded.tokenizer, request)
+    if task.tokens is None:
+        task.tokens = _prompt_tokens(loaded.tokenizer, request)
+    tokens = task.tokens
     room = loaded.context_tokens_max - (request.decoding.tokens_max if isinstance(request, Generate) else 0)
     if len(tokens) > room:
         _succeed(task.future, Refused("too_long", f"{len(tokens)} prompt tokens, {max(0, room)} fit"))

@@ -6,6 +6,7 @@ Importing this imports kserve, which reads sys.argv: __main__.py clears it first
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import Any, NoReturn
 
 from grpc_interceptor.exceptions import ResourceExhausted
@@ -86,7 +87,7 @@ def _tensor(given: InferInput) -> Tensor:
         raise Invalid(f"{given.name} is {datatype}: BYTES fits")
     try:
         values = given.as_numpy().reshape(-1).tolist()
-    except (ValueError, TypeError, OverflowError) as error:  # struct.error is a ValueError
+    except (ValueError, TypeError, struct.error) as error:
         raise Invalid(f"{given.name} does not hold the values of its shape {list(shape)}") from error
     return Tensor(given.name, datatype, shape, values)
 

@@ -19,6 +19,7 @@ import servers
 from xinstruct.inference.model_folder import model_digest
 
 BATCH_ROWS = 8
+WAITING_ROWS_MAX = 512
 START_S = 200
 
 
@@ -30,6 +31,7 @@ class PredictorProcess:
     folder: Path
     log: Path
     batch_rows: int = BATCH_ROWS
+    waiting_rows_max: int = WAITING_ROWS_MAX
     http_port: int = field(default_factory=servers.free_port)
     grpc_port: int = field(default_factory=servers.free_port)
     _process: subprocess.Popen[bytes] | None = None
@@ -47,7 +49,7 @@ class PredictorProcess:
         """Start it; returns at once."""
         options = ["--role", self.role, "--model-dir", str(self.folder), "--model-digest", self.digest,
                    "--batch-rows", str(self.batch_rows), "--http-port", str(self.http_port),
-                   "--grpc-port", str(self.grpc_port)]
+                   "--grpc-port", str(self.grpc_port), "--waiting-rows-max", str(self.waiting_rows_max)]
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "xinstruct.predictor", *options], stdin=subprocess.DEVNULL, stdout=output,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,6 +131,35 @@ def test_over_grpc_a_wrong_call_and_an_unknown_model_have_statuses_of_their_own(
     work.close(transport.close)
     assert (wrong.status, unknown.status) == (400, 404)
     assert "takes the inputs prompts, labels" in wrong.error
+
+
+def test_tensors_may_come_and_go_as_bytes(predictors: Predictors) -> None:
+    # The protocol's binary form: JSON, then the raw values, each string behind its length.
+    raw = b"".join(struct.pack("<I", len(text)) + text for text in (b"Which?", b" best", b" worst"))
+    head = json.dumps({
+        "parameters": {"binary_data_output": True},
+        "inputs": [
+            {"name": name, "datatype": "BYTES", "shape": [rows], "parameters": {"binary_data_size": size}}
+            for name, rows, size in (("prompts", 1, 10), ("labels", 2, len(raw) - 10))
+        ],
+    }).encode()
+    evaluator = predictors["evaluator"]
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    asked = urllib.request.Request(f"{evaluator.url('rest')}/v2/models/evaluator/infer", head + raw, headers)
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        size = int(answer.headers["Inference-Header-Content-Length"])
+        best, worst = struct.unpack("<dd", answer.read()[size : size + 16])
+    _, plain = evaluator.post("/v2/models/evaluator/infer", prompts_and_labels(["Which?"], (" best", " worst")))
+    assert [best, worst] == plain["outputs"][0]["data"]
+
+
+def test_a_call_of_more_rows_than_may_wait_is_sent_away_until_later(predictors: Predictors) -> None:
+    body = prompts_and_labels((TEXTS * 7)[:256])  # WAITING_ROWS_MAX is twice as many
+    with ThreadPoolExecutor(5) as pool:
+        calls = [pool.submit(predictors["evaluator"].post, "/v2/models/evaluator/infer", body) for _ in range(5)]
+        found = [call.result(WAIT_S) for call in calls]
+    assert {status for status, _ in found} == {200, 429}
+    assert all("rows wait, 512 may" in answer["error"] for status, answer in found if status == 429)
 
 
 def test_nobody_on_the_network_unloads_the_model(predictors: Predictors) -> None:

@@ -120,6 +120,18 @@ def test_what_text_generation_inference_cannot_do_is_named(refusals: Callable[[s
     assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 2, lines
 
 
+def test_a_predictor_needs_its_url_and_writes_nothing(refusals: Callable[[str], list[str]]) -> None:
+    lines = refusals(
+        "inference:\n  generator: {kind: kserve, url: 'http://writer:8080'}\n"
+        "  evaluator: {kind: kserve, url: 'evaluator:8080'}\n  encoder: {kind: kserve, url: 'grpc://encoder:8081'}\n"
+    )
+    expected = [
+        ":2: inference.generator.kind: a predictor labels and embeds; use local or openai for the generator",
+        ":3: inference.evaluator.url: kind kserve needs the predictor's URL",
+    ]
+    assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 2, lines
+
+
 def test_a_process_of_one_service_is_told_the_same_with_its_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
