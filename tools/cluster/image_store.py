@@ -124,6 +124,9 @@ class Store:
         for path in (self._folder / "blobs" / "sha256").iterdir():
             if f"sha256:{path.name}" not in used and path.stat().st_mtime < oldest_s:
                 path.unlink()
+        for path in (self._folder / "work").iterdir():  # of a builder that was killed
+            if path.stat().st_mtime < oldest_s - 86_400:
+                shutil.rmtree(path, ignore_errors=True)
         for record in (self._folder / "layers").iterdir():
             if not self.path(json.loads(record.read_text("utf-8"))["digest"]).exists():
                 record.unlink()

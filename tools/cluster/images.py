@@ -91,7 +91,7 @@ def kafka(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
         libraries = root / "opt" / "kafka" / "libs"
         _run("mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", f"-DoutputDirectory={libraries}")
 
-    jars = store.layer("kafka", [pom.read_text("utf-8"), _source(kafka)], fill)
+    jars = store.layer("kafka", [pom.read_text("utf-8"), RECIPES["kafka"]], fill)
     return [base(store), java, jars], settings(PATHS)
 
 
@@ -119,7 +119,7 @@ def base(store: Store) -> Layer:
             file.write(f"xinstruct:x:{USER}:\n")
         _remove(root, [*NOT_KEPT, "usr/share/doc/*/[!c]*"])
 
-    return store.layer("base", [SUITE, _source(base)], fill, keep_tree=True)
+    return store.layer("base", [SUITE, RECIPES["base"]], fill, keep_tree=True)
 
 
 def python(store: Store) -> list[Layer]:
@@ -129,7 +129,7 @@ def python(store: Store) -> list[Layer]:
         _apt(root, ["python3"])
         _compile(root, ["/usr/lib/python3.11", "/usr/lib/python3/dist-packages"])
 
-    return [store.layer("python", [_source(python)], fill, below=[base(store)], keep_tree=True)]
+    return [store.layer("python", [RECIPES["python"]], fill, below=[base(store)], keep_tree=True)]
 
 
 def debian(store: Store, name: str, wanted: Sequence[str], below: Sequence[Layer]) -> Layer:
@@ -141,7 +141,7 @@ def debian(store: Store, name: str, wanted: Sequence[str], below: Sequence[Layer
         (root / "etc/postgresql-common/createcluster.conf").write_text("create_main_cluster = false\n", "utf-8")
         _apt(root, wanted)
 
-    return store.layer(name, [*wanted, _source(debian)], fill, below=below)
+    return store.layer(name, [*wanted, RECIPES["debian"]], fill, below=below)
 
 
 def packages(store: Store, name: str, cut: Sequence[str], below: Sequence[Layer]) -> Layer:
@@ -165,13 +165,13 @@ def packages(store: Store, name: str, cut: Sequence[str], below: Sequence[Layer]
             shutil.rmtree(tests, ignore_errors=True)
         _compile(root, [f"/{PACKAGES}"])
 
-    return store.layer(f"packages-{name}", [lock, _source(packages)], fill, below=below)
+    return store.layer(f"packages-{name}", [lock, RECIPES["packages"]], fill, below=below)
 
 
 def code(store: Store, below: Sequence[Layer]) -> Layer:
     """Our wheel, and the virtual environment around it."""
     with tempfile.TemporaryDirectory() as folder:
-        _run(ROOT / ".venv/bin/python", "-m", "hatchling", "build", "-t", "wheel", "-d", folder, quiet=True)
+        _run(ROOT / ".venv/bin/python", "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
         (wheel,) = Path(folder).glob("*.whl")
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
 
@@ -191,7 +191,7 @@ def code(store: Store, below: Sequence[Layer]) -> Layer:
             (commands / "xinstruct").chmod(0o755)
             _compile(root, [f"/{PACKAGES}/xinstruct"])
 
-        return store.layer("code", [digest, _source(code)], fill, below=below)
+        return store.layer("code", [digest, RECIPES["code"]], fill, below=below)
 
 
 def base_model(store: Store) -> Layer:
@@ -202,19 +202,13 @@ def base_model(store: Store) -> Layer:
     def fill(root: Path) -> None:
         shutil.copytree(ROOT / "models", root / PLACE / "lib/python3.11/models")
 
-    return store.layer("base-model", [*digests, _source(base_model)], fill)
+    return store.layer("base-model", [*digests, RECIPES["base_model"]], fill)
 
 
 def settings(paths: str) -> Mapping[str, Any]:
     """The "config" of an image: a numeric user, and nothing that asks for one place to write to."""
     variables = [f"PATH={paths}", "LANG=C.UTF-8", "HOME=/tmp", "LOGNAME=xinstruct"]
     return {"User": f"{USER}:{USER}", "WorkingDir": "/tmp", "Env": variables}
-
-
-OURS = {**settings(f"/{PLACE}/bin:{PATHS}"), "Cmd": ["xinstruct", "--help"]}
-IMAGES: Mapping[str, Callable[[Store], tuple[list[Layer], Mapping[str, Any]]]] = {
-    "light": light, "model": model, "kafka": kafka, "postgres": postgres,
-}
 
 
 def program(store: Store, options: argparse.Namespace) -> None:
@@ -229,9 +223,20 @@ def program(store: Store, options: argparse.Namespace) -> None:
         place.write_bytes(content)
         place.chmod(0o755)
 
-    layer = store.layer("program", [options.path, hashlib.sha256(content).hexdigest(), _source(program)], fill)
+    layer = store.layer("program", [options.path, hashlib.sha256(content).hexdigest(), RECIPES["program"]], fill)
     made = {"Entrypoint": [options.path], "User": options.user, "WorkingDir": "/", "Env": [f"PATH={PATHS}"]}
     print(store.image(options.name, [layer], made).name)
+
+
+OURS = {**settings(f"/{PLACE}/bin:{PATHS}"), "Cmd": ["xinstruct", "--help"]}
+RECIPES = {
+    made.__name__: inspect.getsource(made)
+    for made in (base, python, debian, kafka, packages, code, base_model, program)
+}
+"""A recipe's own text: when it changes, its layer is made anew. Read before anybody edits this file again."""
+IMAGES: Mapping[str, Callable[[Store], tuple[list[Layer], Mapping[str, Any]]]] = {
+    "light": light, "model": model, "kafka": kafka, "postgres": postgres,
+}
 
 
 def load(store: Store, options: argparse.Namespace) -> None:
@@ -276,7 +281,7 @@ def _compile(root: Path, places: Sequence[str]) -> None:
 def _inside(root: Path, *command: str, check: bool = True) -> None:
     variables = {"PATH": PATHS, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "HOME": "/tmp"}
     passed = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    subprocess.run(["chroot", root, *command], env={**variables, **passed}, check=check, stdout=subprocess.DEVNULL)
+    _run("chroot", root, *command, env={**variables, **passed}, check=check)
 
 
 @contextmanager
@@ -313,13 +318,13 @@ def _sources() -> str:
     return "".join(f"deb {_mirrors()[name]} {name} main\n" for name in names)
 
 
-def _source(function: Callable[..., Any]) -> str:
-    """A recipe's own text: when it changes, its layer is made anew."""
-    return inspect.getsource(function)
-
-
-def _run(*command: str | Path, quiet: bool = False) -> None:
-    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL if quiet else sys.stderr)
+def _run(*command: str | Path, env: Mapping[str, str] | None = None, check: bool = True) -> None:
+    """Run it in silence; SystemExit with the end of what it said when it failed."""
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode and check:
+        raise SystemExit(f"images: {Path(command[0]).name} failed\n{(done.stdout or '')[-2000:]}")
 
 
 def _output(*command: str | Path) -> str:

@@ -45,7 +45,7 @@ within() {
 }
 
 # A pid is given again by the system: only a process whose command line names our folder is ours.
-ours() { tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null | grep -qF -e "$CACHE" -e "$SOCKETS"; }
+ours() { tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -e "$CACHE" -e "$SOCKETS"; }
 
 running() {
     local pid

@@ -43,7 +43,7 @@ end_containers() {
     local folder pid
     for folder in /proc/[0-9]*; do
         pid=${folder#/proc/}
-        tr '\0' ' ' <"$folder/cmdline" 2>/dev/null | grep -q "^/.*containerd-shim.*$CONTAINERD" || continue
+        tr '\0' ' ' 2>/dev/null <"$folder/cmdline" | grep -q "^/.*containerd-shim.*$CONTAINERD" || continue
         kill_children "$pid"
         kill -9 "$pid" 2>/dev/null || true
     done
@@ -63,7 +63,7 @@ unmount() {
     local place
     # Twice: a mount may hide another.
     for _ in 1 2; do
-        awk '{print $2}' /proc/mounts | grep -E "^($RUN|$SOCKETS|/run/netns/cni-|/var/run/netns/cni-)" | sort -r |
+        awk -v ours="^($RUN|$SOCKETS|(/var)?/run/netns/cni-)" '$2 ~ ours {print $2}' /proc/mounts | sort -r |
             while read -r place; do umount -l "$place" 2>/dev/null || true; done
     done
     rm -f /run/netns/cni-*
@@ -82,11 +82,11 @@ remove_rules() {
     for program in iptables ip6tables; do
         command -v "$program" >/dev/null || continue
         for table in mangle nat filter; do
-            "$program" -t "$table" -S 2>/dev/null | grep -E '^-A .*-j (KUBE|CNI)-' | sed 's/^-A/-D/' |
+            "$program" -t "$table" -S 2>/dev/null | sed -nE 's/^-A (.*-j (KUBE|CNI)-)/-D \1/p' |
                 while read -r rule; do
                     eval "$program -t $table $rule" 2>/dev/null || true  # eval: comments in rules are quoted
-                done
-            chains=$("$program" -t "$table" -S 2>/dev/null | awk '/^-N (KUBE|CNI)-/ {print $2}')
+                done || true  # a table that this kernel has not
+            chains=$("$program" -t "$table" -S 2>/dev/null | awk '/^-N (KUBE|CNI)-/ {print $2}') || true
             for chain in $chains; do "$program" -t "$table" -F "$chain" 2>/dev/null || true; done
             for chain in $chains; do "$program" -t "$table" -X "$chain" 2>/dev/null || true; done
         done
