@@ -80,7 +80,9 @@ def bench(request: pytest.FixtureRequest, bed: Bed, tmp_path_factory: pytest.Tem
 def prepared(bed: Bed, inside: Cluster, kind: str, folder: Path, **more: Any) -> PodBench:
     """What the release would bring for jobs: their claim, and with the Trainer their runtime."""
     assert bed.volumes is not None
-    place = bed.volumes / inside.namespace / CLAIMS[0]
+    # A path that is the same here and there, and below no folder that only root may enter.
+    place = folder / "data"
+    place.symlink_to(bed.volumes / inside.namespace / CLAIMS[0])
     values = merged(small(bed), {"trainingJobs": {"trainJob": "always" if kind == "TrainJob" else "never", **more}})
     file = folder / f"{kind}.yaml"
     file.write_text(yaml.safe_dump(values), "utf-8")
@@ -89,7 +91,7 @@ def prepared(bed: Bed, inside: Cluster, kind: str, folder: Path, **more: Any) ->
     inside.apply(*(item for item in items if item["kind"] in ("PersistentVolumeClaim", "TrainingRuntime")))
     (config,) = [item for item in items if item["kind"] == "ConfigMap" and "job.json" in item["data"]]
     jobs = place / "jobs"
-    jobs.mkdir(exist_ok=True)
+    readable(base_in(jobs))
     return PodBench(jobs, inside, json.loads(config["data"]["job.json"]))
 
 
@@ -160,9 +162,15 @@ def test_a_release_trains_in_pods_through_the_end_of_its_keeper_and_of_the_job_a
         os.umask(before)
 
 
+def readable(base: Path) -> None:
+    """Let the jobs' user read what this one wrote: weights are written for their owner alone."""
+    for file in base.iterdir():
+        file.chmod(0o644)
+
+
 def stocked(place: Path) -> None:
     """Put a base model and seeds on the volume."""
-    base_in(place)
+    readable(base_in(place))
     rows = [{"instruction": "Describe the lake.", "response": f"Ziwa {n}\n\nNi ziwa.", "language": "sw"}
             for n in range(60)]
     (place / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")

@@ -62,6 +62,7 @@ def until(jobs: Jobs, spec: JobSpec, there: Callable[[JobLook], bool]) -> JobLoo
         look = jobs.look(spec.job_name)
         if there(look):
             return look
+        assert not ended(look), look
         if look.phase is JobPhase.ABSENT:
             with suppress(Unavailable):  # the one before is still about to end
                 jobs.start(spec)
