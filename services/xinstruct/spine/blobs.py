@@ -32,7 +32,9 @@ def digest_of(content: bytes) -> str:
 
 def store_errors() -> tuple[type[Exception], ...]:
     """What clients of object stores raise that is no OSError, which fsspec lets through; of those that are loaded."""
-    return tuple(getattr(sys.modules[module], name) for module, name in _STORE_ERRORS if module in sys.modules)
+    # A module that another thread is still loading has no such class yet, and has raised nothing either.
+    found = (getattr(sys.modules.get(module), name, None) for module, name in _STORE_ERRORS)
+    return tuple(error for error in found if error is not None)
 
 
 class Blobs:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import resource
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import aiohttp
 import pytest
@@ -147,3 +149,10 @@ def test_a_bug_is_no_store_that_does_not_answer(use: str, monkeypatch: pytest.Mo
     blobs = failing(RuntimeError("a bug"), monkeypatch)
     with pytest.raises(RuntimeError, match="a bug"):
         USES[use](blobs)
+
+
+def test_a_client_that_another_thread_is_still_loading_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "httpx2", ModuleType("httpx2"))  # as Python holds it until its code has run
+    assert Blobs(str(tmp_path)).put(b"text").startswith("sha256:")
