@@ -17,7 +17,7 @@ from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Invalid, Unavailable
 from xinstruct.spine.log import Log
 from xinstruct.spine.process import Process
-from xinstruct.spine.sql import create_schema, open_engine
+from xinstruct.spine.sql import await_answer, create_schema, open_engine
 
 
 def _crawler(settings: XinstructSettings, deps: Deps) -> App:
@@ -74,6 +74,8 @@ TARGETS: Mapping[str, Callable[[XinstructSettings, Deps], App]] = {
     "training": _training,
     "curation": _curation,
 }
+DATABASE_S_MAX = 60.0
+"""How long a process that starts waits for its database: in a cluster both start at once."""
 EVERYTHING = ("crawler", "backgen", "scoring", "training", "curation")
 """What the target "all" stands for."""
 
@@ -151,6 +153,7 @@ def build_deps(settings: XinstructSettings, *, process: str) -> Deps:
     path = settings.home_path()
     path.mkdir(parents=True, exist_ok=True)
     database = open_engine(database_url(settings))
+    await_answer(database, within_s=DATABASE_S_MAX)
     create_schema(database)
     blobs = Blobs(settings.blobs_url or str(path / "blobs"))
 

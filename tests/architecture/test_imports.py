@@ -136,6 +136,12 @@ def test_heavy_libraries_are_imported_inside_functions_or_in_modules_that_only_h
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_service_waits_for_scikit_learn_when_it_starts() -> None:
+    # It brings pandas and half of scipy: three of the five seconds in which a light pod has to be ready.
+    jobs = ("job", "job_drafts")
+    assert not [item.shown for item in modules() if "sklearn" in _top_level(item) and item.leaf not in jobs]
+
+
 def test_the_light_dependency_set_holds_no_torch() -> None:
     light = _closure(_project()["dependencies"])
     assert not {_normal(name) for name in HEAVY} & light

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.house import Bed, app_version, install, namespace, small, variable
+from cluster.house import Bed, app_version, install, models, namespace, small, variable
 from cluster.kubectl import Cluster
 
 INSTALL_S_MAX = 240
@@ -43,8 +43,9 @@ def bed() -> Bed:
 
 @pytest.fixture(scope="session")
 def house(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """The small profile with scripted models, every pod ready."""
+    """The small profile beside a server of models, every pod ready."""
     with namespace(bed) as inside:
+        inside.apply(*models(bed))
         begin = time.monotonic()
         install(inside, small(bed), tmp_path_factory.mktemp("values"), "--wait", "--timeout", f"{INSTALL_S_MAX}s")
         yield House(bed, inside, time.monotonic() - begin)

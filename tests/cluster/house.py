@@ -24,6 +24,7 @@ CLAIMS = (f"{FULL_NAME}-data", f"data-{FULL_NAME}-kafka-0", f"data-{FULL_NAME}-p
 """What the small profile keeps when it is uninstalled."""
 SERVICES = ("crawler", "backgen", "scoring-a", "scoring-b", "training", "curation")
 RUNS_AS = 10001
+MODELS_PORT = 8000
 READY_S_MAX = 120.0
 JOB_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "3Gi"}}
 """Of a job on a model of 70,000 parameters: torch takes nearly all of it."""
@@ -89,8 +90,34 @@ def namespace(bed: Bed, *, claims: tuple[str, ...] = CLAIMS) -> Iterator[Cluster
             shutil.rmtree(bed.volumes / name, ignore_errors=True)
 
 
+def models(bed: Bed) -> list[Manifest]:
+    """A pod that answers as an OpenAI-compatible server of every role would, and its Service `models`."""
+    program = (ROOT / "tests/contract/inference/openai_stub.py").read_text("utf-8")
+    server = {"name": "models"}
+    container = {
+        "name": "models", "image": bed.image(), "securityContext": dict(CONTAINER),
+        "command": ["python", "-c", f"import openai_stub; openai_stub.serve({MODELS_PORT})"],
+        "env": [{"name": "PYTHONPATH", "value": "/program"}],
+        "readinessProbe": {"tcpSocket": {"port": MODELS_PORT}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "program", "mountPath": "/program", "readOnly": True}],
+    }
+    pod = {
+        "automountServiceAccountToken": False, "securityContext": dict(RESTRICTED), "containers": [container],
+        "volumes": [{"name": "program", "configMap": server}],
+    }
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": server, "data": {"openai_stub.py": program}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": server,
+         "spec": {"selector": {"app": "models"}, "ports": [{"port": 80, "targetPort": MODELS_PORT}]}},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": server, "spec": {
+            "replicas": 1, "selector": {"matchLabels": {"app": "models"}},
+            "template": {"metadata": {"labels": {"app": "models"}}, "spec": pod},
+        }},
+    ]
+
+
 def small(bed: Bed, *more: Mapping[str, Any]) -> dict[str, Any]:
-    """Values over the small profile for this bed: scripted models, which answer at once, so that all become ready."""
+    """Values over the small profile for this bed: models at `models`, or nothing would ever be ready."""
     tags = {name: {"tag": bed.tag} for name in ("light", "model", "kafka", "postgres")}
     made: dict[str, Any] = {
         "imageRegistry": bed.registry, "images": tags,
@@ -99,9 +126,13 @@ def small(bed: Bed, *more: Mapping[str, Any]) -> dict[str, Any]:
         "postgres": {"storageClass": bed.storage_class, "storageSize": "1Gi"},
         "config": {
             "crawler": {"fetch": {"contact_url": "https://example.org/bot"}},
+<<<<<<< HEAD
             "inference": {"generator": {"kind": "scripted"}, "evaluator": {"kind": "scripted"}},
             # So that training has its rights, and no torch in its own pod; its jobs are in test_jobs.py.
             "training": {"jobs": {"kind": "kubernetes"}},
+=======
+            "inference": {role: {"kind": "openai", "url": "http://models/v1"} for role in ("generator", "evaluator")},
+>>>>>>> bed
         },
         "services": {"training": {"image": "light"}},
         "trainingJobs": {"trainJob": "never", "resources": JOB_RESOURCES},

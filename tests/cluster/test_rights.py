@@ -142,7 +142,7 @@ def can_i(inside: Cluster) -> str:
     asked = [(account, *question) for account in sorted(accounts) for question in QUESTIONS]
     reviews = [_review(inside.namespace, *item) for item in asked]
     text = inside.kubectl("create", "-o", "yaml", "-f", "-", stdin=yaml.safe_dump_all(reviews))
-    answers = yaml.safe_load(text)["items"]
+    answers = list(yaml.safe_load_all(text))
     lines = [
         f"{account.removeprefix(f'{RELEASE}-')} {'yes' if review['status']['allowed'] else 'no'} {verb} "
         f"{resource}{f'.{group}' if group else ''}\n"

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from xinstruct.curation.config import DiversifySettings
@@ -112,6 +111,8 @@ def _clustered(vectors: Vectors, count: int, settings: DiversifySettings) -> tup
 
     Equal vectors can not be told apart, so there are never more clusters than distinct vectors.
     """
+    from sklearn.cluster import KMeans  # three seconds of a service's start, and hours before it is needed
+
     count = min(count, len(np.unique(vectors, axis=0)))
     means = KMeans(count, n_init=1, max_iter=settings.iterations_max, random_state=settings.seed, algorithm="lloyd")
     with threadpool_limits(limits=1):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import sklearn
 
 from xinstruct.curation.catalog import Snapshot
 from xinstruct.curation.config import CurationSettings
@@ -77,7 +76,7 @@ def code_version() -> dict[str, str]:
         sources.update(path.name.encode() + b"\0" + path.read_bytes())
     return {
         "xinstruct": version("xinstruct"), "curation_digest": f"sha256:{sources.hexdigest()}",
-        "pyarrow": pa.__version__, "scikit-learn": sklearn.__version__,
+        "pyarrow": pa.__version__, "scikit-learn": version("scikit-learn"),
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ WAL mode with secure_delete, so that an erased row leaves no bytes behind, and o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,7 @@ METADATA = sa.MetaData(
 
 BUSY_TIMEOUT_MS = 30_000
 IN_VALUES_MAX = 500
+AGAIN_S = 0.5
 _UNIQUE_VIOLATION = "23505"
 
 Engine = sa.Engine
@@ -98,6 +100,19 @@ def chunks(values: Iterable[str]) -> Iterator[list[str]]:
     ordered = sorted(set(values))
     for start in range(0, len(ordered), IN_VALUES_MAX):
         yield ordered[start : start + IN_VALUES_MAX]
+
+
+def await_answer(engine: sa.Engine, *, within_s: float) -> None:
+    """Return when the database answers, which may be starting at this very moment. Unavailable after `within_s`."""
+    end_s = time.monotonic() + within_s
+    while True:
+        try:
+            with engine.connect():
+                return
+        except OperationalError as error:
+            if time.monotonic() >= end_s:
+                raise Unavailable(f"the database does not answer: {error.orig}") from error
+        time.sleep(AGAIN_S)
 
 
 def create_schema(engine: sa.Engine) -> None:

@@ -49,6 +49,11 @@ def openai_stub(behaviour: Behaviour) -> Iterator[str]:
         server.server_close()
 
 
+def serve(port: int) -> None:
+    """Answer on every address for ever: the whole work of a pod in tests/cluster."""
+    ThreadingHTTPServer(("0.0.0.0", port), _handler(Behaviour())).serve_forever()
+
+
 def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
