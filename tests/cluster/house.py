@@ -126,13 +126,9 @@ def small(bed: Bed, *more: Mapping[str, Any]) -> dict[str, Any]:
         "postgres": {"storageClass": bed.storage_class, "storageSize": "1Gi"},
         "config": {
             "crawler": {"fetch": {"contact_url": "https://example.org/bot"}},
-<<<<<<< HEAD
-            "inference": {"generator": {"kind": "scripted"}, "evaluator": {"kind": "scripted"}},
+            "inference": {role: {"kind": "openai", "url": "http://models/v1"} for role in ("generator", "evaluator")},
             # So that training has its rights, and no torch in its own pod; its jobs are in test_jobs.py.
             "training": {"jobs": {"kind": "kubernetes"}},
-=======
-            "inference": {role: {"kind": "openai", "url": "http://models/v1"} for role in ("generator", "evaluator")},
->>>>>>> bed
         },
         "services": {"training": {"image": "light"}},
         "trainingJobs": {"trainJob": "never", "resources": JOB_RESOURCES},
