@@ -220,6 +220,7 @@ def bad_day(predictor_processes: Predictors) -> dict[str, Any]:
         # In this order: what listens before it is warm is seen listening while no such event is written yet.
         if evaluator.listening():
             opened_when_warm.append("warm" in evaluator.events())
+    opened_when_warm.append("warm" in evaluator.events())  # it listens now, if nobody saw it before
     again = [_insist(caller, Classify("evaluator", evaluator.digest, TEXTS[0], LABELS)) for caller in callers]
     for caller in callers:
         caller.close()
