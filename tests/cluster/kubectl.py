@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 Manifest = dict[str, Any]
-LOOK_EACH_S = 0.1
+LOOK_EACH_S = 0.5
 COMMAND_S_MAX = 60.0
 
 

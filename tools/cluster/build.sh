@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Builds what is missing of the cluster's programs out of their Go modules, into the cache, by version; a second call
 # compiles nothing. `build.sh` alone: what every cluster needs; `build.sh kserve keda trainer metrics` adds theirs.
-# `build.sh --check` builds nothing, and fails where a cluster without add-ons would need it.
 #
 # Cold, on two free cores: 12 CPU-minutes for Kubernetes, 9 for Helm, CoreDNS and metrics-server, 25 for the add-ons.
 # The compiler's cache grows to 10 GB and is removed at the end; `build.sh --keep-compiled …` leaves it for the next.
@@ -15,11 +14,6 @@ export GOCACHE=$COMPILED GOWORK=off CGO_ENABLED=0 GOFLAGS=-modcacherw GOTOOLCHAI
 
 main() {
     local keep=
-    if [ "${1:-}" = --check ]; then
-        [ -x "$BUILT/kube-$KUBERNETES_VERSION" ] && [ -x "$BUILT/helm-$HELM_VERSION" ] &&
-            [ -x "$BUILT/coredns-$COREDNS_VERSION" ]
-        exit
-    fi
     if [ "${1:-}" = --keep-compiled ]; then keep=1; shift; fi
     mkdir -p "$BUILT" "$BIN" "$CACHE/empty"
     exec 8>"$CACHE/build.lock"
