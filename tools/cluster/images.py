@@ -34,6 +34,8 @@ PREFIX = "localhost/"
 """Before every name: an image that no registry is asked for."""
 LIGHT = ("kubernetes",)
 """Extras of the light image: training keeps its jobs by it."""
+NOT_ASKED = ("kubernetes/aio", "kubernetes/client/api", "kubernetes/client/models/[!_]*")
+"""What nobody of ours imports, 130 MB. The model image has it again, whole: KServe's library asks for it."""
 USER = 10001
 PLACE = "opt/xinstruct"
 """The virtual environment in the image, as in services/Dockerfile."""
@@ -41,7 +43,7 @@ PACKAGES = f"{PLACE}/lib/python3.11/site-packages"
 SUITE = "bookworm"
 PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CHART = ROOT / "charts" / "xinstruct" / "Chart.yaml"
-MODEL_EXTRAS = ("model", "predictor", "serve", "--without", *LIGHT)
+MODEL_EXTRAS = ("model", "predictor", "serve", "--without")
 """What the model image has beside the light one: torch, our predictor, and what `transformers serve` needs."""
 NOT_KEPT = (
     "var/cache/*", "var/lib/apt/lists/*", "var/log/*", "var/lib/dpkg/*-old",
@@ -74,13 +76,13 @@ def build(store: Store, options: argparse.Namespace) -> None:
 def light(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
     """Everything but inference and training in process."""
     below = [base(store), *python(store)]
-    return [*below, packages(store, "light", LIGHT, below), code(store, below)], OURS
+    return [*below, packages(store, "light", LIGHT, below, NOT_ASKED), code(store, below)], OURS
 
 
 def model(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
     """The light image's layers, torch and its like, and the small base model."""
     below = [base(store), *python(store)]
-    kept = [packages(store, "light", LIGHT, below), packages(store, "model", MODEL_EXTRAS, below)]
+    kept = [packages(store, "light", LIGHT, below, NOT_ASKED), packages(store, "model", MODEL_EXTRAS, below)]
     return [*below, *kept, base_model(store), code(store, below)], OURS
 
 
@@ -146,8 +148,10 @@ def debian(store: Store, name: str, wanted: Sequence[str], below: Sequence[Layer
     return store.layer(name, [*wanted, RECIPES["debian"]], fill, below=below)
 
 
-def packages(store: Store, name: str, cut: Sequence[str], below: Sequence[Layer]) -> Layer:
-    """The locked packages of some extras: wheels only, each checked against its hash."""
+def packages(
+    store: Store, name: str, cut: Sequence[str], below: Sequence[Layer], unused: Sequence[str] = ()
+) -> Layer:
+    """The locked packages of some extras, without files `unused`: wheels only, each checked against its hash."""
     lock = _output(sys.executable, ROOT / "tools" / "cut_lock.py", *cut)
 
     def fill(root: Path) -> None:
@@ -165,9 +169,10 @@ def packages(store: Store, name: str, cut: Sequence[str], below: Sequence[Layer]
         (place / ".lock").unlink(missing_ok=True)
         for tests in [path for path in place.rglob("tests") if path.is_dir()]:  # of libraries: a tenth of the image
             shutil.rmtree(tests, ignore_errors=True)
+        _remove(place, unused)
         _compile(root, [f"/{PACKAGES}"])
 
-    return store.layer(f"packages-{name}", [lock, RECIPES["packages"]], fill, below=below)
+    return store.layer(f"packages-{name}", [lock, *unused, RECIPES["packages"]], fill, below=below)
 
 
 def code(store: Store, below: Sequence[Layer]) -> Layer:
