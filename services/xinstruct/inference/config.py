@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from xinstruct.spine.config import Mistake, Settings
+from xinstruct.spine.topics import SLOT_NAMES
 
 ENDPOINT_KINDS = ("openai", "tgi")
 """Kinds whose server holds one model of its own, which is registered by its name there."""
@@ -95,7 +96,7 @@ def slotted(roles: Mapping[str, RoleSettings]) -> dict[str, RoleSettings]:
         if SLOT not in chosen.url:
             made[role] = chosen
             continue
-        for slot in ("a", "b"):
+        for slot in SLOT_NAMES:
             made[f"{role}-{slot}"] = chosen.model_copy(update={"url": chosen.url.replace(SLOT, slot)})
     return made
 

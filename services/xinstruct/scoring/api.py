@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xinstruct.scoring.config import ScoringSettings
-from xinstruct.scoring.domain import SLOTS, caught_up, slot_name
+from xinstruct.scoring.domain import caught_up, slot_name
 from xinstruct.scoring.prompts import EVALUATOR_PROMPT_VERSIONS
 from xinstruct.scoring.stage import reading_of, request
 from xinstruct.spine import registry
@@ -15,7 +15,7 @@ from xinstruct.spine.app import Deps
 from xinstruct.spine.errors import Invalid, Unavailable, require
 from xinstruct.spine.inference import Classified, Inference
 from xinstruct.spine.stage import scoring_position_version
-from xinstruct.spine.topics import PAIR_DRAFTED
+from xinstruct.spine.topics import PAIR_DRAFTED, SLOT_NAMES
 from xinstruct.v1 import messages_pb2, scoring_service_pb2, scoring_service_pb2_grpc
 
 INSTRUCTION_CHARS_MAX = 4_000
@@ -61,7 +61,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     ) -> scoring_service_pb2.ListSlotsResponse:
         """See scoring_service.proto."""
         running = registry.slots(self._deps.database)
-        slots = [self._slot(slot, *running.get(slot, ("", "{}"))) for slot in SLOTS]
+        slots = [self._slot(slot, *running.get(slot, ("", "{}"))) for slot in SLOT_NAMES]
         return scoring_service_pb2.ListSlotsResponse(slots=slots)
 
     def _slot(self, slot: str, digest: str, target: str) -> scoring_service_pb2.Slot:

@@ -11,17 +11,17 @@ from xinstruct.scoring.domain import Calibration
 from xinstruct.scoring.stage import stage
 from xinstruct.spine import registry
 from xinstruct.spine.app import App, Deps, Servicer
-from xinstruct.spine.inference import Inference
+from xinstruct.spine.inference import Inference, of_slot
 from xinstruct.spine.stage import Stage
+from xinstruct.spine.topics import SLOT_NAMES
 from xinstruct.v1 import scoring_service_pb2, scoring_service_pb2_grpc
 
 
-def build(config: ScoringSettings, deps: Deps, *, slots: Sequence[str] = ("a", "b")) -> App:
+def build(config: ScoringSettings, deps: Deps, *, slots: Sequence[str] = SLOT_NAMES) -> App:
     """The service with the given slots (one process may run one slot only, or both)."""
 
     def endpoint(slot: str) -> Inference:
-        """Where the slot's evaluator answers: each has a server of its own where the URL says {slot}."""
-        return deps.inference.get(f"evaluator-{slot}") or deps.inference["evaluator"]
+        return of_slot(deps.inference, "evaluator", slot)
 
     def evaluator() -> str:
         model = registry.promoted(deps.database, "evaluator")

@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-SLOTS = ("a", "b")
-
-
 PROBABILITY_MIN = 1e-6
 """Probabilities are taken this far from 0 and 1: their log-odds stay finite."""
 ODDS_MAX = 30.0

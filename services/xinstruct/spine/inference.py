@@ -142,6 +142,11 @@ class Inference(Protocol):
         """Abandon what is in flight; release connections and models."""
 
 
+def of_slot(inference: Mapping[str, Inference], role: str, slot: str) -> Inference:
+    """Where `role` answers in a scoring slot: each slot has a server of its own where the role's URL says {slot}."""
+    return inference.get(f"{role}-{slot}") or inference[role]
+
+
 def request_digest(request: Request) -> str:
     """Journal key: role, model, prompt, parameters and seed. "sha256:" + 64 hex digits."""
     asked = {name: value for name, value in asdict(request).items() if name != "subject"}

@@ -30,7 +30,9 @@ class Topic:
     """Read by no stage: for people (why, dlq) and projections of other systems."""
 
 
-_SLOTS = ("scoring-a", "scoring-b")
+SLOT_NAMES = ("a", "b")
+"""Scoring's slots."""
+_SLOTS = tuple(f"scoring-{slot}" for slot in SLOT_NAMES)
 
 # fmt: off
 CRAWL_REQUESTED = Topic(

@@ -14,7 +14,7 @@ from typing import Any
 
 from xinstruct.spine import registry
 from xinstruct.spine.errors import Conflict, NotFound, Unavailable
-from xinstruct.spine.inference import Inference
+from xinstruct.spine.inference import Inference, of_slot
 from xinstruct.training.config import ServingSettings
 from xinstruct.training.kubernetes_api import INFERENCE_SERVICE, Cluster, Manifest
 from xinstruct.training.serving import LOOK_S
@@ -86,9 +86,8 @@ class InferenceServices:
         return _unready(item) or self._misfit(name, model, slot)
 
     def _misfit(self, name: str, model: registry.Model, slot: str) -> str:
-        endpoint = self._inference.get(f"{model.role}-{slot}") or self._inference[model.role]
         try:
-            served = endpoint.probe().model
+            served = of_slot(self._inference, model.role, slot).probe().model
         except Unavailable as error:
             return error.message
         return "" if served == model.model_digest else f"{name} serves {served} yet, not {model.model_digest}"

@@ -7,8 +7,8 @@ from typing import Protocol
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.errors import Unavailable
+from xinstruct.spine.topics import SLOT_NAMES
 
-SLOTS = ("a", "b")
 LOOK_S = 5.0
 """Seconds until a server that was given a model is looked at again."""
 
@@ -59,7 +59,7 @@ class SlotServers:
             return False
         held = registry.slots(self._deps.database)
         waiting = []
-        for slot in SLOTS:
+        for slot in SLOT_NAMES:
             if slot in held:
                 model = registry.get(self._deps.database, "evaluator", held[slot][0])
                 waiting.append(self._serving.serve(model, slot))

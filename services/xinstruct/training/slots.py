@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from xinstruct.spine.errors import Conflict
 from xinstruct.spine.registry import SLOTS
 from xinstruct.spine.sql import transaction, upsert
+from xinstruct.spine.topics import SLOT_NAMES
 
 
 def assign(engine: sa.Engine, evaluator_digest: str, target_offsets: str) -> str:
@@ -19,7 +20,7 @@ def assign(engine: sa.Engine, evaluator_digest: str, target_offsets: str) -> str
         for slot, digest in rows.items():
             if digest == evaluator_digest:
                 return str(slot)
-        free = [slot for slot in ("a", "b") if not rows.get(slot)]
+        free = [slot for slot in SLOT_NAMES if not rows.get(slot)]
         if not free:
             raise Conflict("both scoring slots are at work; promote or rest one first")
         row = {"slot": free[0], "evaluator_digest": evaluator_digest, "target_offsets": target_offsets}
