@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from xinstruct.inference.model_folder import model_digest
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, require
@@ -18,7 +19,7 @@ from xinstruct.spine.rpc import page_token, page_values
 from xinstruct.spine.topics import TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import JobState, checked, job_name_of
-from xinstruct.training.folders import calibration_of, licence_of, model_digest
+from xinstruct.training.folders import calibration_of, licence_of
 from xinstruct.training.loops import resolve_base
 from xinstruct.training.promotion import SERVED_ELSEWHERE, answers_at, family_of, promote, waits_for
 from xinstruct.training.serving import Serving

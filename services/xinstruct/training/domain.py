@@ -25,6 +25,10 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+OPEN_STATES = (JobState.QUEUED.value, JobState.RUNNING.value)
+"""Of jobs that have not ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class PairRow:
     """One pair of a training snapshot. source: "seed" or "kept". id: of the pair, or of the seed's content."""

@@ -6,10 +6,8 @@ import json
 import math
 from pathlib import Path
 
-from xinstruct.inference.model_folder import CALIBRATION, model_digest
+from xinstruct.inference.model_folder import CALIBRATION
 from xinstruct.spine.errors import require
-
-__all__ = ("CALIBRATION", "CALIBRATION_KEYS", "MANIFEST", "calibration_of", "licence_of", "model_digest")
 
 CALIBRATION_KEYS = ("bias", "log_odds", "log_probability")
 MANIFEST = "MANIFEST.json"

@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from xinstruct.inference.model_folder import CALIBRATION, model_digest
 from xinstruct.spine.errors import Invalid, XinstructError
 from xinstruct.training.config import Recipe
 from xinstruct.training.data import Example, generator_examples, sample_of, split
 from xinstruct.training.domain import JobSpec, PairRow
-from xinstruct.training.folders import CALIBRATION, MANIFEST, licence_of, model_digest
+from xinstruct.training.folders import MANIFEST, licence_of
 from xinstruct.training.job_branches import IGNORED, collator, joined
 from xinstruct.training.job_drafts import Drafts, calibration, drafts
 from xinstruct.training.ratings import evaluator_examples

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xinstruct.inference.local import LocalInference
+from xinstruct.inference.model_folder import model_digest
 from xinstruct.spine.inference import Classified, Classify, Decoding, Generate, Generated
 from xinstruct.spine.prompts import LABELS, evaluator_prompt, generator_prompt
 from xinstruct.training.config import Recipe
 from xinstruct.training.data import is_right, name_of
 from xinstruct.training.domain import PairRow
-from xinstruct.training.folders import model_digest
 
 DRAFT_TOKENS_MAX = 96
 CALIBRATION_DRAFTS_MIN = 5

@@ -23,7 +23,7 @@ from xinstruct.spine.errors import Conflict, Invalid, Unavailable, require
 from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec
 from xinstruct.training.jobs import JobLook, JobPhase
 from xinstruct.training.kubernetes_api import JOB, MISFIT_RETRY_S, TRAIN_JOB, Cluster, Kind, Manifest
-from xinstruct.training.kubernetes_pods import failure_of, waiting_for
+from xinstruct.training.kubernetes_pods import conditions, failure_of, waiting_for
 from xinstruct.training.work_folder import ended, last_words, steps, write_spec
 
 JOB_LABEL = "xinstruct/job"
@@ -132,14 +132,14 @@ class KubernetesJobs:
         if found is None:
             return _Seen(now_s, JobPhase.ABSENT)
         kind, item = found
-        conditions = {c["type"]: c for c in item.get("status", {}).get("conditions", ()) if c["status"] == "True"}
+        true = conditions(item)
         pods = self._cluster.pods(_POD_LABEL[kind], self._name(job_name))
-        if "Failed" in conditions:
-            condition = conditions["Failed"]
+        if "Failed" in true:
+            condition = true["Failed"]
             words = f"{condition.get('reason', '')}: {condition.get('message', '')}"
             said = failure_of(pods) or f"{words} {last_words(self._folder / job_name)}".strip()
             return _Seen(now_s, JobPhase.FAILED, said[:FAILURE_CHARS_MAX])
-        if "Complete" not in conditions:
+        if "Complete" not in true:
             return _Seen(now_s, JobPhase.RUNNING, waiting_for(item, pods))
         end_s = before.end_s if before and before.end_s is not None else now_s
         if now_s - end_s < RESULT_LAG_S:

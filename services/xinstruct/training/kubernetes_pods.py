@@ -16,7 +16,7 @@ def waiting_for(job: Pod, pods: Sequence[Pod]) -> str:
     """What keeps an unfinished Job or TrainJob from going on; "" when nothing does. `pods`: its own, oldest first."""
     if "deletionTimestamp" in job["metadata"]:
         return f"{job['kind']} {job['metadata']['name']} is being deleted"
-    if "Suspended" in _conditions(job):
+    if "Suspended" in conditions(job):
         return f"{job['kind']} {job['metadata']['name']} is suspended: a queue, or somebody, lets it go on"
     living = [pod for pod in pods if pod["status"].get("phase") in ("Pending", "Running")]
     if living:
@@ -40,7 +40,7 @@ def failure_of(pods: Sequence[Pod]) -> str:
         if ended.get("exitCode"):
             said = str(ended.get("message", "")).strip()[-MESSAGE_CHARS_MAX:]
             return f"exit code {ended['exitCode']}{': ' if said else ''}{said}"
-    moved = _conditions(pod).get("DisruptionTarget", {})
+    moved = conditions(pod).get("DisruptionTarget", {})
     reason = pod["status"].get("reason") or moved.get("reason") or "its pod failed"
     message = pod["status"].get("message") or moved.get("message") or ""
     return f"{reason}{': ' if message else ''}{message[:MESSAGE_CHARS_MAX]}"
@@ -64,7 +64,7 @@ def _states(pod: Pod, state: str) -> Iterator[tuple[str, Pod]]:
             yield container["name"], container["state"][state]
 
 
-def _conditions(item: Pod) -> dict[str, Pod]:
+def conditions(item: Pod) -> dict[str, Pod]:
     """Type → condition, of those that are true."""
     found = item.get("status", {}).get("conditions", ())
     return {condition["type"]: condition for condition in found if condition["status"] == "True"}

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from xinstruct.inference.model_folder import model_digest
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.errors import Invalid, NotFound, Unavailable
@@ -17,8 +18,8 @@ from xinstruct.spine.record import Record, slot_id
 from xinstruct.spine.sql import insert_new, transaction, upsert
 from xinstruct.spine.topics import DEAD_LETTERS, MODEL_TRAINED, TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
-from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec, JobState
-from xinstruct.training.folders import calibration_of, licence_of, model_digest
+from xinstruct.training.domain import FAILURE_CHARS_MAX, OPEN_STATES, JobSpec, JobState
+from xinstruct.training.folders import calibration_of, licence_of
 from xinstruct.training.jobs import JobLook, JobPhase, Jobs
 from xinstruct.training.promotion import SERVED_ELSEWHERE, family_of, promotable, promote
 from xinstruct.training.serving import Serving
@@ -31,7 +32,6 @@ STAGE_VERSION = "1"
 SNAPSHOT = "snapshot.jsonl"
 WAITING_LOOK_S = 5.0
 """Seconds until a job that something outside holds up is looked at again."""
-_OPEN_STATES = (JobState.QUEUED.value, JobState.RUNNING.value)
 
 
 class TrainingCommands:
@@ -123,7 +123,7 @@ class JobKeeper:
         """Whether a job waits or runs, or a promotion could be made now."""
         with transaction(self._deps.database) as connection:
             count = connection.execute(
-                sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(_OPEN_STATES))
+                sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(OPEN_STATES))
             ).scalar_one()
             waiting = connection.execute(sa.select(JOBS).where(JOBS.c.promotion_open)).all()
         return count > 0 or any(
@@ -141,7 +141,7 @@ class JobKeeper:
     def _claim(self) -> Any:
         """The next open job that nobody else works on, claimed for a lease; None when there is none."""
         now_ms = self._deps.clock()
-        free = sa.and_(JOBS.c.state.in_(_OPEN_STATES), sa.or_(
+        free = sa.and_(JOBS.c.state.in_(OPEN_STATES), sa.or_(
             JOBS.c.owner == "", JOBS.c.owner == self._owner, JOBS.c.owned_until_ms < now_ms))
         with transaction(self._deps.database) as connection:
             row = connection.execute(

@@ -25,8 +25,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from xinstruct.inference.model_folder import model_digest
 from xinstruct.spine.prompts import LABELS, outline
-from xinstruct.training.folders import MANIFEST, model_digest
+from xinstruct.training.folders import MANIFEST
 from xinstruct.training.job_branches import IGNORED, beside
 
 LANGUAGES = ("fi", "id", "th", "tr", "vi", "bn", "hi", "sw", "ta", "ur")

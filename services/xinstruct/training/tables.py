@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from xinstruct.spine.sql import METADATA, transaction
+from xinstruct.training.domain import OPEN_STATES
 
 JOBS = sa.Table(
     "training_jobs", METADATA,
@@ -53,7 +54,7 @@ def job_of_request(database: sa.Engine, request_id: str) -> str:
 
 def end_job(database: sa.Engine, job_name: str, *, failure: str, now_ms: int) -> bool:
     """Note on an open job that it is to end and why; its keeper does the rest. False when it is open no more."""
-    open_ = sa.and_(JOBS.c.job_name == job_name, JOBS.c.state.in_(("queued", "running")))
+    open_ = sa.and_(JOBS.c.job_name == job_name, JOBS.c.state.in_(OPEN_STATES))
     with transaction(database) as connection:
         changed = connection.execute(sa.update(JOBS).where(open_).values(
             failure=failure, change_time_ms=now_ms, change_number=JOBS.c.change_number + 1))

@@ -37,7 +37,14 @@ class Behaviour:
 @contextmanager
 def openai_stub(behaviour: Behaviour) -> Iterator[str]:
     """URL of a running stub."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(behaviour))
+    with running(_handler(behaviour)) as url:
+        yield url
+
+
+@contextmanager
+def running(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """URL of a server on loopback that `handler` answers for."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from contract.inference.openai_stub import running
 
 
 @dataclass
@@ -29,16 +31,8 @@ class BadDays:
 @contextmanager
 def v2_stub(days: BadDays) -> Iterator[str]:
     """URL of a running stub."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(days))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with running(_handler(days)) as url:
+        yield url
 
 
 def _handler(days: BadDays) -> type[BaseHTTPRequestHandler]:

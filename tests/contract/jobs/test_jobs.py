@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from contract.jobs.bench import Bench, checkpoint_steps, ended, spec_in, steps_told, until
-from xinstruct.training.folders import model_digest
+from xinstruct.inference.model_folder import model_digest
 from xinstruct.training.jobs import JobPhase
 
 

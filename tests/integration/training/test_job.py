@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 
 from xinstruct.inference.local import LocalInference
+from xinstruct.inference.model_folder import model_digest
 from xinstruct.scoring.domain import Calibration
 from xinstruct.spine.inference import Classified, Classify, Decoding, Generate, Generated
 from xinstruct.spine.prompts import LABELS, evaluator_prompt, generator_prompt
 from xinstruct.training.domain import JobSpec, PairRow
-from xinstruct.training.folders import calibration_of, model_digest
+from xinstruct.training.folders import calibration_of
 from xinstruct.training.pretrain import Part, Plan
 
 SMALL = Plan(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from xinstruct.inference.model_folder import model_digest
 from xinstruct.spine.errors import Invalid, NotFound
-from xinstruct.training.folders import calibration_of, licence_of, model_digest
+from xinstruct.training.folders import calibration_of, licence_of
 
 
 def folder(path: Path, **files: str) -> Path:

@@ -215,13 +215,14 @@ class KafkaSubscription:
         """Once after each rebalance: ask for another while some partition has no owner."""
         member = self._member.member_id, self._member.generation_id
         now_s = time.monotonic()
+        later_s = now_s + self._clients.settings.session_timeout_ms / 4000
         if self._looked_at != member:
             # Not at once: the second rebalance of a move is on its way as a rule.
-            self._looked_at, self._look_at_s = member, now_s + self._clients.settings.session_timeout_ms / 4000
+            self._looked_at, self._look_at_s = member, later_s
         elif now_s >= self._look_at_s:
             owned = self._clients.owned_in_group(self._group_id)
             whole = owned is not None and owned >= set(self._clients.partitions(self._topic))
-            self._look_at_s = math.inf if whole else now_s + self._clients.settings.session_timeout_ms / 4000
+            self._look_at_s = math.inf if whole else later_s
             if owned is not None and not whole:
                 self._consumer._coordinator.request_rejoin()
 
