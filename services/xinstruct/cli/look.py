@@ -14,7 +14,7 @@ import typer
 from xinstruct.cli.client import Client, connect
 from xinstruct.cli.options import ConfigOption, JsonOption, absolute, require_digits
 from xinstruct.cli.output import line, print_json, print_line, to_plain
-from xinstruct.spine.errors import Unavailable
+from xinstruct.spine.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from xinstruct.v1.status_service_pb2 import GetStatusResponse
 
 WATCH_INTERVAL_S = 1.0
+QUIET_LOOKS = 3
+"""Looks in a row that must find everything idle: between two services a record is nobody's for a moment."""
 FUNNEL_STEPS = (
     ("pages_fetched", "fetched"),
     ("documents_admitted", "admitted"),
@@ -56,12 +58,18 @@ class Snapshot:
 
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Stay and show changes until Ctrl-C.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until nothing is left to do.")] = False,
+    within_s: Annotated[float, typer.Option(min=1.0, help="With --wait: seconds at most; then exit code 5.")] = 3_600.0,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the funnel, and what every stage waits for."""
+    if watch and wait:
+        raise Invalid("--watch stays and --wait ends: choose one")
     with connect(config) as client:
-        if not watch:
+        if wait:
+            _show(await_idle(client, within_s), as_json)
+        elif not watch:
             _show(take_snapshot(client), as_json)
         elif as_json:
             for snapshot in snapshots(client):
@@ -133,6 +141,38 @@ def take_snapshot(client: Client) -> Snapshot:
         except Unavailable as error:
             silent[target] = error.message
     return Snapshot(processes, silent, client.ask(client.curation.GetFunnel, GetFunnelRequest()))
+
+
+def await_idle(client: Client, within_s: float) -> Snapshot:
+    """The snapshot when nothing is left to do. Unavailable, with what is left, when that takes longer."""
+    begin_s, quiet, left = time.monotonic(), 0, "the catalog does not answer"
+    while time.monotonic() - begin_s < within_s:
+        try:
+            snapshot = take_snapshot(client)
+            left = left_to_do(snapshot)
+            quiet = 0 if left else quiet + 1
+            if quiet == QUIET_LOOKS:
+                return snapshot
+        except Unavailable as error:  # a pod that is replaced answers again
+            quiet, left = 0, error.message
+        time.sleep(WATCH_INTERVAL_S)
+    raise Unavailable(f"not idle after {within_s:g} s: {left}")
+
+
+def left_to_do(snapshot: Snapshot) -> str:
+    """What is left to do, for a person; a service that cannot work now may leave anything. "" when all is done."""
+    said = [f"{target} does not answer" for target in snapshot.silent]
+    for target, process in snapshot.processes.items():
+        here = [f"{item.service}: {item.not_ready}" for item in process.services if item.not_ready]
+        for stage in process.stages:
+            why = f" ({stage.waiting_for})" if stage.waiting_for else ""
+            if stage.lag_records:
+                here.append(f"{stage.stage} is {stage.lag_records:,} records behind{why}")
+            elif stage.in_flight_records:
+                here.append(f"{stage.stage} has {stage.in_flight_records:,} records in flight{why}")
+        here += [f"{item.loop} is busy" for item in process.loops if item.pending]
+        said += here if here or process.idle else [f"{target} is at work"]
+    return line("; ".join(said), 300)
 
 
 def snapshot_plain(snapshot: Snapshot) -> dict[str, Any]:

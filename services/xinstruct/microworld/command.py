@@ -20,7 +20,8 @@ application = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(help="Another seed is another country.")]
-Port = Annotated[int, typer.Option(help="TCP port on loopback; part of the URLs in the truth.")]
+Port = Annotated[int, typer.Option(help="TCP port; part of the URLs in the truth.")]
+HostName = Annotated[str, typer.Option("--host", help="Name or address in URLs, where readers find the site.")]
 Languages = Annotated[str, typer.Option(help=f"Comma-separated, of {','.join(LANGUAGES)}.")]
 ALL = ",".join(LANGUAGES)
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text for people.")]
@@ -38,16 +39,18 @@ def serve_command(
     access_log: Annotated[Path | None, typer.Option(help="JSONL file to append a line a request to.")] = None,
     control_token: Annotated[str, typer.Option(help="Secret of the calls that change the site; empty: none.")] = "",
     skin: Annotated[str, typer.Option(help="Skin of every host; empty: the seed draws one for each.")] = "",
+    host: HostName = ADDRESS,
+    listen: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: whoever reaches this machine.")] = ADDRESS,
     as_json: Json = False,
 ) -> None:
-    """Serve the sites on loopback until interrupted."""
+    """Serve the sites until interrupted; on loopback, unless told otherwise."""
     site = SiteConfig(seed, _codes(languages), pages, slow_s=slow_s, skin=skin)
-    sitemap_url = f"http://{ADDRESS}:{port}/sitemap.xml"
+    sitemap_url = f"http://{host}:{port}/sitemap.xml"
 
     def tell() -> None:
         typer.echo(json.dumps({"sitemap_url": sitemap_url}) if as_json else sitemap_url, err=not as_json)
 
-    serve(ServerConfig(site, port, access_log, control_token), tell)
+    serve(ServerConfig(site, port, host, listen, access_log, control_token), tell)
 
 
 @application.command("truth")
@@ -56,10 +59,11 @@ def truth_command(
     port: Port = PORT,
     languages: Languages = ALL,
     pages: Pages = PAGES_PER_LANGUAGE,
+    host: HostName = ADDRESS,
     as_json: AlwaysJson = False,
 ) -> None:
     """Print the truth about every page, a JSON line each."""
-    for line in truth_lines(SiteConfig(seed, _codes(languages), pages), port):
+    for line in truth_lines(SiteConfig(seed, _codes(languages), pages), port, host):
         sys.stdout.write(line + "\n")
 
 

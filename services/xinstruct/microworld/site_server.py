@@ -42,6 +42,10 @@ class ServerConfig:
     site: SiteConfig
     port: int = PORT
     """0 for any free port."""
+    host: str = ADDRESS
+    """Name of the server in URLs, which pages give to readers."""
+    listen: str = ADDRESS
+    """Address to listen on; beyond loopback whoever reaches it can read the site, and with the token change it."""
     access_log: Path | None = None
     """JSONL, a line a request: time, path, status, user_agent. None for no log."""
     control_token: str = ""
@@ -103,7 +107,7 @@ def serve(config: ServerConfig, started: Callable[[], None]) -> None:
     """Serve until the process is interrupted or terminated; `started` is called once, when it listens."""
     server = _Server(config)
     web.run_app(
-        server.application(), host=ADDRESS, port=config.port, print=lambda _text: started(), access_log=None
+        server.application(), host=config.listen, port=config.port, print=lambda _text: started(), access_log=None
     )
 
 
@@ -112,9 +116,9 @@ def start_in_thread(config: ServerConfig) -> Handle:
     return Handle(_Server(config))
 
 
-def truth_lines(config: SiteConfig, port: int = PORT) -> Iterator[str]:
+def truth_lines(config: SiteConfig, port: int = PORT, host: str = ADDRESS) -> Iterator[str]:
     """Yield the truth of the site as it is before any change, one JSON line a page."""
-    for line in LiveSite(config).truth(f"http://{ADDRESS}:{port}"):
+    for line in LiveSite(config).truth(f"http://{host}:{port}"):
         yield json.dumps(line, ensure_ascii=False)
 
 
@@ -130,7 +134,7 @@ class _Server:
 
     @property
     def origin(self) -> str:
-        return f"http://{ADDRESS}:{self.port}"
+        return f"http://{self.config.host}:{self.port}"
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._logged])
@@ -143,7 +147,7 @@ class _Server:
     async def start(self) -> None:
         self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, ADDRESS, self.config.port)
+        site = web.TCPSite(self._runner, self.config.listen, self.config.port)
         await site.start()
         self.port = int(self._runner.addresses[0][1])
 

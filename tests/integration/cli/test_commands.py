@@ -215,6 +215,20 @@ def test_status_tells_of_stages_and_the_funnel(served: Built, config: Path, caps
     assert "no generator is promoted yet" in capsys.readouterr().out.replace("\n", " ")
 
 
+def test_waiting_until_nothing_is_left_ends_in_time_and_says_what_is_left(
+    served: Built, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Nothing is behind: but what came in now would stay.
+    assert main(["status", "--wait", "--within-s", "4", "--config", str(config)]) == ExitCode.UNAVAILABLE
+    left = capsys.readouterr().err.replace("\n", " ")
+    assert "not idle after 4 s: backgen: no generator is promoted yet" in left
+
+
+def test_watching_and_waiting_exclude_each_other(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--wait", "--watch", "--config", str(config)]) == ExitCode.INVALID
+    assert "choose one" in capsys.readouterr().err
+
+
 def test_a_home_that_is_held_by_a_silent_process_is_left_alone(
     served: Built, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

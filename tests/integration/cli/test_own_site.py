@@ -15,13 +15,9 @@ import pytest
 
 from integration.cli.openai_stub import openai_stub
 from servers import free_port
-from xinstruct.cli.client import connect_to
-from xinstruct.cli.demo.phases import await_scores
-from xinstruct.cli.demo.progress import Phase
 from xinstruct.cli.factory import Factory, Member
 from xinstruct.microworld.site import SiteConfig
 from xinstruct.microworld.site_server import ServerConfig, start_in_thread
-from xinstruct.settings import load_settings
 
 PAGES = 60
 
@@ -59,8 +55,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             factory.spawn_all()
             factory.await_all()
             shop.run("crawl", "add", f"{site.origin}/sitemap.xml", "--licence", "CC0-1.0")
-            with connect_to(load_settings(config)) as client:
-                await_scores(client, factory, Phase("scoring", None, None))
+            shop.run("status", "--wait", "--within-s", "240")
             shop.run("release", "publish", "--name", "first")
             yield shop
         finally:

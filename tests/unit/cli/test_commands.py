@@ -11,7 +11,7 @@ from rich.console import Console
 from xinstruct.backgen.domain import BackgenReason
 from xinstruct.cli.client import served_at
 from xinstruct.cli.crawl import guess_kind
-from xinstruct.cli.look import Snapshot, snapshot_view, story_line
+from xinstruct.cli.look import Snapshot, left_to_do, snapshot_view, story_line
 from xinstruct.cli.main import main
 from xinstruct.cli.output import ExitCode
 from xinstruct.cli.releases import write_chunks
@@ -106,6 +106,20 @@ def test_status_says_all_that_a_stage_waits_for_and_where_dead_letters_are(capsy
     shown = capsys.readouterr().out
     assert waiting in shown
     assert "0 dropped with a reason, 2 dead letters (`xinstruct dlq list`)" in shown
+
+
+def test_what_is_left_to_do_is_told_until_every_process_answers_can_work_and_is_idle() -> None:
+    busy, ready = GetStatusResponse(), GetStatusResponse(idle=True)
+    busy.services.add(service="backgen", not_ready="no generator is promoted yet")
+    busy.stages.add(stage="scoring-a", lag_records=1_009, waiting_for="nobody answers")
+    busy.stages.add(stage="admit", in_flight_records=2)
+    busy.loops.add(loop="frontier", pending=True)
+    assert left_to_do(Snapshot({"all": ready}, {}, Funnel())) == ""
+    assert left_to_do(Snapshot({"all": GetStatusResponse()}, {}, Funnel())) == "all is at work"
+    assert left_to_do(Snapshot({"a": ready, "b": busy}, {"c": "refused"}, Funnel())) == (
+        "c does not answer; backgen: no generator is promoted yet; "
+        "scoring-a is 1,009 records behind (nobody answers); admit has 2 records in flight; frontier is busy"
+    )
 
 
 def test_a_story_names_a_host_or_url_whole() -> None:

@@ -103,6 +103,19 @@ def test_the_truth_has_a_line_for_every_page_with_the_port_in_its_address(handle
     assert len([line for line in lines if line["reason"] != "listing"]) == SITE.pages_per_language
 
 
+def test_a_site_for_other_machines_has_its_own_name_in_every_address_and_answers_wherever_it_is_asked() -> None:
+    running = start_in_thread(ServerConfig(SITE, port=0, host="site.example", listen="0.0.0.0"))
+    try:
+        assert running.origin == f"http://site.example:{running.port}"
+        for address in ("127.0.0.1", "127.0.0.2"):
+            status, _, body = ask(f"http://{address}:{running.port}/sitemap.xml")
+            assert status == 200 and f"<loc>{running.origin}/".encode() in body and b"127.0.0.1" not in body
+        lines = [json.loads(line) for line in truth_lines(SITE, running.port, "site.example")]
+        assert lines == running.truth() and all(line["url"].startswith(running.origin) for line in lines)
+    finally:
+        running.stop()
+
+
 def test_pages_are_served_as_their_truth_says(handle: Handle) -> None:
     for page in language_pages(SITE, "sw"):
         status, headers, body = ask(handle.origin + page.path)
