@@ -55,7 +55,8 @@ def _training(settings: XinstructSettings, deps: Deps) -> App:
     from xinstruct.training.app import build
 
     roles = {"generator": settings.inference.generator, "evaluator": settings.inference.evaluator}
-    at_endpoints = {name: role.model for name, role in roles.items() if role.kind in ENDPOINT_KINDS}
+    own = {name: role for name, role in roles.items() if role.kind in ENDPOINT_KINDS and not role.by_digest}
+    at_endpoints = {name: role.model for name, role in own.items()}
     return build(settings.training, deps, endpoint_models=at_endpoints)
 
 

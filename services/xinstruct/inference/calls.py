@@ -90,6 +90,14 @@ class Calls:
                 self._room.notify_all()
 
 
+OTHER_DIGEST = "{url} serves {served}, not {asked}: serve that one there, or promote the one that it has"
+
+
+def contradicts(served: str, request: Request) -> bool:
+    """Whether a server names its model by another digest than the one that is asked for."""
+    return served.startswith("sha256:") and request.model.startswith("sha256:") and served != request.model
+
+
 def endpoint_name(request: Request) -> str:
     """The name at its server of a model that only its server holds; "" for any other."""
     return request.model.removeprefix(ENDPOINT_PREFIX) if request.model.startswith(ENDPOINT_PREFIX) else ""

@@ -33,6 +33,11 @@ class RoleSettings(Settings):
         "", description="openai: the model's name there; empty: the registered or first listed one. tgi: the model_id "
         "that it must serve; empty: any."
     )
+    by_digest: bool = Field(
+        False, description="openai, tgi: the server has the role's promoted model, and rows name its digest; false: "
+        "one of its own, which is put to use and named by its name there. Where that name is a digest it has to be the "
+        "one that is asked for; else who serves it answers for it."
+    )
     api: Literal["chat", "completions"] = Field("chat", description="openai: which route is asked.")
     api_key_env: str = Field(
         "", description="openai, kserve, tgi: environment variable that holds the key; empty: none."
@@ -83,6 +88,8 @@ def impossible(settings: InferenceSettings) -> Iterator[Mistake]:
             yield ("inference", role, "kind"), "a predictor labels and embeds; use local or openai for the generator"
         if chosen.kind == "ngram" and role != "encoder":
             yield ("inference", role, "kind"), f"ngram only embeds; use local or openai for the {role}"
+        if chosen.by_digest and chosen.kind not in ENDPOINT_KINDS:
+            yield ("inference", role, "by_digest"), f"kind {chosen.kind} asks by digest or by nothing: leave it out"
         if SLOT in chosen.url and (role, chosen.kind) != ("evaluator", "kserve"):
             yield ("inference", role, "url"), f"only an evaluator of kind kserve has a server for each {SLOT}"
         if chosen.api_key_env and chosen.api_key_file:

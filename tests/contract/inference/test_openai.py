@@ -45,6 +45,21 @@ def test_a_server_that_is_pinned_to_another_model_is_quoted() -> None:
         opened.probe()
 
 
+def test_a_server_whose_model_is_named_by_a_digest_answers_for_that_one_only() -> None:
+    one, other = (f"sha256:{letter * 64}" for letter in "ab")
+    with endpoint(Behaviour(), model=one) as opened:
+        assert isinstance(ask(opened, model=one), Generated)
+        with pytest.raises(Unavailable, match=f"serves {one}, not {other}"):
+            ask(opened, model=other)
+
+
+def test_a_server_of_a_promoted_model_is_asked_by_its_own_name_for_it() -> None:
+    behaviour = Behaviour()
+    with endpoint(behaviour, model="mine") as opened:
+        assert isinstance(ask(opened, model=f"sha256:{'a' * 64}"), Generated)
+    assert {body["model"] for body in behaviour.asked} == {"mine"}
+
+
 def test_too_many_requests_never_consume_an_attempt() -> None:
     with endpoint(Behaviour(overloads=12), attempts_max=1) as opened:
         assert isinstance(ask(opened), Generated)

@@ -111,6 +111,11 @@ def test_every_combination_that_cannot_work_is_named_at_once_with_the_line_to_ch
     assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 8, lines
 
 
+def test_only_a_server_of_one_model_can_have_the_promoted_one(refusals: Callable[[str], list[str]]) -> None:
+    (line,) = refusals("inference:\n  evaluator: {kind: kserve, url: http://models, by_digest: true}\n")
+    assert line.endswith("inference.evaluator.by_digest: kind kserve asks by digest or by nothing: leave it out")
+
+
 def test_what_text_generation_inference_cannot_do_is_named(refusals: Callable[[str], list[str]]) -> None:
     lines = refusals("inference:\n  generator: {kind: tgi}\n  encoder: {kind: tgi, url: http://models}\n")
     expected = [
