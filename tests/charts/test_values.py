@@ -65,6 +65,7 @@ def own_servers() -> Values:
     values = changed(profile("small"), "tls", tls)
     values = changed(values, "objectStore.credentialsSecret.name", "store")
     values = changed(values, "config.training.jobs.kind", "kubernetes")
+    values = changed(values, "tests.mainJob.enabled", True)
     return changed(values, "services", _off("backgen", "scoring-a", "scoring-b", "curation"))
 
 
@@ -144,7 +145,7 @@ def test_every_value_that_a_template_reads_is_in_the_schema(of: OurChart) -> Non
         for item in chart(of).templates
         for read_as, start in (
             (r"\.Values", ()), (r"\$v", ()), (r"\$p", ("networkPolicy",)), (r"\$s", ("defaults",)),
-            (r"\$m", ("defaults",)), (r"\$j", ("trainingJobs",)),
+            (r"\$m", ("defaults",)), (r"\$j", ("trainingJobs",)), (r"\$t", ("tests",)),
         )
         for path in re.findall(rf"{read_as}((?:\.[a-zA-Z_]+)+)", item["data"])
         if not _in_schema(root, [*start, *path.strip(".").split(".")]) and path != ".config"

@@ -1,6 +1,6 @@
 {{/*
 The configuration file of a process: `config`, the service's own `config` over it, and over both what the chart knows.
-Takes (list $ name own-config); a Job's name is "jobs", which serves nothing.
+Takes (list $ name own-config); a Job's name is "jobs", which serves nothing, and that of `helm test` is "test".
 */}}
 {{- define "xinstruct.config" -}}
 {{- $root := index . 0 -}}
@@ -21,6 +21,10 @@ Takes (list $ name own-config); a Job's name is "jobs", which serves nothing.
 {{- $_ := set $training "serving" (dict "volume_claim" (include "xinstruct.claim" $root)) -}}
 {{- end -}}
 {{- with $training }}{{ $_ := set $known "training" . }}{{ end -}}
+{{- if and (eq $name "crawler") $root.Values.tests.mainJob.enabled -}}
+{{- $allowed := append (dig "crawler" "fetch" "private_hosts_allowed" list $chosen) (include "xinstruct.testSite" $root) -}}
+{{- $_ := set $known "crawler" (dict "fetch" (dict "private_hosts_allowed" $allowed)) -}}
+{{- end -}}
 {{- if ne $name "jobs" -}}
 {{- $_ := set $known "rpc" (include "xinstruct.configRpc" $root | fromJson) -}}
 {{- $_ := set $known "telemetry" (dict "metrics_host" "0.0.0.0" "metrics_port" 9464) -}}
@@ -68,6 +72,11 @@ them asks Kafka nothing. Takes (list $ name).
 {{- last . -}}{{- if $root.Values.kafkaClient.userPerService }}-{{ index . 1 }}{{ end -}}
 {{- end -}}
 
+{{/* Host and port of the site of `helm test`. Takes $. */}}
+{{- define "xinstruct.testSite" -}}
+{{- printf "%s-test.%s.svc:8780" (include "xinstruct.fullname" .) .Release.Namespace -}}
+{{- end -}}
+
 {{- define "xinstruct.ownBroker" -}}
 {{- $name := printf "%s-kafka" (include "xinstruct.fullname" .) -}}
 {{- printf "%s-0.%s.%s.svc:9092" $name $name .Release.Namespace -}}
@@ -107,19 +116,21 @@ them asks Kafka nothing. Takes (list $ name).
 
 {{/*
 JSON of the secrets that a process reads: folder under /etc/xinstruct/secrets → Secret and items (key → file).
-Takes (list $ name). Jobs read what the database and Kafka ask for, nothing else.
+Takes (list $ name). Jobs read what the database and Kafka ask for, nothing else; a test what the services ask for.
 */}}
 {{- define "xinstruct.secrets" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
 {{- $v := $root.Values -}}
 {{- $mounted := dict -}}
+{{- if ne $name "test" -}}
 {{- with $v.database.passwordSecret }}{{ if .name }}{{ $_ := set $mounted "database" (dict "secret" .name "items" (dict .key "password")) }}{{ end }}{{ end -}}
 {{- if include "xinstruct.hasUser" . -}}
 {{- with $v.kafkaClient.saslPasswordSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-sasl" (dict "secret" (include "xinstruct.ofUser" (list $root $name .name)) "items" (dict .key "password")) }}{{ end }}{{ end -}}
 {{- with $v.kafkaClient.certificateSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-certificate" (dict "secret" (include "xinstruct.ofUser" (list $root $name .name)) "items" (dict .certificateKey "tls.crt" .privateKey "tls.key")) }}{{ end }}{{ end -}}
 {{- end -}}
 {{- with $v.kafkaClient.caSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-ca" (dict "secret" .name "items" (dict .key "ca.crt")) }}{{ end }}{{ end -}}
+{{- end -}}
 {{- if ne $name "jobs" -}}
 {{- $_ := set $mounted "token" (dict "secret" $v.tokenSecret.name "items" (dict $v.tokenSecret.key "token")) -}}
 {{- if $v.tls.enabled -}}
@@ -127,7 +138,7 @@ Takes (list $ name). Jobs read what the database and Kafka ask for, nothing else
 {{- with $v.tls.mutual }}{{ if .enabled }}{{ $_ := set $mounted "tls-authority" (dict "secret" (.authoritySecret.name | default (include "xinstruct.tlsSecret" $root)) "items" (dict .authoritySecret.key "ca.crt")) }}{{ end }}{{ end -}}
 {{- end -}}
 {{- range $role, $secret := $v.inferenceKeySecrets -}}
-{{- if $secret.name }}{{ $_ := set $mounted (print "key-" $role) (dict "secret" $secret.name "items" (dict $secret.key "key")) }}{{ end -}}
+{{- if and $secret.name (ne $name "test") }}{{ $_ := set $mounted (print "key-" $role) (dict "secret" $secret.name "items" (dict $secret.key "key")) }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $mounted -}}
