@@ -19,8 +19,8 @@ WITH_SITE = changed(
 
 
 def pod_of(values: Values) -> Manifest:
-    (pod,) = of_kind(manifests(values), "Pod")
-    return pod
+    (job,) = [item for item in of_kind(manifests(values), "Job") if item["metadata"]["name"] == NAME]
+    return dict(job["spec"]["template"])
 
 
 
@@ -32,7 +32,7 @@ def config_of(values: Values, service: str) -> dict[str, Any]:
 @pytest.mark.parametrize("values", [PLAIN, WITH_SITE], ids=["services", "main job"])
 def test_everything_of_the_test_is_a_hook_that_goes_when_it_has_passed(values: Values) -> None:
     ours = [item for item in manifests(values) if item["metadata"]["name"] == NAME and item["kind"] != "NetworkPolicy"]
-    assert {item["kind"] for item in ours} >= {"ConfigMap", "Pod"}
+    assert {item["kind"] for item in ours} >= {"ConfigMap", "Job"}
     for item in ours:
         annotations = item["metadata"]["annotations"]
         assert annotations["helm.sh/hook"] == "test"
@@ -69,6 +69,14 @@ def test_the_main_job_has_a_site_that_the_crawler_alone_may_fetch_from_beside_wh
     (policy,) = [x for x in of_kind(manifests(WITH_SITE), "NetworkPolicy") if x["metadata"]["name"] == crawler]
     edges = [edge for edge in policy["spec"]["egress"] if edge["ports"] == [{"port": 8780}]]
     assert [edge["to"][0]["podSelector"]["matchLabels"].items() <= labels for edge in edges] == [True]
+
+
+def test_a_site_that_is_served_already_is_fetched_from_and_none_is_made() -> None:
+    values = changed(WITH_SITE, "tests.mainJob.site", "site.elsewhere.svc:8780")
+    assert "initContainers" not in pod_of(values)["spec"]
+    assert config_of(values, "-crawler")["crawler"]["fetch"]["private_hosts_allowed"][-1] == "site.elsewhere.svc:8780"
+    (config,) = [item for item in of_kind(manifests(values), "ConfigMap") if item["metadata"]["name"] == NAME]
+    assert "http://site.elsewhere.svc:8780/sitemap.xml" in config["data"]["main-job.sh"]
 
 
 @pytest.mark.parametrize("languages", ["sw;reboot", "", "sw, fi"])

@@ -24,6 +24,7 @@ from charts.rendering import (
 
 WHOLE = {
     **{name: profile(name) for name in PROFILES},
+    "main job": changed(profile("small"), "tests.mainJob.enabled", True),
     "tls": changed(profile("small"), "tls", {"enabled": True, "secretName": "ours", "mutual": {"enabled": True}}),
 }
 """Name → values that the invariants are asked of."""
@@ -219,7 +220,7 @@ def test_every_mount_has_its_volume_and_every_file_of_the_configuration_its_moun
 def test_pods_are_replaced_when_their_configuration_changes(items: list[Manifest]) -> None:
     for owner, pod in pods(items):
         config = any("configMap" in volume for volume in pod["spec"]["volumes"])
-        job = owner.endswith(("-migrate", "-topics"))
+        job = owner.endswith(("-migrate", "-topics", "-test"))
         assert not config or job or "checksum/config" in pod["metadata"]["annotations"], owner
 
 

@@ -60,6 +60,15 @@ class Cluster:
             return False
         return "deletionTimestamp" not in pod["metadata"] and ready(pod)
 
+    def stats(self) -> dict[str, Manifest]:
+        """Pod of the namespace → what its kubelet counts of it: cpu, memory, volumes."""
+        found: dict[str, Manifest] = {}
+        for node in self.all("node"):
+            text = self.kubectl("get", "--raw", f"/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary")
+            pods = [pod for pod in json.loads(text)["pods"] if pod["podRef"]["namespace"] == self.namespace]
+            found |= {pod["podRef"]["name"]: pod for pod in pods}
+        return found
+
     def output_of(self, pod: Manifest, *, within_s: float = 60.0) -> tuple[bool, str]:
         """(whether it succeeded, its log) of a pod that runs once; it is deleted afterwards."""
         name = pod["metadata"]["name"]

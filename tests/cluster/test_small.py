@@ -80,11 +80,6 @@ def evict(house: House, pod: str) -> None:
 def memory_bytes(house: House) -> dict[str, int]:
     """Pod → its working set, as the kubelets count it."""
     ours = {pod["metadata"]["name"] for pod in house.inside.all("pod", labels=OURS) if ready(pod)}
-    used: dict[str, int] = {}
-    for node in house.inside.all("node"):
-        text = house.inside.kubectl("get", "--raw", f"/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary")
-        for pod in json.loads(text)["pods"]:
-            if pod["podRef"]["namespace"] == house.inside.namespace and pod["podRef"]["name"] in ours:
-                used[pod["podRef"]["name"]] = int(pod.get("memory", {}).get("workingSetBytes", 0))
-    assert used.keys() == ours
-    return used
+    counted = house.inside.stats()
+    assert counted.keys() >= ours
+    return {name: int(counted[name].get("memory", {}).get("workingSetBytes", 0)) for name in ours}

@@ -1,6 +1,6 @@
 {{/*
 The configuration file of a process: `config`, the service's own `config` over it, and over both what the chart knows.
-Takes (list $ name own-config); a Job's name is "jobs", which serves nothing, and that of `helm test` is "test".
+Takes (list $ name own-config); a Job's name is "jobs", which serves nothing.
 */}}
 {{- define "xinstruct.config" -}}
 {{- $root := index . 0 -}}
@@ -74,7 +74,7 @@ them asks Kafka nothing. Takes (list $ name).
 
 {{/* Host and port of the site of `helm test`. Takes $. */}}
 {{- define "xinstruct.testSite" -}}
-{{- printf "%s-test.%s.svc:8780" (include "xinstruct.fullname" .) .Release.Namespace -}}
+{{- .Values.tests.mainJob.site | default (printf "%s-test.%s.svc:8780" (include "xinstruct.fullname" .) .Release.Namespace) -}}
 {{- end -}}
 
 {{- define "xinstruct.ownBroker" -}}

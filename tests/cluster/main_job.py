@@ -1,0 +1,323 @@
+"""The main job in a cluster, and the same job in one process to compare with: one site, the same models by digest.
+
+The site stands in a namespace of its own, so that every run, wherever it is, sees the same URLs. The models are those
+of a demo's release (XINSTRUCT_TRAINED names its folder; without it one is made here). `transformers serve` gives no
+log-probabilities, which the evaluator's calibration reads: it is left out, in both runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.house import (
+    CLAIMS,
+    CONTAINER,
+    FULL_NAME,
+    RELEASE,
+    RESTRICTED,
+    ROOT,
+    RUNS_AS,
+    Bed,
+    merged,
+    namespace,
+    small,
+    variable,
+)
+from cluster.kubectl import Cluster, Manifest, Refused, condition, ready, until
+from servers import free_port
+from xinstruct.inference.model_folder import CALIBRATION, model_digest
+
+CONFIG = "/etc/xinstruct/config/config.yaml"
+HOME = "/var/lib/xinstruct"
+SITE_SEED, PAGES, PORT = 1121, 200, 8780
+DEMO_S_MAX = 900
+KSERVE = "serving.kserve.io/v1beta1"
+COLUMNS = ("id", "instruction", "response", "language", "url", "licence", "document_id", "generator", "evaluator")
+"""Of a row, what has to be the same: all but the moment of the fetch, and what another engine's arithmetic changes."""
+TINY: Mapping[str, Any] = {
+    "backgen": {"prompt_family": "tiny", "instruction_tokens_max": 72},
+    "scoring": {"prompt_family": "tiny"},
+    "crawler": {"fetch": {
+        "contact_url": "https://example.org/bot", "host_delay_ms": 0, "host_requests_max": 16, "retry_delay_ms": 50,
+    }},
+}
+"""Configuration of both runs, as the demo has it."""
+
+Rows = dict[str, str]
+"""Id of a row → digest of its columns."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running site, and the models of a demo on this machine."""
+
+    bed: Bed
+    inside: Cluster
+    models: Path
+
+    @property
+    def address(self) -> str:
+        """host:port, from every pod."""
+        return f"site.{self.inside.namespace}.svc:{PORT}"
+
+
+@contextmanager
+def site(bed: Bed, folder: Path) -> Iterator[Site]:
+    """The invented site in Swahili, served by a pod."""
+    models = chosen_models(folder)
+    with namespace(bed, claims=()) as inside:
+        host = f"site.{inside.namespace}.svc"
+        command = ["python", "-m", "xinstruct", "microworld", "serve", "--listen=0.0.0.0", f"--host={host}",
+                   f"--port={PORT}", "--languages=sw", f"--seed={SITE_SEED}", f"--pages={PAGES}"]
+        inside.apply(
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "site"},
+             "spec": {"selector": {"app": "site"}, "clusterIP": "None", "ports": [{"port": PORT}]}},
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "site", "labels": {"app": "site"}},
+             "spec": pod_spec(bed.image(), command, readiness={"tcpSocket": {"port": PORT}, "periodSeconds": 1})},
+        )
+        until(lambda: inside.pod_ready("site"), "the site is served", within_s=120)
+        yield Site(bed, inside, models)
+
+
+def pod_spec(image: str, command: list[str], *, readiness: Manifest | None = None) -> Manifest:
+    """A pod of one container that passes the restricted standard, with /tmp to write to."""
+    container: Manifest = {
+        "name": "main", "image": image, "command": command, "securityContext": dict(CONTAINER),
+        "env": [{"name": "HOME", "value": "/tmp"}], "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],
+    }
+    if readiness:
+        container["readinessProbe"] = readiness
+    return {
+        "restartPolicy": "Never", "automountServiceAccountToken": False, "securityContext": dict(RESTRICTED),
+        "containers": [container], "volumes": [{"name": "scratch", "emptyDir": {}}],
+    }
+
+
+def chosen_models(folder: Path) -> Path:
+    """A folder with `generator` and `evaluator`: those of a demo's release."""
+    out = Path(variable("TRAINED", "")) if variable("TRAINED", "") else _demo(folder / "demo")
+    config = str(out / "config" / "all.yaml")
+    listed = _xinstruct("release", "list", "--json", "--config", config)
+    release = json.loads(listed.splitlines()[0])
+    by_digest = {
+        model["model_digest"]: Path(model["location"])
+        for model in map(json.loads, _xinstruct("models", "list", "--json", "--config", config).splitlines())
+    }
+    for role in ("generator", "evaluator"):
+        place = folder / "models" / role
+        shutil.copytree(by_digest[release[f"{role}_digest"]], place, copy_function=shutil.copyfile)
+        (place / CALIBRATION).unlink(missing_ok=True)
+    return folder / "models"
+
+
+def _demo(out: Path) -> Path:
+    port = str(free_port())
+    _xinstruct("demo", "--languages=sw", "--seed=5", "--out", str(out), "--site-port", port, within_s=DEMO_S_MAX)
+    return out
+
+
+def _xinstruct(*arguments: str, within_s: float = 120) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "xinstruct", *arguments], capture_output=True, text=True, timeout=within_s, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+# ── In one process ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def embedded(found: Site, folder: Path) -> tuple[Rows, dict[str, Any]]:
+    """(rows, counts of the funnel) of the release that one process makes: SQLite, models in process."""
+    config = merged(TINY, {
+        "home": "/tmp/home", "rpc": {"port": 7700},
+        "crawler": {"fetch": {"private_hosts_allowed": [found.address]}},
+    })
+    script = f"""
+set -eu
+xinstruct up --plain --config /run/xinstruct.yaml >/tmp/up.log 2>&1 &
+until xinstruct models list --config /run/xinstruct.yaml >/dev/null 2>&1; do sleep 0.5; done
+for role in generator evaluator; do
+    xinstruct models register $role /models/$role --json --config /run/xinstruct.yaml >/tmp/$role.json
+    digest=$(python -c "import json,sys; print(json.load(open('/tmp/$role.json'))['model_digest'])")
+    xinstruct models promote $role "$digest" --config /run/xinstruct.yaml >/dev/null
+done
+xinstruct crawl add http://{found.address}/sitemap.xml --pages-max 20000 --licence CC0-1.0 \\
+    --config /run/xinstruct.yaml >/dev/null
+xinstruct status --wait --within-s 1500 --json --config /run/xinstruct.yaml >/tmp/status.json
+xinstruct release publish --name embedded --config /run/xinstruct.yaml >/dev/null
+xinstruct release export embedded --config /run/xinstruct.yaml
+echo; cat /tmp/status.json
+"""
+    bed = found.bed
+    assert bed.volumes is not None
+    spec = pod_spec(bed.image("xinstruct-model"), ["sh", "-c", f"({script}) || (tail -n 20 /tmp/up.log; exit 1)"])
+    spec["containers"][0]["volumeMounts"] += [
+        {"name": "config", "mountPath": "/run/xinstruct.yaml", "subPath": "xinstruct.yaml"},
+        {"name": "models", "mountPath": "/models", "readOnly": True},
+    ]
+    spec["volumes"] += [
+        {"name": "config", "configMap": {"name": "embedded"}},
+        {"name": "models", "persistentVolumeClaim": {"claimName": CLAIMS[0]}},
+    ]
+    with namespace(bed, claims=CLAIMS[:1]) as inside:
+        put_models(found, bed.volumes / inside.namespace / CLAIMS[0])
+        inside.apply(claim(), {
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "embedded"},
+            "data": {"xinstruct.yaml": yaml.safe_dump(config)},
+        })
+        good, said = inside.output_of(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "embedded"}, "spec": spec}, within_s=1800
+        )
+    (folder / "embedded.log").write_text(said, "utf-8")
+    assert good, said[-3000:]
+    *rows, status = [line for line in said.splitlines() if line.strip()]
+    return rows_of(rows), json.loads(status)["funnel"]
+
+
+def claim() -> Manifest:
+    """The claim that the chart makes, for runs without it."""
+    asked = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": {"requests": {"storage": "1Gi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIMS[0]}, "spec": asked}
+
+
+def put_models(found: Site, volume: Path) -> None:
+    """Both models on a volume, below models/ and for readers of the embedded run at its top."""
+    for place in (volume, volume / "models"):
+        shutil.copytree(found.models, place, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    for path in (volume, *volume.rglob("*")):
+        os.chown(path, RUNS_AS, RUNS_AS)
+
+
+def rows_of(lines: list[str]) -> Rows:
+    """Rows of a release as `release export` writes them. An id that stands twice is an error."""
+    made: Rows = {}
+    for line in lines:
+        row = json.loads(line)
+        assert row["id"] not in made, f"the row {row['id']} stands twice"
+        text = json.dumps([row[name] for name in COLUMNS], ensure_ascii=False)
+        made[row["id"]] = hashlib.sha256(text.encode()).hexdigest()
+    return made
+
+
+# ── In the cluster ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The small profile and its models, every pod ready, before anything was crawled."""
+
+    site: Site
+    inside: Cluster
+    folder: Path
+    values: Mapping[str, Any]
+
+    def asked(self, *arguments: str, service: str = "curation", within_s: float = 120) -> str:
+        """What the command line says in a service's pod."""
+        return self.inside.kubectl(
+            "exec", f"{FULL_NAME}-{service}-0", "--", "xinstruct", *arguments, "--config", CONFIG, within_s=within_s
+        )
+
+    def status(self) -> dict[str, Any]:
+        """`xinstruct status --json`."""
+        return dict(json.loads(self.asked("status", "--json")))
+
+    def release(self) -> tuple[Rows, dict[str, Any]]:
+        """(rows of the newest release, counts of the funnel)."""
+        newest = json.loads(self.asked("release", "list", "--json").splitlines()[0])["name"]
+        lines = self.asked("release", "export", newest).splitlines()
+        return rows_of([line for line in lines if line.strip()]), self.status()["funnel"]
+
+    def upgrade(self, *more: Mapping[str, Any], wait: bool = True, within_s: int = 240) -> str:
+        """`helm upgrade` to the first values with `more` over them. Refused with what Helm said."""
+        values = dict(self.values)
+        for change in more:
+            values = merged(values, change)
+        file = self.folder / f"{self.inside.namespace}-{secrets.token_hex(2)}.yaml"
+        file.write_text(yaml.safe_dump(values), "utf-8")
+        options = ["--wait", "--timeout", f"{within_s}s"] if wait else []
+        chart = ROOT / "charts" / "xinstruct"
+        return self.inside.helm(
+            "upgrade", "--install", RELEASE, str(chart), "-f", str(chart / "profiles/small.yaml"), "-f", str(file),
+            *options, within_s=within_s + 60,
+        )
+
+
+@contextmanager
+def installed(found: Site, folder: Path, *more: Mapping[str, Any]) -> Iterator[Installed]:
+    """Both charts in a namespace of their own, the demo's models registered and promoted, every pod ready."""
+    bed = found.bed
+    assert bed.volumes is not None
+    with namespace(bed) as inside:
+        put_models(found, bed.volumes / inside.namespace / CLAIMS[0])
+        values = small(bed, {
+            "config": merged(TINY, {"inference": {
+                "generator": {"kind": "openai", "url": "http://xinstruct-generator/v1", "api": "completions",
+                              "by_digest": True},
+                "evaluator": {"kind": "kserve", "url": "http://xinstruct-evaluator"},
+            }}),
+            "tests": {"mainJob": {"enabled": True, "site": found.address, "withinS": 1500}},
+        }, *more)
+        run = Installed(found, inside, folder, values)
+        run.upgrade(wait=False)
+        _install_models(run)
+        until(lambda: inside.pod_ready(f"{FULL_NAME}-curation-0"), "curation is ready", within_s=240)
+        until(lambda: _registered(run), "training takes the models", within_s=240)
+        until(lambda: _all_ready(run), "every pod is ready", within_s=300)
+        yield run
+
+
+def _install_models(run: Installed) -> None:
+    bed = run.site.bed
+    by_kserve = KSERVE in bed.cluster.kubectl("api-versions")
+    small_pod = {"requests": {"cpu": "100m", "memory": "400Mi"}, "limits": {"memory": "2Gi"}}
+    file = run.folder / f"{run.inside.namespace}-models.yaml"
+    file.write_text(yaml.safe_dump({
+        "imageRegistry": bed.registry, "images": {"model": {"tag": bed.tag}},
+        "kserve": {"enabled": "always" if by_kserve else "never"},
+        "defaults": {"resources": small_pod, "startupS": 300, "graceS": 10},
+        "models": {
+            "generator": {"storageUri": f"pvc://{CLAIMS[0]}/models/generator"},
+            "evaluator": {"storageUri": f"pvc://{CLAIMS[0]}/models/evaluator",
+                          "modelDigest": model_digest(run.site.models / "evaluator")},
+        },
+    }), "utf-8")
+    chart = ROOT / "charts" / "inference"
+    profile = chart / "profiles" / "small.yaml"
+    run.inside.helm("install", "models", str(chart), "-f", str(profile), "-f", str(file))
+
+
+def _registered(run: Installed) -> bool:
+    """Whether both models are registered and promoted; asks for what is missing."""
+    try:
+        for role in ("generator", "evaluator"):
+            model = json.loads(run.asked("models", "register", role, f"{HOME}/models/{role}", "--json"))
+            run.asked("models", "promote", role, model["model_digest"])
+    except Refused:
+        return False
+    return True
+
+
+def _all_ready(run: Installed) -> bool:
+    pods = run.inside.all("pod")
+    served = [item for item in _services_of_models(run) if condition(item, "Ready").get("status") != "True"]
+    return not served and len(pods) >= 10 and all(ready(pod) for pod in pods)
+
+
+def _services_of_models(run: Installed) -> list[Manifest]:
+    if KSERVE not in run.site.bed.cluster.kubectl("api-versions"):
+        return []
+    return [item for item in run.inside.all("inferenceservice") if "status" in item]
