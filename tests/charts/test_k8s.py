@@ -78,7 +78,7 @@ def test_a_folder_builds_and_leaves_no_file_out(folder: str) -> None:
     assert sorted(_name(item) for item in built(folder)) == sorted(_name(item) for item in written)
 
 
-NO_RESOURCES = {"kustomization.yaml", "values.yaml"}
+NO_RESOURCES = {"kustomization.yaml", "values.yaml", "tiny.yaml"}
 """Files of kustomize, and values of the chart."""
 
 
