@@ -18,6 +18,7 @@ from charts.rendering import (
     Manifest,
     Values,
     changed,
+    documents,
     manifests,
     named,
     of_kind,
@@ -74,6 +75,17 @@ def test_the_services_of_xinstruct_ask_each_model_as_its_server_wants_to_be_aske
     for role, asked in profile(services)["config"]["inference"].items():
         runtime = (defaults[role] | own[role]).get("runtime", "predictor")
         assert asked["kind"] == kinds[runtime], role
+
+
+@pytest.mark.parametrize(("models", "services"), [("small", "small"), ("gpu", "gpu")])
+@either_way
+def test_both_charts_fit_into_one_namespace(models: str, services: str, kserve: str) -> None:
+    values = changed(profile(models, INFERENCE), "kserve.enabled", kserve)
+    here = manifests(values, apis=OPTIONAL_APIS, of=INFERENCE)
+    there = rendered(profile(services), apis=OPTIONAL_APIS, release="xinstruct")
+    both = [*here, *(item for name, text in there.items() if name.endswith(".yaml") for item in documents(text))]
+    names = [(item["kind"], item["metadata"]["name"]) for item in both]
+    assert [name for name in names if names.count(name) > 1] == []
 
 
 @runtimes
@@ -152,7 +164,7 @@ def test_a_folder_of_an_object_store_is_fetched_before_the_server_starts_with_cr
 
 def test_only_pods_whose_model_is_in_an_object_store_reach_one() -> None:
     items = served(changed(GPU, "models.evaluator.storageUri", "pvc://claim/model"))
-    store = named(items, "NetworkPolicy", "models-store", INFERENCE)["spec"]
+    store = named(items, "NetworkPolicy", "servers-store", INFERENCE)["spec"]
     (chosen,) = store["podSelector"]["matchExpressions"]
     assert chosen["values"] == ["generator"]
     assert [port["port"] for port in store["egress"][0]["ports"]] == [443, 9000]
