@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -95,6 +96,14 @@ def test_a_model_has_one_address_whether_kserve_serves_it_or_not(runtime: str) -
     assert plain == kserve
     for item in plain:
         assert item["spec"]["ports"][0] == {"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "http"}
+
+
+@pytest.mark.parametrize(("runtime", "role"), [("predictor", "evaluator"), ("openai", "generator")])
+def test_a_server_in_our_image_is_started_as_a_module_for_the_image_has_no_command_of_a_library(
+    runtime: str, role: str
+) -> None:
+    command = container(served(with_all(SMALL, RUNTIMES[runtime])), role)["command"]
+    assert command[:2] == ["python", "-m"] and find_spec(command[2])
 
 
 @runtimes
