@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from charts.rendering import (
     Manifest,
     Values,
     changed,
+    documents,
     manifests,
     named,
     of_kind,
@@ -76,6 +78,17 @@ def test_the_services_of_xinstruct_ask_each_model_as_its_server_wants_to_be_aske
         assert asked["kind"] == kinds[runtime], role
 
 
+@pytest.mark.parametrize(("models", "services"), [("small", "small"), ("gpu", "gpu")])
+@either_way
+def test_both_charts_fit_into_one_namespace(models: str, services: str, kserve: str) -> None:
+    values = changed(profile(models, INFERENCE), "kserve.enabled", kserve)
+    here = manifests(values, apis=OPTIONAL_APIS, of=INFERENCE)
+    there = rendered(profile(services), apis=OPTIONAL_APIS, release="xinstruct")
+    both = [*here, *(item for name, text in there.items() if name.endswith(".yaml") for item in documents(text))]
+    names = [(item["kind"], item["metadata"]["name"]) for item in both]
+    assert [name for name in names if names.count(name) > 1] == []
+
+
 @runtimes
 def test_a_model_has_one_address_whether_kserve_serves_it_or_not(runtime: str) -> None:
     values = with_all(SMALL, RUNTIMES[runtime])
@@ -83,6 +96,14 @@ def test_a_model_has_one_address_whether_kserve_serves_it_or_not(runtime: str) -
     assert plain == kserve
     for item in plain:
         assert item["spec"]["ports"][0] == {"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "http"}
+
+
+@pytest.mark.parametrize(("runtime", "role"), [("predictor", "evaluator"), ("openai", "generator")])
+def test_a_server_in_our_image_is_started_as_a_module_for_the_image_has_no_command_of_a_library(
+    runtime: str, role: str
+) -> None:
+    command = container(served(with_all(SMALL, RUNTIMES[runtime])), role)["command"]
+    assert command[:2] == ["python", "-m"] and find_spec(command[2])
 
 
 @runtimes
@@ -152,7 +173,7 @@ def test_a_folder_of_an_object_store_is_fetched_before_the_server_starts_with_cr
 
 def test_only_pods_whose_model_is_in_an_object_store_reach_one() -> None:
     items = served(changed(GPU, "models.evaluator.storageUri", "pvc://claim/model"))
-    store = named(items, "NetworkPolicy", "models-store", INFERENCE)["spec"]
+    store = named(items, "NetworkPolicy", "servers-store", INFERENCE)["spec"]
     (chosen,) = store["podSelector"]["matchExpressions"]
     assert chosen["values"] == ["generator"]
     assert [port["port"] for port in store["egress"][0]["ports"]] == [443, 9000]

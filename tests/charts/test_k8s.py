@@ -68,7 +68,7 @@ def installed(*names: str, values: Values | None = None) -> list[Manifest]:
 
 def test_every_folder_is_a_kustomization() -> None:
     assert set(FOLDERS) == {path.name for path in K8S.iterdir() if path.is_dir()}
-    assert {"kafka", "postgres", "kserve", "trainer", "monitoring", "local"} <= set(FOLDERS)
+    assert {"kafka", "postgres", "kserve", "monitoring", "local"} <= set(FOLDERS)
 
 
 @folders
@@ -78,7 +78,7 @@ def test_a_folder_builds_and_leaves_no_file_out(folder: str) -> None:
     assert sorted(_name(item) for item in built(folder)) == sorted(_name(item) for item in written)
 
 
-NO_RESOURCES = {"kustomization.yaml", "values.yaml", "images.yaml"}
+NO_RESOURCES = {"kustomization.yaml", "values.yaml", "tiny.yaml"}
 """Files of kustomize, and values of the chart."""
 
 
@@ -220,24 +220,6 @@ def test_the_database_is_where_the_chart_looks_for_it() -> None:
     assert values["config"]["database_url"] == url
     assert values["database"]["passwordSecret"]["name"] == f"{name}-app"
     assert cluster["metadata"]["namespace"] == RELEASE
-
-
-def test_a_training_job_works_on_the_volume_and_under_the_rules_of_the_charts_pods() -> None:
-    (runtime,) = of_kind(built("trainer"), "TrainingRuntime")
-    (job,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
-    pod = job["template"]["spec"]["template"]["spec"]
-    items = installed("small")
-    (owner,) = [item for item in of_kind(items, "StatefulSet") if item["metadata"]["name"] == f"{RELEASE}-training"]
-    ours = owner["spec"]["template"]["spec"]
-    assert pod["securityContext"] == ours["securityContext"]
-    (container,), (own,) = pod["containers"], ours["containers"]
-    assert container["securityContext"] == own["securityContext"]
-    assert container["image"] == own["image"]
-    assert pod["automountServiceAccountToken"] is False
-    data = {"name": "data", "persistentVolumeClaim": {"claimName": f"{RELEASE}-data"}}
-    assert data in pod["volumes"] and data in ours["volumes"]
-    mount = {"name": "data", "mountPath": "/var/lib/xinstruct"}
-    assert mount in container["volumeMounts"] and mount in own["volumeMounts"]
 
 
 def test_the_local_volumes_are_what_the_small_profile_claims() -> None:

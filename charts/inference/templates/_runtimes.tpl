@@ -32,7 +32,8 @@ metrics: /metrics
 queue: tgi_queue_size
 {{- else -}}
 image: model
-command: [transformers, serve, /mnt/models]
+# `transformers serve`: the image has the library, and none of the commands that libraries install.
+command: [python, -m, transformers.cli.transformers, serve, /mnt/models]
 args: [--device, cpu, --host, 0.0.0.0, --port, "8080"]
 health: /health
 live: /health

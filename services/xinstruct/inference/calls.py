@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from xinstruct.inference.limits import InFlightLimit, Tries, Verdict
 from xinstruct.inference.loop_thread import LoopThread
-from xinstruct.spine.inference import Request
+from xinstruct.spine.inference import UNNAMED, Request
 
 ENDPOINT_PREFIX = "endpoint:"
 """A model that only its server holds is registered as "endpoint:<name on the server>"."""
@@ -99,5 +99,6 @@ def contradicts(served: str, request: Request) -> bool:
 
 
 def endpoint_name(request: Request) -> str:
-    """The name at its server of a model that only its server holds; "" for any other."""
-    return request.model.removeprefix(ENDPOINT_PREFIX) if request.model.startswith(ENDPOINT_PREFIX) else ""
+    """The name at its server of a model that only its server holds; "" for any other, and where it told none."""
+    named = request.model.startswith(ENDPOINT_PREFIX) and request.model != f"{ENDPOINT_PREFIX}{UNNAMED}"
+    return request.model.removeprefix(ENDPOINT_PREFIX) if named else ""

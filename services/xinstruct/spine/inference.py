@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
 ROLES = ("generator", "evaluator", "encoder")
+UNNAMED = "default"
+"""Name under which the one model of a server that lists none is registered. No server is sent it."""
 
 
 @dataclass(frozen=True, slots=True)

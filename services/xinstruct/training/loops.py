@@ -180,7 +180,9 @@ class JobKeeper:
         rows_file = work / SNAPSHOT
         write_whole(rows_file, self._deps.blobs.get(snapshot))
         generator = ""
-        if request.role == "evaluator" and request.generator_digest:
+        # Drafts are sampled from a folder: a generator that only its server holds gives none.
+        by_folder = request.generator_digest and not request.generator_digest.startswith(registry.ENDPOINT)
+        if request.role == "evaluator" and by_folder:
             generator = registry.get(self._deps.database, "generator", request.generator_digest).location
         return JobSpec(
             row.job_name, row.role, row.round, resolve_base(self._deps, request.base_model), generator,

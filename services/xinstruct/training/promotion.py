@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.errors import Conflict
+from xinstruct.spine.inference import UNNAMED
 from xinstruct.spine.messages import TrainingRequested
 from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS, Family
 from xinstruct.spine.stage import scoring_position_version
@@ -118,7 +119,7 @@ class EndpointModels:
 
     def _put_to_use(self, role: str, name: str) -> bool:
         """False while an evaluator has to label all pairs first."""
-        name = name or self._deps.inference[role].probe().model or "default"
+        name = name or self._deps.inference[role].probe().model or UNNAMED
         self._open[role] = name
         if not self._promotable(role, name):
             return False

@@ -12,7 +12,7 @@ import servers
 from contract.inference.openai_stub import Behaviour, openai_stub
 from xinstruct.inference.openai_api import OpenAIInference
 from xinstruct.spine.errors import Unavailable
-from xinstruct.spine.inference import Classified, Classify, Decoding, Generate, Generated
+from xinstruct.spine.inference import UNNAMED, Classified, Classify, Decoding, Generate, Generated
 
 WAIT_S = 60
 LABELS = (" best", " reasonable", " worst")
@@ -37,6 +37,13 @@ def label(opened: OpenAIInference) -> Any:
 def test_a_server_that_lists_no_model_answers_with_its_own() -> None:
     with endpoint(Behaviour(pinned="/models/one")) as opened:
         assert isinstance(ask(opened, model="m"), Generated)
+
+
+def test_the_name_that_stands_for_a_model_without_one_is_not_sent() -> None:
+    behaviour = Behaviour(pinned="/models/one")
+    with endpoint(behaviour) as opened:
+        assert isinstance(ask(opened, model=f"endpoint:{UNNAMED}"), Generated)
+    assert not any("model" in body for body in behaviour.asked)
 
 
 def test_a_server_that_is_pinned_to_another_model_is_quoted() -> None:

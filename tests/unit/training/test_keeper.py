@@ -17,6 +17,7 @@ from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Conflict, NotFound, Unavailable
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.messages import ModelTrained, TrainingRequested
+from xinstruct.spine.registry import Model, register
 from xinstruct.spine.sql import METADATA, open_engine
 from xinstruct.spine.topics import MODEL_TRAINED, TRAINING_REQUESTED
 from xinstruct.training.api import TrainingServicer
@@ -34,11 +35,13 @@ class RecordedJobs:
     def __init__(self) -> None:
         self.says = JobLook(JobPhase.ABSENT)
         self.started: list[str] = []
+        self.generators: list[str] = []
         self.cancelled: list[str] = []
         self.closed = 0
 
     def start(self, spec: JobSpec) -> None:
         self.started.append(spec.job_name)
+        self.generators.append(spec.generator_folder)
         self.says = JobLook(JobPhase.RUNNING, 1, 10, 2.5)
 
     def look(self, job_name: str) -> JobLook:
@@ -178,6 +181,18 @@ def test_keepers_of_one_process_run_different_jobs_at_once(deps: Deps) -> None:
     assert len(first.started) == len(second.started) == 1 and first.started != second.started
     keepers[1].close()
     assert (first.closed, second.closed) == (0, 1)
+
+
+def test_an_evaluator_learns_without_drafts_of_a_generator_that_only_its_server_holds(deps: Deps) -> None:
+    deps, jobs = replace(deps, instance="training-0"), RecordedJobs()
+    JobKeeper(TrainingSettings(), deps, RecordedJobs()).step()
+    first = TrainingRequested.decode(next(iter(deps.log.read(TRAINING_REQUESTED, {}))).value or b"")
+    register(deps.database, Model("endpoint:big", "generator", "endpoint:big"))
+    command = replace(first, role="evaluator", generator_digest="endpoint:big", job_name="evaluator-1")
+    deps.log.append([command.record(TRAINING_REQUESTED.name)])
+    TrainingCommands(deps).step()
+    JobKeeper(TrainingSettings(), deps, jobs, number=1).step()
+    assert (jobs.started, jobs.generators) == (["evaluator-1"], [""])
 
 
 @pytest.mark.parametrize("failure", ["", "the disk is full"])
