@@ -1,4 +1,4 @@
-"""The cluster that tools/cluster/test.sh chose, and one installation of the small profile that most tests look at."""
+"""The cluster that tools/cluster/test.sh chose, what most tests look at there, and what one process makes of a site."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.house import Bed, app_version, install, models, namespace, small, variable
 from cluster.kubectl import Cluster
+from cluster.main_job import Rows, Site, embedded, site
 
 INSTALL_S_MAX = 240
 """Beyond the bar, so that a slow machine's figure is seen instead of a time-out."""
@@ -49,3 +51,25 @@ def house(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]
         begin = time.monotonic()
         install(inside, small(bed), tmp_path_factory.mktemp("values"), "--wait", "--timeout", f"{INSTALL_S_MAX}s")
         yield House(bed, inside, time.monotonic() - begin)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The site, and the release that one process makes of it."""
+
+    site: Site
+    rows: Rows
+    funnel: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def reference(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
+    """One process in a pod, before anything is installed."""
+    if bed.volumes is None:
+        pytest.skip("the models are put into a folder of this machine: the machine-local cluster only")
+    folder = tmp_path_factory.mktemp("reference")
+    with site(bed, folder) as found:
+        rows, funnel = embedded(found, folder)
+        print(f"one process published {len(rows)} rows")
+        assert len(rows) >= 60
+        yield Reference(found, rows, funnel)

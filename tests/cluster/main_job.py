@@ -47,6 +47,8 @@ DEMO_S_MAX = 900
 KSERVE = "serving.kserve.io/v1beta1"
 COLUMNS = ("id", "instruction", "response", "language", "url", "licence", "document_id", "generator", "evaluator")
 """Of a row, what has to be the same: all but the moment of the fetch, and what another engine's arithmetic changes."""
+OTHER_SHARE_MAX = 0.005
+"""Of rows whose greedy answer another engine's arithmetic may change."""
 TINY: Mapping[str, Any] = {
     "backgen": {"prompt_family": "tiny", "instruction_tokens_max": 72},
     "scoring": {"prompt_family": "tiny"},
@@ -321,3 +323,25 @@ def _services_of_models(run: Installed) -> list[Manifest]:
     if KSERVE not in run.site.bed.cluster.kubectl("api-versions"):
         return []
     return [item for item in run.inside.all("inferenceservice") if "status" in item]
+
+
+def compared(expected: Rows, expected_funnel: Mapping[str, Any], run: Installed) -> None:
+    """Fail unless the newest release has the expected rows, but for what another engine's arithmetic may change."""
+    rows, funnel = run.release()
+    other = {id_ for id_, digest in rows.items() if expected.get(id_) != digest}
+    missing = expected.keys() - rows.keys()
+    print(f"{len(rows)} rows, {len(other)} differ, {len(missing)} missing: {sorted(other | missing)}")
+    assert len(other | missing) <= OTHER_SHARE_MAX * len(expected)
+    counted = ("pages_fetched", "documents_admitted", "pairs_drafted", "pairs_scored")
+    for ours, theirs in zip(funnel["languages"], expected_funnel["languages"], strict=True):
+        assert {name: ours.get(name) for name in counted} == {name: theirs.get(name) for name in counted}
+
+
+def in_flight(run: Installed) -> int:
+    """Records that some stage has taken or not read yet; 0 while nobody can be asked."""
+    try:
+        processes = run.status()["processes"].values()
+    except Refused:
+        return 0
+    stages = [stage for process in processes for stage in process.get("stages", ())]
+    return sum(int(stage.get("in_flight_records", 0)) + int(stage.get("lag_records", 0)) for stage in stages)

@@ -19,6 +19,9 @@ if [ -n "$GIVEN" ] && [ "$(realpath "$GIVEN")" != "$(realpath -m "$KUBECONFIG")"
 else
     ADDONS=${ADDONS-metrics kserve keda trainer} tools/cluster/up.sh
     tools/cluster/images.sh "${XINSTRUCT_IMAGE_TAG:-}"
+    # What an upgrade changes to: the same layers under another name.
+    export XINSTRUCT_IMAGE_TAG_NEXT=${XINSTRUCT_IMAGE_TAG:-0}-next
+    tools/cluster/images.sh "$XINSTRUCT_IMAGE_TAG_NEXT"
     export PATH=$BIN:$PATH XINSTRUCT_CLUSTER_VOLUMES=$RUN/volumes
 fi
 # shellcheck disable=SC2086

@@ -1,0 +1,137 @@
+"""Scenario 3: a new configuration and a new image in the middle of a run, and back; upgrades that cannot work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.conftest import Reference
+from cluster.house import FULL_NAME, RELEASE, SERVICES, probe, variable
+from cluster.kubectl import Refused, until
+from cluster.main_job import Installed, compared, in_flight, installed
+
+CALL_S_MAX = 10
+"""Of one call with its attempts, of which there are three at most (spine/rpc.py): what clients are told to use."""
+SLOW_CRAWL = {"config": {"crawler": {"fetch": {"host_requests_max": 1, "host_delay_ms": 1_000}}}}
+"""So that pages come in while pods are replaced twice."""
+TWO_OF_EACH = {"defaults": {"replicas": 2}}
+WAIT_S_MAX = 1500
+
+pytestmark = pytest.mark.timeout(3600)
+
+
+def test_an_upgrade_and_its_rollback_in_the_middle_of_a_run_lose_nothing_and_fail_no_call(
+    reference: Reference, tmp_path: Path
+) -> None:
+    following = variable("IMAGE_TAG_NEXT", "")
+    if not following:
+        pytest.skip("no second image: XINSTRUCT_IMAGE_TAG_NEXT names it (make test-cluster makes one)")
+    with installed(reference.site, tmp_path, SLOW_CRAWL, TWO_OF_EACH) as run, calling(run) as failed:
+        run.asked("crawl", "add", f"http://{run.site.address}/sitemap.xml", "--pages-max", "20000",
+                  "--licence", "CC0-1.0")
+        until(lambda: in_flight(run) > 0, "records are in flight", within_s=300)
+        fetched = pages(run)
+        run.upgrade(SLOW_CRAWL, {"images": {"light": {"tag": following}}, "config": {"runner": {"attempts_max": 7}}})
+        assert {image(run, name) for name in SERVICES} == {following}
+        between = pages(run)
+        run.inside.helm("rollback", RELEASE, "--wait", "--timeout", "240s")
+        assert {image(run, name) for name in SERVICES} == {run.site.bed.tag}
+        print(f"pages fetched: {fetched} before the upgrade, {between} after it, {pages(run)} after the rollback")
+        assert fetched < between
+        run.asked("status", "--wait", "--within-s", str(WAIT_S_MAX), within_s=WAIT_S_MAX + 30)
+        run.asked("release", "publish", "--name", "upgraded")
+        compared(reference.rows, reference.funnel, run)
+        calls, failures = failed()
+        print(f"{calls} calls, {len(failures)} failed: {failures[:3]}")
+        assert calls > 100 and not failures
+
+
+def test_an_upgrade_that_cannot_work_fails_visibly_and_the_old_pods_keep_serving(
+    reference: Reference, tmp_path: Path
+) -> None:
+    with installed(reference.site, tmp_path, TWO_OF_EACH) as run, calling(run) as failed:
+        with pytest.raises(Refused, match="in_flight_max"):
+            run.upgrade({"config": {"inference": {"generator": {"in_flight_max": "many"}}}})
+        assert revisions(run) == 1
+        # Programs of ours are not in it: every pod of it ends at once.
+        with pytest.raises(Refused, match=f"{FULL_NAME}|not ready|timed out|deadline"):
+            run.upgrade({"images": {"light": {"repository": "xinstruct-kafka"}}}, within_s=60)
+        assert revisions(run) == 2
+        assert json.loads(run.asked("status", "--json"))["silent"] == {}
+        run.inside.helm("rollback", RELEASE, "1", "--wait", "--timeout", "240s")
+        until(lambda: all(run.inside.pod_ready(f"{FULL_NAME}-{name}-1") for name in SERVICES), "all are back",
+              within_s=120)
+        calls, failures = failed()
+        print(f"{calls} calls, {len(failures)} failed: {failures[:3]}")
+        assert calls > 100 and not failures
+
+
+@contextmanager
+def calling(run: Installed) -> Iterator[Any]:
+    """Ask every service ten times a second; the value ends that and gives (calls, what failed)."""
+    config = {
+        "home": "/tmp", "log": {"kind": "kafka", "bootstrap_servers": "none:9092"},
+        "rpc": {"token_file": "/run/token/token"},
+        "addresses": {name: f"{FULL_NAME}-{name}.{run.inside.namespace}.svc:7700" for name in SERVICES},
+    }
+    code = f"""
+import json, time
+from pathlib import Path
+from xinstruct.cli.client import connect
+from xinstruct.spine.errors import XinstructError
+from xinstruct.v1.status_service_pb2 import GetStatusRequest
+from xinstruct.v1.status_service_pb2_grpc import StatusServiceStub
+Path("/tmp/caller.yaml").write_text({json.dumps(config)!r})
+calls, failures = 0, []
+with connect(Path("/tmp/caller.yaml")) as client:
+    while not Path("/tmp/stop").exists():
+        for name in {SERVICES!r}:
+            calls += 1
+            try:
+                client.ask(client.status_of(name).GetStatus, GetStatusRequest(), deadline_s={CALL_S_MAX})
+            except XinstructError as error:
+                failures.append(f"{{time.strftime('%H:%M:%S')}} {{name}}: {{error.message}}")
+        time.sleep(0.1)
+print(json.dumps([calls, failures]))
+"""
+    pod = probe("caller", run.site.bed, code)
+    pod["metadata"]["labels"]["app.kubernetes.io/part-of"] = "xinstruct"
+    spec = pod["spec"]
+    spec["containers"][0]["volumeMounts"] = [
+        {"name": "token", "mountPath": "/run/token", "readOnly": True}, {"name": "scratch", "mountPath": "/tmp"},
+    ]
+    spec["volumes"] = [
+        {"name": "token", "secret": {"secretName": "xinstruct-token"}}, {"name": "scratch", "emptyDir": {}},
+    ]
+    run.inside.apply(pod)
+    until(lambda: run.inside.get("pod", "caller")["status"].get("phase") == "Running", "calls are made", within_s=60)
+
+    def ended() -> tuple[int, list[str]]:
+        run.inside.kubectl("exec", "caller", "--", "touch", "/tmp/stop")
+        finished = ("Succeeded", "Failed")
+        until(lambda: run.inside.get("pod", "caller")["status"]["phase"] in finished, "calls end", within_s=60)
+        calls, failures = json.loads(run.inside.kubectl("logs", "caller").splitlines()[-1])
+        return int(calls), list(failures)
+
+    yield ended
+
+
+def pages(run: Installed) -> int:
+    """Pages that were fetched so far."""
+    return sum(int(row.get("pages_fetched", 0)) for row in run.status()["funnel"]["languages"])
+
+
+def image(run: Installed, service: str) -> str:
+    """The tag that a service's first pod runs."""
+    pod = run.inside.get("pod", f"{FULL_NAME}-{service}-0")
+    return str(pod["spec"]["containers"][0]["image"]).rpartition(":")[2]
+
+
+def revisions(run: Installed) -> int:
+    """How often Helm has changed the release."""
+    return len(json.loads(run.inside.helm("history", RELEASE, "-o", "json")))
