@@ -277,9 +277,9 @@ def installed(found: Site, folder: Path, *more: Mapping[str, Any]) -> Iterator[I
         run = Installed(found, inside, folder, values)
         run.upgrade(wait=False)
         _install_models(run)
-        until(lambda: inside.pod_ready(f"{FULL_NAME}-curation-0"), "curation is ready", within_s=240)
-        until(lambda: _registered(run), "training takes the models", within_s=240)
-        until(lambda: _all_ready(run), "every pod is ready", within_s=300)
+        until(lambda: inside.pod_ready(f"{FULL_NAME}-curation-0"), "curation is ready", within_s=480)
+        until(lambda: _registered(run), "training takes the models", within_s=480)
+        until(lambda: _all_ready(run), "every pod is ready", within_s=480)
         yield run
 
 

@@ -15,7 +15,7 @@ from cluster.kubectl import Refused, until
 from cluster.main_job import Installed, compared, in_flight, installed
 
 TEST_S_MAX = 1700
-AWAY_S_MAX = 120
+AWAY_S_MAX = 300
 
 pytestmark = [pytest.mark.timeout(3600)]
 
