@@ -52,6 +52,7 @@ OTHER_SHARE_MAX = 0.005
 TINY: Mapping[str, Any] = {
     "backgen": {"prompt_family": "tiny", "instruction_tokens_max": 72},
     "scoring": {"prompt_family": "tiny"},
+    "training": {role: {"prompt_family": "tiny"} for role in ("generator", "evaluator")},
     "crawler": {"fetch": {
         "contact_url": "https://example.org/bot", "host_delay_ms": 0, "host_requests_max": 16, "retry_delay_ms": 50,
     }},
@@ -82,7 +83,7 @@ def site(bed: Bed, folder: Path) -> Iterator[Site]:
     models = chosen_models(folder)
     with namespace(bed, claims=()) as inside:
         host = f"site.{inside.namespace}.svc"
-        command = ["python", "-m", "xinstruct", "microworld", "serve", "--listen=0.0.0.0", f"--host={host}",
+        command = ["xinstruct", "microworld", "serve", "--listen=0.0.0.0", f"--host={host}",
                    f"--port={PORT}", "--languages=sw", f"--seed={SITE_SEED}", f"--pages={PAGES}"]
         inside.apply(
             {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "site"},
@@ -132,9 +133,8 @@ def _demo(out: Path) -> Path:
 
 
 def _xinstruct(*arguments: str, within_s: float = 120) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "xinstruct", *arguments], capture_output=True, text=True, timeout=within_s, check=False
-    )
+    command = [str(Path(sys.executable).with_name("xinstruct")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=within_s, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -149,9 +149,8 @@ def embedded(found: Site, folder: Path) -> tuple[Rows, dict[str, Any]]:
         "crawler": {"fetch": {"private_hosts_allowed": [found.address]}},
     })
     script = f"""
-set -eu
-xinstruct up --plain --config /run/xinstruct.yaml >/tmp/up.log 2>&1 &
-until xinstruct models list --config /run/xinstruct.yaml >/dev/null 2>&1; do sleep 0.5; done
+xinstruct up --json --config /run/xinstruct.yaml >/tmp/up.json 2>/tmp/up.log &
+until [ -s /tmp/up.json ]; do kill -0 $!; sleep 0.5; done
 for role in generator evaluator; do
     xinstruct models register $role /models/$role --json --config /run/xinstruct.yaml >/tmp/$role.json
     digest=$(python -c "import json,sys; print(json.load(open('/tmp/$role.json'))['model_digest'])")
@@ -166,9 +165,11 @@ echo; cat /tmp/status.json
 """
     bed = found.bed
     assert bed.volumes is not None
-    spec = pod_spec(bed.image("xinstruct-model"), ["sh", "-c", f"({script}) || (tail -n 20 /tmp/up.log; exit 1)"])
+    whole = "sh -eu /run/job.sh || { tail -n 20 /tmp/up.log; exit 1; }"
+    spec = pod_spec(bed.image("xinstruct-model"), ["sh", "-c", whole])
     spec["containers"][0]["volumeMounts"] += [
         {"name": "config", "mountPath": "/run/xinstruct.yaml", "subPath": "xinstruct.yaml"},
+        {"name": "config", "mountPath": "/run/job.sh", "subPath": "job.sh"},
         {"name": "models", "mountPath": "/models", "readOnly": True},
     ]
     spec["volumes"] += [
@@ -179,7 +180,7 @@ echo; cat /tmp/status.json
         put_models(found, bed.volumes / inside.namespace / CLAIMS[0])
         inside.apply(claim(), {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "embedded"},
-            "data": {"xinstruct.yaml": yaml.safe_dump(config)},
+            "data": {"xinstruct.yaml": yaml.safe_dump(config), "job.sh": script},
         })
         good, said = inside.output_of(
             {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "embedded"}, "spec": spec}, within_s=1800
