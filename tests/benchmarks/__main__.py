@@ -1,7 +1,7 @@
 """Benchmarks: `make bench`, or `python -m benchmarks NAME…` with tests/ on the path. One JSON line a figure.
 
 A ratio is taken within a round, rounds are interleaved, and the worst of five counts. Nothing here is part of the
-tests: on a busy machine the figures mean nothing.
+tests: on a busy machine the figures mean nothing, but for those of CPU time (capacity).
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from benchmarks import exactly_once, memory, overhead, predictor, sqlite_append
-from benchmarks.figure import Figure
+from benchmarks import capacity, exactly_once, lengths, memory, overhead, predictor, sqlite_append
+from benchmarks.figure import Figure, Measured
 
-BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
+BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure | Measured]]] = {
     "sqlite_append": sqlite_append.figures,
     "exactly_once": exactly_once.figures,
     "overhead": overhead.figures,
     "memory": memory.figures,
     "predictor": predictor.figures,
+    "capacity": capacity.figures,
+    "lengths": lengths.figures,
 }
 
 

@@ -34,6 +34,29 @@ class Figure:
         }
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A figure without a bar: what a calculation starts from."""
+
+    name: str
+    value: float
+    rounds: Sequence[float]
+    facts: Mapping[str, Any]
+
+    def holds(self) -> bool:
+        """Always: there is nothing to pass."""
+        return True
+
+    def line(self) -> dict[str, Any]:
+        """As printed."""
+        rounds = {"rounds": [_digits(value) for value in self.rounds]} if self.rounds else {}
+        return {"name": self.name, "value": _digits(self.value), **rounds, **self.facts}
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
 def worst(name: str, rounds: Sequence[float], relation: Literal[">=", "<="], bar: float, **facts: Any) -> Figure:
     """The figure of several rounds: the one that is furthest from passing."""
     return Figure(name, min(rounds) if relation == ">=" else max(rounds), relation, bar, rounds, facts)

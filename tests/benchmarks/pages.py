@@ -25,11 +25,11 @@ _NAVIGATION = "".join(_LINKS)
 _STYLE = ".menu-item{display:block;margin:0 1em;color:#123456}.level-1{padding-left:1em}\n"
 
 
-def bodies(count: int) -> Iterator[bytes]:
+def bodies(count: int, texts_per_page: int = TEXTS_PER_PAGE) -> Iterator[bytes]:
     """HTML pages in Swahili, each about PAGE_BYTES long, with navigation, style and footer around the text."""
-    texts = plain_texts(7, ["sw"], count * TEXTS_PER_PAGE)
+    texts = plain_texts(7, ["sw"], count * texts_per_page)
     for _ in range(count):
-        paragraphs = (line for text in itertools.islice(texts, TEXTS_PER_PAGE) for line in text.splitlines() if line)
+        paragraphs = (line for text in itertools.islice(texts, texts_per_page) for line in text.splitlines() if line)
         text = "".join(f"<p>{line}</p>\n" for line in paragraphs)
         head = f"<html lang=sw><head><meta charset=utf-8><title>Makala</title><style>{_STYLE * 20}</style></head>"
         frame = f"{head}<body><nav><ul>{_NAVIGATION}</ul></nav><main>{text}</main>"
