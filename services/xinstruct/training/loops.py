@@ -181,7 +181,9 @@ class JobKeeper:
         write_whole(rows_file, self._deps.blobs.get(snapshot))
         generator = ""
         if request.role == "evaluator" and request.generator_digest:
-            generator = registry.get(self._deps.database, "generator", request.generator_digest).location
+            location = registry.get(self._deps.database, "generator", request.generator_digest).location
+            # A generator that only its server holds is no folder: the evaluator learns without its drafts.
+            generator = "" if location.startswith(registry.ENDPOINT) else location
         return JobSpec(
             row.job_name, row.role, row.round, resolve_base(self._deps, request.base_model), generator,
             str(rows_file), str(work), json.loads(request.recipe),

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from builders import training_request
+from builders import digest, training_request
+from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Conflict, NotFound, Unavailable
@@ -34,11 +35,13 @@ class RecordedJobs:
     def __init__(self) -> None:
         self.says = JobLook(JobPhase.ABSENT)
         self.started: list[str] = []
+        self.specs: list[JobSpec] = []
         self.cancelled: list[str] = []
         self.closed = 0
 
     def start(self, spec: JobSpec) -> None:
         self.started.append(spec.job_name)
+        self.specs.append(spec)
         self.says = JobLook(JobPhase.RUNNING, 1, 10, 2.5)
 
     def look(self, job_name: str) -> JobLook:
@@ -178,6 +181,24 @@ def test_keepers_of_one_process_run_different_jobs_at_once(deps: Deps) -> None:
     assert len(first.started) == len(second.started) == 1 and first.started != second.started
     keepers[1].close()
     assert (first.closed, second.closed) == (0, 1)
+
+
+@pytest.mark.parametrize(("generator", "location", "folder"), [
+    ("endpoint:writer", "endpoint:writer", ""), (digest("1"), "/models/writer", "/models/writer"),
+])
+def test_an_evaluators_job_is_given_a_generator_that_is_a_folder_and_none_that_only_its_server_holds(
+    deps: Deps, generator: str, location: str, folder: str
+) -> None:
+    registry.register(deps.database, registry.Model(generator, "generator", location))
+    command = TrainingRequested.decode(next(iter(deps.log.read(TRAINING_REQUESTED, {}))).value or b"")
+    rated = replace(command, job_name="evaluator-0", role="evaluator", generator_digest=generator)
+    with deps.database.begin() as connection:
+        connection.execute(sa.delete(JOBS))
+    deps.log.append([rated.record(TRAINING_REQUESTED.name)])
+    TrainingCommands(deps).step()
+    jobs = RecordedJobs()
+    JobKeeper(TrainingSettings(), deps, jobs).step()
+    assert [spec.generator_folder for spec in jobs.specs] == [folder]
 
 
 @pytest.mark.parametrize("failure", ["", "the disk is full"])
