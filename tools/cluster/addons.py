@@ -44,9 +44,10 @@ def with_our_image(item: Manifest, version: str) -> Manifest:
     for container in item["spec"]["template"]["spec"]["containers"]:
         container["image"] = f"localhost/{IMAGES[item['metadata']['name']]}:{version}"
         container["imagePullPolicy"] = "IfNotPresent"
-        # Two cores carry everything: a limit would make each start wait for the next slice.
-        container.get("resources", {}).pop("limits", None)
-        container.get("resources", {}).get("requests", {}).pop("cpu", None)
+        # Two cores carry everything: a limit would make each start wait for the next slice, its makers' request would
+        # leave no room for others, and none at all would leave it nothing of a busy machine.
+        requests = container.get("resources", {}).get("requests", {})
+        container["resources"] = {"requests": requests | {"cpu": "20m"}}
         # Nobody else could lead, and who renews no lease in time on a busy machine would end.
         container["args"] = [one for one in container.get("args", ()) if one != "--leader-elect"]
         if "readinessProbe" in container:

@@ -40,7 +40,7 @@ def test_a_controller_runs_once_from_the_image_that_was_built_here() -> None:
     made = addons.with_our_image(deployment("keda-operator", resources={"limits": {"cpu": "1"}}), "2.21.0")
     found = container_of(made)
     assert (made["spec"]["replicas"], found["image"]) == (1, "localhost/keda-operator:2.21.0")
-    assert (found["imagePullPolicy"], found["resources"]) == ("IfNotPresent", {})
+    assert (found["imagePullPolicy"], found["resources"]) == ("IfNotPresent", {"requests": {"cpu": "20m"}})
 
 
 def test_a_controller_that_is_alone_holds_no_lease_that_it_could_lose_on_a_busy_machine() -> None:
