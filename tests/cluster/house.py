@@ -23,6 +23,9 @@ FULL_NAME = f"{RELEASE}-xinstruct"
 CLAIMS = (f"{FULL_NAME}-data", f"data-{FULL_NAME}-kafka-0", f"data-{FULL_NAME}-postgres-0")
 """What the small profile keeps when it is uninstalled."""
 SERVICES = ("crawler", "backgen", "scoring-a", "scoring-b", "training", "curation")
+CONFIG = "/etc/xinstruct/config/config.yaml"
+HOME = "/var/lib/xinstruct"
+"""Where a pod has its configuration, and the shared volume."""
 RUNS_AS = 10001
 MODELS_PORT = 8000
 READY_S_MAX = 120.0
@@ -90,13 +93,16 @@ def namespace(bed: Bed, *, claims: tuple[str, ...] = CLAIMS) -> Iterator[Cluster
             shutil.rmtree(bed.volumes / name, ignore_errors=True)
 
 
-def models(bed: Bed) -> list[Manifest]:
-    """A pod that answers as an OpenAI-compatible server of every role would, and its Service `models`."""
+def models(bed: Bed, *, answer_s: float = 0.0) -> list[Manifest]:
+    """A pod that answers as an OpenAI-compatible server of every role would, and its Service `models`.
+
+    `answer_s`: seconds that it takes to write, as a model does whose answers keep its callers waiting.
+    """
     program = (ROOT / "tests/contract/inference/openai_stub.py").read_text("utf-8")
     server = {"name": "models"}
     container = {
         "name": "models", "image": bed.image(), "securityContext": dict(CONTAINER),
-        "command": ["python", "-c", f"import openai_stub; openai_stub.serve({MODELS_PORT})"],
+        "command": ["python", "-c", f"import openai_stub; openai_stub.serve({MODELS_PORT}, answer_s={answer_s})"],
         "env": [{"name": "PYTHONPATH", "value": "/program"}],
         "readinessProbe": {"tcpSocket": {"port": MODELS_PORT}, "periodSeconds": 1},
         "volumeMounts": [{"name": "program", "mountPath": "/program", "readOnly": True}],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ import pytest
 import yaml
 from kubernetes.config import new_client_from_config
 
-from cluster.house import CHART, CLAIMS, FULL_NAME, RELEASE, Bed, install, merged, namespace, small
+from cluster.house import CHART, CLAIMS, FULL_NAME, HOME, RELEASE, Bed, install, merged, namespace, small
 from cluster.kubectl import Cluster, Manifest, Refused, until
+from cluster.work import asked
 from contract.jobs.bench import base_in, ended, spec_in
 from contract.jobs.bench import until as until_look
 from contract.jobs.test_jobs import (  # noqa: F401 - the contract, asked of this module's bench
@@ -33,10 +34,10 @@ from xinstruct.training.jobs import JobPhase
 from xinstruct.training.kubernetes_api import Cluster as Api
 from xinstruct.training.kubernetes_jobs import KubernetesJobs
 
-CONFIG = "/etc/xinstruct/config/config.yaml"
-HOME = "/var/lib/xinstruct"
 TRAINER = "trainer.kubeflow.org/v1alpha1"
-WAITING_S_MAX = 60
+RECIPE: Mapping[str, Any] = {
+    "epochs": 40.0, "rows_per_batch": 4, "checkpoint_steps": 5, "tokens_max": 256, "learning_rate": 0.02,
+}
 JOB_S_MAX = 420
 
 pytestmark = pytest.mark.timeout(900)
@@ -176,21 +177,19 @@ def stocked(place: Path) -> None:
     (place / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
-def submitted(inside: Cluster, resource: str) -> str:
+def submitted(
+    inside: Cluster, resource: str, *, role: str = "generator", recipe: Mapping[str, Any] = RECIPE
+) -> str:
     """Name of a job on what stocked() put there, asked for from another pod of the release, which goes away again."""
-    recipe = {"epochs": 40.0, "rows_per_batch": 4, "checkpoint_steps": 5, "tokens_max": 256, "learning_rate": 0.02}
-    with suppress(Refused):  # the command would wait for the job's end
-        asked(inside, "train", "generator", "--base", f"{HOME}/base", "--seeds", f"{HOME}/seeds.jsonl", "--promote",
-              "--recipe", json.dumps(recipe))
-    until(lambda: bool(inside.all(resource, labels="xinstruct/job")), "the job has its object", within_s=60)
+    def made() -> bool:
+        with suppress(Refused):  # the command would wait for the job's end; again it is the same job
+            asked(inside, "train", role, "--base", f"{HOME}/base", "--seeds", f"{HOME}/seeds.jsonl", "--promote",
+                  "--recipe", json.dumps(recipe))
+        return bool(inside.all(resource, labels="xinstruct/job"))
+
+    until(made, "the job has its object", within_s=120)
     (job,) = inside.all(resource, labels="xinstruct/job")
     return str(job["metadata"]["labels"]["xinstruct/job"])
-
-
-def asked(inside: Cluster, *arguments: str) -> str:
-    """What the command line says in curation's pod within 20 seconds."""
-    words = ("timeout", "20", "xinstruct", *arguments, "--config", CONFIG)
-    return inside.kubectl("exec", f"{FULL_NAME}-curation-0", "--", *words)
 
 
 def replaced(inside: Cluster, name: str, uid: str) -> bool:

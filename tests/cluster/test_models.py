@@ -144,7 +144,7 @@ def test_backgen_drafts_through_text_generation_inference(served: Served, tmp_pa
         install(inside, small(served.bed, roles), tmp_path)
         until(lambda: inside.pod_ready("house-xinstruct-backgen-0"), "backgen has a generator", within_s=READY_S_MAX)
         said = inside.kubectl(
-            "exec", "house-xinstruct-curation-0", "--", "xinstruct", "draft", PROMPT, "--json",
+            "exec", "house-xinstruct-curation-0", "--", "xinstruct", "draft", PROMPT, "--language", "sw", "--json",
             "--config", "/etc/xinstruct/config/config.yaml", within_s=120,
         )
         assert json.loads(said)

@@ -44,11 +44,18 @@ def with_our_image(item: Manifest, version: str) -> Manifest:
     for container in item["spec"]["template"]["spec"]["containers"]:
         container["image"] = f"localhost/{IMAGES[item['metadata']['name']]}:{version}"
         container["imagePullPolicy"] = "IfNotPresent"
-        # Two cores carry everything: a limit would make each start wait for the next slice.
-        container.get("resources", {}).pop("limits", None)
-        container.get("resources", {}).get("requests", {}).pop("cpu", None)
+        # Two cores carry everything: a limit would make each start wait for the next slice, its makers' request would
+        # leave no room for others, and none at all would leave it nothing of a busy machine.
+        requests = container.get("resources", {}).get("requests", {})
+        container["resources"] = {"requests": requests | {"cpu": "20m"}}
+        # Nobody else could lead, and who renews no lease in time on a busy machine would end.
+        container["args"] = [one for one in container.get("args", ()) if one != "--leader-elect"]
         if "readinessProbe" in container:
-            container["readinessProbe"] |= {"initialDelaySeconds": 1, "periodSeconds": 2, "failureThreshold": 30}
+            container["readinessProbe"] |= {
+                "initialDelaySeconds": 1, "periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 30,
+            }
+        if "livenessProbe" in container:
+            container["livenessProbe"] |= {"timeoutSeconds": 10, "failureThreshold": 12}
     return item
 
 
@@ -115,13 +122,22 @@ def keda(items: Iterable[Manifest], options: argparse.Namespace) -> Iterator[Man
             yield item
 
 
-def as_it_is(items: Iterable[Manifest], options: argparse.Namespace) -> Iterator[Manifest]:
-    """JobSet and the Trainer make their webhooks' certificates themselves; nobody here scrapes them."""
+def jobset(items: Iterable[Manifest], options: argparse.Namespace) -> Iterator[Manifest]:
+    """JobSet, whose leader is chosen in its file of settings."""
+    for item in items:
+        if item["kind"] == "ConfigMap":
+            item["data"] = {name: said.replace("leaderElect: true", "leaderElect: false")
+                            for name, said in item["data"].items()}
+        yield item
+
+
+def trainer(items: Iterable[Manifest], options: argparse.Namespace) -> Iterator[Manifest]:
+    """The Trainer, which nobody here scrapes. Like JobSet it makes its webhooks' certificates itself."""
     yield from (item for item in items if item["kind"] != "ServiceMonitor")
 
 
 ADDONS: Mapping[str, Callable[[Iterable[Manifest], argparse.Namespace], Iterator[Manifest]]] = {
-    "metrics": metrics, "kserve": kserve, "keda": keda, "jobset": as_it_is, "trainer": as_it_is,
+    "metrics": metrics, "kserve": kserve, "keda": keda, "jobset": jobset, "trainer": trainer,
 }
 
 

@@ -18,6 +18,7 @@ install_metrics() {
     image "metrics-server:$METRICS_SERVER_VERSION" "metrics-server-$METRICS_SERVER_VERSION" /metrics-server 65532
     apply "metrics-server-$METRICS_SERVER_VERSION" metrics "$METRICS_SERVER_VERSION"
     ready kube-system metrics-server
+    served v1beta1.metrics.k8s.io
 }
 
 install_kserve() {
@@ -45,6 +46,7 @@ install_keda() {
     apply "keda-$KEDA_VERSION" keda "$KEDA_VERSION"
     ready keda keda-operator
     ready keda keda-metrics-apiserver
+    served v1beta1.external.metrics.k8s.io
 }
 
 install_trainer() {
@@ -54,6 +56,29 @@ install_trainer() {
     apply "trainer-$TRAINER_VERSION" trainer "$TRAINER_VERSION"
     ready jobset-system jobset-controller-manager
     ready kubeflow-system kubeflow-trainer-controller-manager
+    within 30 trainer_answers || fail "the webhooks of JobSet and the Trainer do not answer"
+}
+
+trainer_answers() {
+    kubectl create --dry-run=server -f - <<'YAML'
+apiVersion: jobset.x-k8s.io/v1alpha2
+kind: JobSet
+metadata: {name: probe, namespace: default}
+spec:
+  replicatedJobs:
+    - name: node
+      template: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: node, image: localhost/none:1}]}}}}
+---
+apiVersion: trainer.kubeflow.org/v1alpha1
+kind: TrainingRuntime
+metadata: {name: probe, namespace: default}
+spec:
+  template:
+    spec:
+      replicatedJobs:
+        - name: node
+          template: {spec: {template: {spec: {containers: [{name: node, image: localhost/none:1}]}}}}
+YAML
 }
 
 # image NAME:TAG PROGRAM PATH_IN_IMAGE USER
@@ -72,6 +97,11 @@ apply() {
 
 ready() {
     kubectl -n "$1" rollout status "deployment/$2" --timeout=120s >/dev/null || fail "$2 is not ready after 120 s"
+}
+
+# served API: what the API server hands on to the add-on arrives there.
+served() {
+    kubectl wait --for=condition=Available "apiservice/$1" --timeout=60s >/dev/null || fail "nobody answers for $1"
 }
 
 # webhook_certificate NAME HOST: signed by the cluster's authority, in the place of cert-manager.

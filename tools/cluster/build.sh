@@ -17,11 +17,12 @@ main() {
     if [ "${1:-}" = --keep-compiled ]; then keep=1; shift; fi
     mkdir -p "$BUILT" "$BIN" "$CACHE/empty"
     exec 8>"$CACHE/build.lock"
-    flock 8  # two at once: the second waits, then finds everything built
     kubernetes
     local part
     for part in pause helm coredns "$@"; do "build_$part"; done
-    [ -n "$keep" ] || rm -rf "$COMPILED"
+    [ -z "$keep" ] || return 0
+    flock 8
+    rm -rf "$COMPILED"
 }
 
 kubernetes() {
@@ -92,6 +93,13 @@ build_trainer() {
 program() { [ -x "$BUILT/$3" ] || compile "$(folder "$1")" "$2" "$3" "${4:-}"; }
 
 compile() {
+    # One at a time; who needs only what is built waits for nobody.
+    flock 8
+    [ -x "$BUILT/$3" ] || compile_alone "$@"
+    flock -u 8
+}
+
+compile_alone() {
     local begin=$SECONDS
     say "building $3"
     # In a module's own folder: its go.sum may lack what only its makers' workspace needed. Ours stay as they are.

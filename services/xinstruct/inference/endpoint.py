@@ -39,8 +39,12 @@ def open_inference(
     for role, chosen in slotted(roles).items():
         backend = local if local is not None and chosen.kind == "local" else open_backend(chosen)
         # n-gram vectors cost less than looking them up.
-        journaled = not isinstance(backend, NgramInference)
-        opened[role] = Journaled(backend, database, owner=owner, clock=clock) if journaled else backend
+        if isinstance(backend, NgramInference):
+            opened[role] = backend
+            continue
+        # The next calls stand ready when places become free. In process, batches are cut from all that is asked.
+        asked_max = 0 if backend is local else 2 * chosen.in_flight_max
+        opened[role] = Journaled(backend, database, owner=owner, clock=clock, asked_max=asked_max)
     return opened
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -85,11 +86,15 @@ class Journaled(Inference):
     """`backend` with a memory in `database`. Owns one thread and the backend: close() closes both.
 
     `owner` is the process's stable name: one that starts takes over what its predecessor left claimed. `clock` gives
-    Unix milliseconds.
+    Unix milliseconds. `asked_max`: requests at the backend at most, the others wait here unclaimed, so that a partition
+    that moves takes them along; 0: all that come, for a backend that no other process shares.
     """
 
-    def __init__(self, backend: Inference, database: sa.Engine, *, owner: str, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, backend: Inference, database: sa.Engine, *, owner: str, clock: Callable[[], int], asked_max: int = 0
+    ) -> None:
         self._backend = backend
+        self._asked_max = asked_max
         self._database = database
         self._owner = owner
         self._clock = clock
@@ -98,6 +103,8 @@ class Journaled(Inference):
         self._events: queue.SimpleQueue[_Asked | _Answered | None] = queue.SimpleQueue()
         self._asked: set[str] = set()
         self._elsewhere: list[_Asked] = []
+        self._queued: deque[_Asked] = deque()
+        """Looked up, unknown, and not claimed by anybody then."""
         self._look_again_s = self._renew_s = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
@@ -156,17 +163,44 @@ class Journaled(Inference):
         return events
 
     def _look_up(self, asked: list[_Asked]) -> None:
-        """Give what is known, ask what nobody asked; the rest is at the model of another process."""
+        """What is new, what waits for another process when it is time to look again, and what is next in the queue."""
         if self._elsewhere and time.monotonic() >= self._look_again_s:
             asked, self._elsewhere = asked + self._elsewhere, []
+        if not self._asked_max:
+            self._claim(asked)
+            return
+        self._queue(asked)
+        while self._queued and (room := self._asked_max - len(self._asked)) > 0:
+            self._claim([self._queued.popleft() for _ in range(min(room, BATCH_MAX, len(self._queued)))])
+
+    def _queue(self, asked: list[_Asked]) -> None:
+        """Give what is known; the rest waits for its turn, or for the process that has it at the model."""
+        if not asked:
+            return
+        try:
+            with transaction(self._database) as connection:
+                known = _answers(connection, [one.digest for one in asked])
+                held = self._held_elsewhere(connection, [one.digest for one in asked])
+        except XinstructError as error:
+            self._give_up(asked, error)
+            return
+        for one in asked:
+            if one.digest in known:
+                self._settle(one.digest, known[one.digest])
+            elif one.digest in held:
+                self._wait_for_another(one)
+            else:
+                self._queued.append(one)
+
+    def _claim(self, asked: list[_Asked]) -> None:
+        """Give what is known, ask what nobody asked; the rest is at the model of another process."""
         if not asked:
             return
         try:
             with transaction(self._database) as connection:
                 known, ours = self._known_or_claimed(connection, [one.digest for one in asked])
         except XinstructError as error:
-            for one in asked:
-                self._settle(one.digest, error)
+            self._give_up(asked, error)
             return
         for one in asked:
             if one.digest in known:
@@ -174,8 +208,26 @@ class Journaled(Inference):
             elif one.digest in ours:
                 self._ask(one)
             else:
-                self._elsewhere.append(one)
-                self._look_again_s = time.monotonic() + LOOK_AGAIN_S
+                self._wait_for_another(one)
+
+    def _wait_for_another(self, asked: _Asked) -> None:
+        self._elsewhere.append(asked)
+        self._look_again_s = time.monotonic() + LOOK_AGAIN_S
+
+    def _give_up(self, asked: list[_Asked], error: XinstructError) -> None:
+        """The database is away: whoever asked asks again."""
+        for one in (*asked, *self._queued):
+            self._settle(one.digest, error)
+        self._queued.clear()
+
+    def _held_elsewhere(self, connection: sa.Connection, digests: list[str]) -> set[str]:
+        """Requests that another process has at the model now."""
+        held = (CLAIMS.c.owner != self._owner) & (CLAIMS.c.lapses_at_ms >= self._clock())
+        query = sa.select(CLAIMS.c.request_digest).where(held)
+        return {
+            digest for part in chunks(digests)
+            for digest in connection.execute(query.where(CLAIMS.c.request_digest.in_(part))).scalars()
+        }
 
     def _known_or_claimed(self, connection: sa.Connection, digests: list[str]) -> tuple[dict[str, Answer], set[str]]:
         """Answers that are there, and the requests that are ours to ask."""

@@ -28,6 +28,10 @@ class Behaviour:
     """Serves this model alone, lists none, and refuses requests that name another, as `transformers serve` does."""
     overloads: int = 0
     failures: int = 0
+    answer_s: float = 0.0
+    """Seconds that writing an answer of more than one token takes, however many are in flight."""
+    opening: str = ""
+    """What answers of more than a label begin with."""
     in_flight_max: int = 0
     in_flight: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -56,9 +60,10 @@ def running(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         server.server_close()
 
 
-def serve(port: int) -> None:
-    """Answer on every address for ever: the whole work of a pod in tests/cluster."""
-    ThreadingHTTPServer(("0.0.0.0", port), _handler(Behaviour())).serve_forever()
+def serve(port: int, *, answer_s: float = 0.0) -> None:
+    """Answer on every address for ever, with what backgen keeps: the whole work of a pod in tests/cluster."""
+    behaviour = Behaviour(answer_s=answer_s, opening="Describe the lake and its fish, and name")
+    ThreadingHTTPServer(("0.0.0.0", port), _handler(behaviour)).serve_forever()
 
 
 def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
@@ -76,6 +81,8 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
                 behaviour.in_flight += 1
                 behaviour.in_flight_max = max(behaviour.in_flight_max, behaviour.in_flight)
             status, body = _reply(behaviour, self.path, asked, self.headers.get("Authorization", ""))
+            if behaviour.answer_s and asked.get(behaviour.tokens_field, 0) > 1:
+                threading.Event().wait(behaviour.answer_s)
             with behaviour.lock:
                 behaviour.in_flight -= 1
             self._send(status, body)
@@ -122,7 +129,8 @@ def _completion(behaviour: Behaviour, asked: dict[str, Any], prompt: str, *, cha
     number = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:4], "big")
     tokens_max = asked[behaviour.tokens_field]
     drawn = (number + (asked.get("seed") or 0)) % 3
-    words = [LABELS[drawn] if tokens_max <= 8 else f"word{number % (7 + place)}" for place in range(6)][:tokens_max]
+    words = [LABELS[drawn] if tokens_max <= 8 else f"word{number % (7 + place)}" for place in range(6)]
+    words = [*(behaviour.opening.split() if tokens_max > 8 else ()), *words][:tokens_max]
     wanted = bool(asked.get("logprobs")) and behaviour.log_probabilities
     choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if len(words) == tokens_max else "stop"}
     if chat:

@@ -59,15 +59,16 @@ class Model(Inference):
 class Machine:
     """Processes with a journal each, on one database and one clock."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, asked_max: int) -> None:
         self.engine = engine
+        self.asked_max = asked_max
         self.now_ms = 1_000_000
         self._opened: list[Journaled] = []
 
     def journal(self, owner: str, *, answers: bool = True) -> tuple[Journaled, Model]:
         """A process's journal and its model, which is slow unless it answers."""
         model = Model(answers=answers)
-        journal = Journaled(model, self.engine, owner=owner, clock=lambda: self.now_ms)
+        journal = Journaled(model, self.engine, owner=owner, clock=lambda: self.now_ms, asked_max=self.asked_max)
         self._opened.append(journal)
         return journal, model
 
@@ -88,10 +89,10 @@ class Machine:
             journal.close()
 
 
-@pytest.fixture
-def machine(engine: sa.Engine) -> Iterator[Machine]:
+@pytest.fixture(params=[0, 2], ids=["all-at-once", "two-at-once"])
+def machine(request: pytest.FixtureRequest, engine: sa.Engine) -> Iterator[Machine]:
     create_schema(engine)
-    made = Machine(engine)
+    made = Machine(engine, request.param)
     yield made
     made.close()
 
@@ -116,6 +117,31 @@ def test_a_request_at_the_model_of_one_process_is_not_asked_by_another(machine: 
     assert there.result(WAIT_S) == here.result(WAIT_S)
     assert (len(slow.requests), len(idle.requests)) == (1, 0)
     assert machine.claims() == []
+
+
+def test_what_waits_for_its_turn_in_one_process_is_asked_by_the_next_owner_at_once(machine: Machine) -> None:
+    machine.asked_max = 2
+    first, slow = machine.journal("a", answers=False)
+    second, quick = machine.journal("b")
+    here = [first.submit(asked(f"Text {number}")) for number in range(6)]
+    assert slow.entered.wait(WAIT_S)
+    there = [second.submit(asked(f"Text {number}")) for number in range(2, 6)]
+    answers = [future.result(WAIT_S) for future in there]
+    assert (len(slow.requests), len(quick.requests)) == (2, 4)
+    slow.go_on()
+    assert [future.result(WAIT_S) for future in here][2:] == answers
+    assert (len(slow.requests), machine.claims()) == (2, [])
+
+
+def test_what_is_known_does_not_wait_for_a_model_at_which_there_is_no_place(machine: Machine) -> None:
+    machine.asked_max = 2
+    before, _ = machine.journal("b")
+    known = before.submit(asked("Known.")).result(WAIT_S)
+    first, slow = machine.journal("a", answers=False)
+    for number in range(6):
+        first.submit(asked(f"Text {number}"))
+    assert slow.entered.wait(WAIT_S)
+    assert first.submit(asked("Known.")).result(WAIT_S) == known
 
 
 def test_many_processes_that_ask_the_same_at_once_call_once_for_each(machine: Machine) -> None:

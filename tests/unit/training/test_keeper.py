@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from builders import training_request
+from builders import digest, training_request
+from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Conflict, NotFound, Unavailable
 from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.messages import ModelTrained, TrainingRequested
-from xinstruct.spine.registry import Model, register
 from xinstruct.spine.sql import METADATA, open_engine
 from xinstruct.spine.topics import MODEL_TRAINED, TRAINING_REQUESTED
 from xinstruct.training.api import TrainingServicer
@@ -35,13 +35,13 @@ class RecordedJobs:
     def __init__(self) -> None:
         self.says = JobLook(JobPhase.ABSENT)
         self.started: list[str] = []
-        self.generators: list[str] = []
+        self.specs: list[JobSpec] = []
         self.cancelled: list[str] = []
         self.closed = 0
 
     def start(self, spec: JobSpec) -> None:
         self.started.append(spec.job_name)
-        self.generators.append(spec.generator_folder)
+        self.specs.append(spec)
         self.says = JobLook(JobPhase.RUNNING, 1, 10, 2.5)
 
     def look(self, job_name: str) -> JobLook:
@@ -183,16 +183,22 @@ def test_keepers_of_one_process_run_different_jobs_at_once(deps: Deps) -> None:
     assert (first.closed, second.closed) == (0, 1)
 
 
-def test_an_evaluator_learns_without_drafts_of_a_generator_that_only_its_server_holds(deps: Deps) -> None:
-    deps, jobs = replace(deps, instance="training-0"), RecordedJobs()
-    JobKeeper(TrainingSettings(), deps, RecordedJobs()).step()
-    first = TrainingRequested.decode(next(iter(deps.log.read(TRAINING_REQUESTED, {}))).value or b"")
-    register(deps.database, Model("endpoint:big", "generator", "endpoint:big"))
-    command = replace(first, role="evaluator", generator_digest="endpoint:big", job_name="evaluator-1")
-    deps.log.append([command.record(TRAINING_REQUESTED.name)])
+@pytest.mark.parametrize(("generator", "location", "folder"), [
+    ("endpoint:writer", "endpoint:writer", ""), (digest("1"), "/models/writer", "/models/writer"),
+])
+def test_an_evaluators_job_is_given_a_generator_that_is_a_folder_and_none_that_only_its_server_holds(
+    deps: Deps, generator: str, location: str, folder: str
+) -> None:
+    registry.register(deps.database, registry.Model(generator, "generator", location))
+    command = TrainingRequested.decode(next(iter(deps.log.read(TRAINING_REQUESTED, {}))).value or b"")
+    rated = replace(command, job_name="evaluator-0", role="evaluator", generator_digest=generator)
+    with deps.database.begin() as connection:
+        connection.execute(sa.delete(JOBS))
+    deps.log.append([rated.record(TRAINING_REQUESTED.name)])
     TrainingCommands(deps).step()
-    JobKeeper(TrainingSettings(), deps, jobs, number=1).step()
-    assert (jobs.started, jobs.generators) == (["evaluator-1"], [""])
+    jobs = RecordedJobs()
+    JobKeeper(TrainingSettings(), deps, jobs).step()
+    assert [spec.generator_folder for spec in jobs.specs] == [folder]
 
 
 @pytest.mark.parametrize("failure", ["", "the disk is full"])

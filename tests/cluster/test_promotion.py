@@ -1,0 +1,189 @@
+"""Models that training made in pods are put to use by it, in InferenceServices that KServe runs: one for each slot.
+
+The first evaluator comes out of a Job and gets the first slot; the next one comes out of a TrainJob, labels all pairs
+again in the other slot and is promoted then. What served the one before rests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.house import (
+    CHART,
+    CLAIMS,
+    FULL_NAME,
+    RELEASE,
+    ROOT,
+    RUNS_AS,
+    Bed,
+    install,
+    merged,
+    models,
+    namespace,
+    small,
+)
+from cluster.kubectl import Cluster, Manifest, Refused, condition, until
+from cluster.test_jobs import TRAINER, submitted
+from cluster.test_models import KSERVE
+from cluster.work import asked, feed, rows
+
+MODELS_CHART = ROOT / "charts" / "inference"
+BASE = ROOT / "models" / "tiny-base"
+PAIRS_COUNT = 24
+RECIPE = {"steps_max": 12, "rows_per_batch": 4, "checkpoint_steps": 6, "tokens_max": 256}
+READY_S_MAX = 240
+PROMOTED_S_MAX = 300
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@dataclass(frozen=True)
+class Promoting:
+    """Both charts in one namespace."""
+
+    bed: Bed
+    inside: Cluster
+    volume: Path
+    folder: Path
+
+    def service(self, slot: str) -> Manifest:
+        """The InferenceService of a slot."""
+        return self.inside.get("inferenceservice", evaluator_of(slot))
+
+    def digest(self, slot: str) -> str:
+        """The model that a slot's InferenceService serves; "" while it rests or is not ready."""
+        item = self.service(slot)
+        notes = item["metadata"]["annotations"]
+        ready = condition(item, "Ready").get("status") == "True" if "status" in item else False
+        resting = notes.get("serving.kserve.io/stop") == "true"
+        return "" if resting or not ready else str(notes["xinstruct/model-digest"])
+
+    def pods(self, slot: str) -> list[Manifest]:
+        """Pods of a slot's InferenceService."""
+        return self.inside.all("pod", labels=f"app.kubernetes.io/component=evaluator-{slot}")
+
+    def promoted(self, but: str = "") -> str:
+        """Digest of the evaluator that is promoted, if it is another one than `but`; "" otherwise."""
+        try:
+            rows = [json.loads(line) for line in asked(self.inside, "models", "list", "--json").splitlines()]
+        except Refused:  # training's pod is being replaced
+            return ""
+        found = [row["model_digest"] for row in rows if row["role"] == "evaluator" and row.get("promoted")]
+        return str(found[0]) if found and found[0] != but else ""
+
+    def labelled_by(self, digest: str) -> int:
+        """Pairs with a label of that evaluator."""
+        return rows(self.inside, "scores", f"evaluator_digest = '{digest}'")
+
+
+@pytest.fixture(scope="module")
+def promoting(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Promoting]:
+    """Drafted pairs, two InferenceServices at rest, and no evaluator."""
+    if bed.volumes is None:
+        pytest.skip("seeds and base are put on the volume from this machine: the machine-local cluster only")
+    if KSERVE not in bed.cluster.kubectl("api-versions"):
+        pytest.skip("KServe is not installed: ADDONS=kserve")
+    folder, before = tmp_path_factory.mktemp("values"), os.umask(0)
+    try:
+        with namespace(bed) as inside:
+            found = Promoting(bed, inside, bed.volumes / inside.namespace / CLAIMS[0], folder)
+            stocked(found.volume)
+            inside.apply(*models(bed))
+            install(inside, house_values(bed, train_job="never"), folder)
+            file = folder / "models.yaml"
+            file.write_text(yaml.safe_dump(model_values(bed)), "utf-8")
+            inside.helm("install", "models", str(MODELS_CHART), "-f", str(file))
+            ready = [f"{FULL_NAME}-{name}-0" for name in ("crawler", "backgen", "training", "curation")]
+            until(lambda: all(inside.pod_ready(name) for name in ready), "the release is ready", within_s=READY_S_MAX)
+            feed(inside, found.volume, "Mbasi", PAIRS_COUNT, within_s=120)
+            until(lambda: rows(inside, "pairs") == PAIRS_COUNT, "all pairs are drafted", within_s=120)
+            yield found
+    finally:
+        os.umask(before)
+
+
+def evaluator_of(slot: str) -> str:
+    """Name of a slot's InferenceService."""
+    return f"xinstruct-evaluator-{slot}"
+
+
+def stocked(place: Path) -> None:
+    """Put the base model and seeds on the volume."""
+    shutil.copytree(BASE, place / "base", copy_function=shutil.copyfile)
+    rows = [{"instruction": f"Describe Lake {n}.", "response": f"Ziwa {n}\n\nNi ziwa la {n}.", "language": "sw"}
+            for n in range(60)]
+    (place / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    for path in (place / "base", *place.rglob("*")):
+        os.chown(path, RUNS_AS, RUNS_AS)
+
+
+def house_values(bed: Bed, *, train_job: str) -> dict[str, Any]:
+    """Each slot has an evaluator of its own, which training sees to."""
+    return merged(small(bed), {
+        "config": {
+            "inference": {"evaluator": {"kind": "kserve", "url": f"http://{evaluator_of('{slot}')}"}},
+            "scoring": {"prompt_family": "tiny"},
+            "training": {
+                "evaluator": {"prompt_family": "tiny"}, "serving": {"evaluator": evaluator_of("{slot}")},
+            },
+        },
+        "trainingJobs": {"trainJob": train_job},
+    })
+
+
+def model_values(bed: Bed) -> dict[str, Any]:
+    """An InferenceService for each slot, without a model."""
+    small_pod = {"requests": {"cpu": "100m", "memory": "400Mi"}, "limits": {"memory": "2Gi"}}
+    return {
+        "imageRegistry": bed.registry, "kserve": {"enabled": "always"}, "images": {"model": {"tag": bed.tag}},
+        "defaults": {"resources": small_pod, "startupS": READY_S_MAX, "graceS": 10},
+        "models": {
+            "generator": {"enabled": False}, "evaluator": {"enabled": False},
+            **{f"evaluator-{slot}": {"role": "evaluator", "promoted": True} for slot in ("a", "b")},
+        },
+    }
+
+
+def test_the_model_of_a_job_is_promoted_into_an_inferenceservice_and_labels_all_pairs(promoting: Promoting) -> None:
+    assert not promoting.pods("a") and not promoting.pods("b")
+    submitted(promoting.inside, "job", role="evaluator", recipe=RECIPE)
+    seconds = until(lambda: bool(promoting.promoted()), "the model is promoted", within_s=PROMOTED_S_MAX)
+    digest = promoting.promoted()
+    model = promoting.service("a")["spec"]["predictor"]["model"]
+    assert promoting.digest("a") == digest
+    assert model["storageUri"] == f"pvc://{CLAIMS[0]}/models/{digest.removeprefix('sha256:')}"
+    until(lambda: promoting.labelled_by(digest) == PAIRS_COUNT, "all pairs are labelled", within_s=120)
+    assert not promoting.pods("b")
+    print(f"trained and promoted after {seconds:.1f} s")
+
+
+def test_the_model_of_a_trainjob_labels_all_pairs_in_the_other_slot_which_scoring_moves_to(
+    promoting: Promoting,
+) -> None:
+    if TRAINER not in promoting.bed.cluster.kubectl("api-versions"):
+        pytest.skip("the Kubeflow Trainer is not installed: ADDONS=trainer")
+    first = promoting.promoted()
+    file = promoting.folder / "again.yaml"
+    file.write_text(yaml.safe_dump(house_values(promoting.bed, train_job="always")), "utf-8")
+    profile = CHART / "profiles" / "small.yaml"
+    promoting.inside.helm("upgrade", RELEASE, str(CHART), "-f", str(profile), "-f", str(file), "--wait")
+    submitted(promoting.inside, "trainjob.trainer.kubeflow.org", role="evaluator", recipe=RECIPE | {"seed": 1})
+    seconds = until(lambda: bool(promoting.promoted(but=first)), "the next one is promoted", within_s=PROMOTED_S_MAX)
+    second = promoting.promoted(but=first)
+    assert promoting.digest("b") == second
+    until(lambda: promoting.labelled_by(second) == PAIRS_COUNT, "the catalog has the new labels", within_s=30)
+    until(lambda: not promoting.pods("a"), "what served the first one rests", within_s=120)
+    assert promoting.service("a")["metadata"]["annotations"]["serving.kserve.io/stop"] == "true"
+    feed(promoting.inside, promoting.volume, "Tolemba", 6, within_s=120)
+    until(lambda: promoting.labelled_by(second) == PAIRS_COUNT + 6, "the new slot labels what is new", within_s=120)
+    assert promoting.labelled_by(first) == PAIRS_COUNT
+    print(f"trained, labelled all again and promoted after {seconds:.1f} s")

@@ -1,0 +1,153 @@
+"""KEDA scales backgen of the chart by the lag of its group: up to three pods, down to one, to none at rest and back.
+
+The model is bound by latency, as one on a GPU of its own is: each answer takes a second however many are asked for at
+once, and the machine has next to nothing to compute.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.house import CHART, CLAIMS, FULL_NAME, RELEASE, Bed, install, merged, models, namespace, small
+from cluster.kubectl import Cluster, Manifest, Refused, ready, until
+from cluster.work import COMMITTED, feed, figure, rows
+
+API = "keda.sh/v1alpha1"
+ANSWER_S = 1.0
+IN_FLIGHT_MAX = 4
+PODS_MAX = 3
+COOLDOWN_S = 15
+SPEEDUP_MIN = 2.5
+RATE_WINDOW_S = 45.0
+ADMITTED_S_MAX = 240
+SCALED_S_MAX = 90
+DRAFTED_S_MAX = 420
+TEXTS_COUNT = 1_200
+"""Enough for both windows, the start of three pods between them, and some lag after that."""
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A release whose backgen KEDA scales."""
+
+    inside: Cluster
+    values: dict[str, Any]
+    folder: Path
+    volume: Path
+    """The shared volume, as this machine sees it."""
+
+    def pods(self) -> list[Manifest]:
+        """Backgen's pods that do not leave."""
+        found = self.inside.all("pod", labels="app.kubernetes.io/component=backgen")
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def has_pods(self, count: int) -> bool:
+        """Whether there are exactly so many, all at work."""
+        pods = self.pods()
+        return len(pods) == count and all(ready(pod) for pod in pods)
+
+    def scale(self, **scaling: int) -> None:
+        """Another scaling of backgen, by an upgrade."""
+        values = merged(self.values, {"services": {"backgen": {"scaling": scaling}}})
+        file = self.folder / "values.yaml"
+        file.write_text(yaml.safe_dump(values), "utf-8")
+        self.inside.helm("upgrade", RELEASE, str(CHART), "-f", str(CHART / "profiles/small.yaml"), "-f", str(file))
+
+    def committed(self) -> float:
+        """Documents that the pods of now have done, since each of them started."""
+        return figure(self.inside, [pod["metadata"]["name"] for pod in self.pods()], COMMITTED, stage="backgen")
+
+    def waiting(self) -> int:
+        """Documents without a pair."""
+        return rows(self.inside, "documents") - rows(self.inside, "pairs")
+
+    def drafted_per_s(self) -> float:
+        """Throughput of the pods of now, over a window in which more waits than they can do."""
+        begin, first = time.monotonic(), self.committed()
+        until(lambda: time.monotonic() - begin >= RATE_WINDOW_S, "the window ends", within_s=2 * RATE_WINDOW_S)
+        rate = (self.committed() - first) / (time.monotonic() - begin)
+        assert self.waiting() > 0, "the pods ran out of work: nothing was measured"
+        return rate
+
+
+@pytest.fixture(scope="module")
+def scaled(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scaled]:
+    """The small profile with one pod of backgen at first, whose ScaledObject KEDA has taken."""
+    if bed.volumes is None:
+        pytest.skip("texts are put on the volume from this machine: the machine-local cluster only")
+    if API not in bed.cluster.kubectl("api-versions"):
+        pytest.skip("KEDA is not installed: ADDONS=keda")
+    folder = tmp_path_factory.mktemp("values")
+    values = merged(small(bed), {
+        "keda": {"scaledObject": "always", "pollingIntervalS": 2},
+        "config": {"inference": {
+            "generator": {"in_flight_max": IN_FLIGHT_MAX},
+            # Nothing is scored: this machine's processors are for the pods that are measured.
+            "evaluator": {"kind": "kserve", "url": "http://nobody"},
+        }},
+        "services": {"backgen": {"scaling": {
+            "kind": "keda", "replicasMin": 1, "replicasMax": 1, "lagRecords": 20, "cooldownS": COOLDOWN_S,
+        }}},
+    })
+    with namespace(bed) as inside:
+        inside.apply(*models(bed, answer_s=ANSWER_S))
+        install(inside, values, folder)
+        found = Scaled(inside, values, folder, bed.volumes / inside.namespace / CLAIMS[0])
+        until(lambda: found.has_pods(1), "backgen is ready", within_s=240)
+        until(lambda: inside.pod_ready(f"{FULL_NAME}-crawler-0"), "the crawler is ready", within_s=60)
+        until(lambda: taken(inside), "KEDA reads the lag", within_s=60)
+        yield found
+
+
+def taken(inside: Cluster) -> bool:
+    """Whether KEDA has made a scaler of the ScaledObject and reads its source."""
+    try:
+        item = inside.get("scaledobject", f"{FULL_NAME}-backgen")
+    except Refused:
+        return False
+    conditions = {one["type"]: one["status"] for one in item.get("status", {}).get("conditions", ())}
+    return conditions.get("Ready") == "True"
+
+
+def test_three_pods_that_lag_has_brought_draft_two_and_a_half_times_what_one_does(scaled: Scaled) -> None:
+    feed(scaled.inside, scaled.volume, "Mbasi", TEXTS_COUNT, within_s=ADMITTED_S_MAX)
+    until(lambda: scaled.committed() > 3 * IN_FLIGHT_MAX, "one pod is at work", within_s=60)
+    alone = scaled.drafted_per_s()
+    scaled.scale(replicasMax=PODS_MAX)
+    grown_s = until(lambda: scaled.has_pods(PODS_MAX), "lag brings three pods", within_s=SCALED_S_MAX)
+    until(lambda: all_draft(scaled), "all three draft", within_s=60)
+    together = scaled.drafted_per_s()
+    print(f"one pod: {alone:.2f}/s; three, {grown_s:.1f} s after they were allowed: {together:.2f}/s; "
+          f"{together / alone:.2f} times as much")
+    assert together / alone >= SPEEDUP_MIN
+
+
+def test_when_nothing_waits_one_pod_is_left(scaled: Scaled) -> None:
+    until(lambda: scaled.waiting() == 0, "all is drafted", within_s=DRAFTED_S_MAX)
+    shrunk_s = until(lambda: scaled.has_pods(1), "one pod is left", within_s=SCALED_S_MAX + COOLDOWN_S)
+    print(f"one pod {shrunk_s:.1f} s after the last draft")
+
+
+def test_backgen_that_may_rest_has_no_pod_without_work_and_one_again_with_it(scaled: Scaled) -> None:
+    scaled.scale(replicasMin=0, replicasMax=PODS_MAX)
+    rested_s = until(lambda: not scaled.pods(), "no pod is left", within_s=SCALED_S_MAX + COOLDOWN_S)
+    feed(scaled.inside, scaled.volume, "Tolemba", 40, within_s=ADMITTED_S_MAX)
+    woken_s = until(lambda: len(scaled.pods()) > 0, "work brings a pod", within_s=SCALED_S_MAX)
+    until(lambda: scaled.waiting() == 0, "all is drafted", within_s=DRAFTED_S_MAX)
+    again_s = until(lambda: not scaled.pods(), "no pod is left again", within_s=SCALED_S_MAX + 2 * COOLDOWN_S)
+    print(f"none after {rested_s:.1f} s of rest, one {woken_s:.1f} s after work, none {again_s:.1f} s after its end")
+
+
+def all_draft(scaled: Scaled) -> bool:
+    """Whether each pod has drafted since it is there: each has partitions of its own."""
+    names = [pod["metadata"]["name"] for pod in scaled.pods()]
+    return all(figure(scaled.inside, [name], COMMITTED, stage="backgen") for name in names)
