@@ -142,7 +142,11 @@ def test_a_release_trains_in_pods_through_the_end_of_its_keeper_and_of_the_job_a
         with namespace(bed) as inside:
             place = bed.volumes / inside.namespace / CLAIMS[0]
             stocked(place)
-            values = merged(small(bed), {"trainingJobs": {"trainJob": "always" if kind == "TrainJob" else "never"}})
+            values = merged(small(bed), {
+                # No server whose model training would wait for, and put to use in the place of the job's.
+                "config": {"inference": {role: {"kind": "scripted"} for role in ("generator", "evaluator")}},
+                "trainingJobs": {"trainJob": "always" if kind == "TrainJob" else "never"},
+            })
             install(inside, values, tmp_path)
             until(lambda: inside.pod_ready(f"{FULL_NAME}-training-0"), "training is ready", within_s=240)
             resource = "trainjob.trainer.kubeflow.org" if kind == "TrainJob" else "job"
