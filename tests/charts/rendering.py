@@ -128,6 +128,11 @@ def pods(items: Iterable[Manifest]) -> list[tuple[str, Manifest]]:
     return made + [("a training job", job["template"]) for job in training_jobs(found)]
 
 
+def before_the_release(items: Iterable[Manifest]) -> list[Manifest]:
+    """Jobs that an installation or an upgrade waits for: not that of `helm test`."""
+    return [job for job in of_kind(items, "Job") if job["metadata"]["annotations"]["helm.sh/hook"] != "test"]
+
+
 def training_jobs(items: Sequence[Manifest]) -> list[Manifest]:
     """The spec of the Job that each training job will be, made by training or by the Trainer; none where local."""
     runtimes = [item["spec"]["template"]["spec"]["replicatedJobs"] for item in of_kind(items, "TrainingRuntime")]

@@ -12,6 +12,7 @@ from charts.rendering import (
     CHART,
     OPTIONAL_APIS,
     SERVICES,
+    before_the_release,
     changed,
     manifests,
     named,
@@ -46,7 +47,7 @@ def test_pods_run_a_target_and_jobs_a_task_of_the_code(service: str) -> None:
     (container,) = named(SMALL, "StatefulSet", service)["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "-m", "xinstruct"]
     assert container["args"][0] == service and service in TARGETS
-    jobs = [job for job in of_kind(SMALL, "Job") if job["metadata"]["annotations"]["helm.sh/hook"] != "test"]
+    jobs = before_the_release(SMALL)
     assert {job["spec"]["template"]["spec"]["containers"][0]["args"][0] for job in jobs} == set(TASKS)
 
 

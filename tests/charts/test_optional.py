@@ -16,6 +16,7 @@ from charts.rendering import (
     SERVICES,
     Manifest,
     Values,
+    before_the_release,
     changed,
     manifests,
     named,
@@ -121,7 +122,7 @@ def test_backgen_alone_may_rest_with_no_pod_at_all() -> None:
     ("standard", {"migrate": "pre-install,pre-upgrade"}),
 ])
 def test_schema_and_topics_are_made_before_pods_wherever_their_server_is_there(name: str, hooks: Values) -> None:
-    jobs = of_kind(manifests(profile(name)), "Job")
+    jobs = before_the_release(manifests(profile(name)))
     found = {item["metadata"]["name"]: item["metadata"]["annotations"]["helm.sh/hook"] for item in jobs}
     assert found == {f"try-xinstruct-{name}": hook for name, hook in hooks.items()}
 
@@ -130,7 +131,7 @@ def test_schema_and_topics_are_made_before_pods_wherever_their_server_is_there(n
 def test_a_job_finds_its_configuration_before_the_release_is_there(name: str) -> None:
     items = manifests(profile(name))
     config = named(items, "ConfigMap", "jobs")["metadata"]["annotations"]
-    for job in of_kind(items, "Job"):
+    for job in before_the_release(items):
         annotations = job["metadata"]["annotations"]
         assert set(annotations["helm.sh/hook"].split(",")) <= set(config["helm.sh/hook"].split(","))
         assert int(config["helm.sh/hook-weight"]) < int(annotations["helm.sh/hook-weight"])

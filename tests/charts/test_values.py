@@ -36,6 +36,7 @@ OTHER: dict[str, Any] = {
     # What a value is changed to, where its own default does not tell what else it could be.
     "imagePullPolicy": "Never", "imageRegistry": "registry.example:5000/ours", "imagePullSecrets": ["pull"],
     "images.digest": f"sha256:{'0' * 64}",
+    "tests.mainJob.site": "site.example:80",
     "objectStore.endpointUrl": "https://store.example", "tls.certificate": "never", "tls.issuer.kind": "ClusterIssuer",
     "storage.accessModes": ["ReadWriteOncePod"], "monitoring.serviceMonitor": "never", "keda.scaledObject": "never",
     "monitoring.prometheusRule": "never", "defaults.image": "model", "defaults.scaling.kind": "hpa",
