@@ -14,6 +14,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.producer.transaction_manager import TransactionalRequestResult
 
 from contract.log.backends import (
     EVENTS,
@@ -31,7 +32,7 @@ from contract.log.backends import (
     values,
 )
 from xinstruct.spine.errors import Conflict, Fenced, NotFound
-from xinstruct.spine.log import Log, Subscription
+from xinstruct.spine.log import Log, Subscription, kafka_clients
 from xinstruct.spine.log.kafka import KafkaLog, KafkaSettings
 from xinstruct.spine.log.kafka_subscription import KafkaSubscription
 from xinstruct.spine.record import Record
@@ -162,6 +163,7 @@ _STOPPED_MEMBER = """
 import sys
 from contract.log.backends import *
 from xinstruct.spine.errors import Fenced
+from xinstruct.spine.log import kafka_clients
 from xinstruct.spine.log.kafka import KafkaLog, KafkaSettings
 log = KafkaLog(KafkaSettings.model_validate_json(sys.argv[1]), instance=sys.argv[2], topics=TOPICS)
 member = log.subscribe("adder", NUMBERS, "1")
@@ -210,6 +212,7 @@ def test_the_late_commit_of_a_member_that_was_stopped_is_fenced_and_all_it_lost_
 _DIES_GIVING_UP = """
 import os, signal, sys
 from contract.log.backends import *
+from xinstruct.spine.log import kafka_clients
 from xinstruct.spine.log.kafka import KafkaLog, KafkaSettings
 log = KafkaLog(KafkaSettings.model_validate_json(sys.argv[1]), instance="0", topics=TOPICS)
 member = log.subscribe("adder", NUMBERS, "1")
@@ -249,14 +252,17 @@ def test_after_a_commit_that_ended_unknown_nothing_is_lost_or_done_twice(kafka_b
     log.append([number(i) for i in range(5)])
     member = log.subscribe("adder", NUMBERS, "1")
     records = poll_all(member, log, NUMBERS)
-    commit = member._producer.commit_transaction  # type: ignore[attr-defined]
+    producer = member._producer  # type: ignore[attr-defined]
+    begin_commit = producer._transaction_manager.begin_commit
 
     def lose_the_answer() -> None:
         if ended == "committed":
-            commit()
+            result = begin_commit()
+            producer._sender.wakeup()
+            assert result.wait(timeout_ms=PATIENCE_S * 1000)
         raise kafka_errors.KafkaTimeoutError("no answer")
 
-    member._producer.commit_transaction = lose_the_answer  # type: ignore[attr-defined]
+    producer._transaction_manager.begin_commit = lose_the_answer
     with pytest.raises(Fenced) as caught:
         member.commit(next_offsets(records), totals(records))
     assert caught.value.partitions == frozenset(range(NUMBERS.partitions))
@@ -264,6 +270,28 @@ def test_after_a_commit_that_ended_unknown_nothing_is_lost_or_done_twice(kafka_b
     assert sorted(values(again)) == ([] if ended == "committed" else list(range(5)))
     if again:
         member.commit(next_offsets(again), totals(again))
+    assert sorted(values(list(log.read(SUMS, {})))) == list(range(5))
+    member.close()
+
+
+@pytest.mark.parametrize("step", ["send_offsets_to_transaction", "begin_commit"])
+def test_a_step_of_a_commit_that_nobody_ever_answers_ends_and_its_records_are_committed_once(
+    kafka_backend: Backend, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    # A broker that was killed while it had the request: the client forgets it, and its own wait has no end.
+    monkeypatch.setattr(kafka_clients, "ANSWER_TIMEOUT_MS", 300)
+    log = kafka_backend.open("0")
+    log.append([number(i) for i in range(5)])
+    member = log.subscribe("adder", NUMBERS, "1")
+    records = poll_all(member, log, NUMBERS)
+    manager = member._producer._transaction_manager  # type: ignore[attr-defined]
+    monkeypatch.setattr(manager, step, lambda *_: TransactionalRequestResult())
+    with pytest.raises(Fenced):
+        member.commit(next_offsets(records), totals(records))
+    again = poll_all(member, log, NUMBERS)
+    assert sorted(values(again)) == list(range(5))
+    monkeypatch.setattr(kafka_clients, "ANSWER_TIMEOUT_MS", 30_000)
+    member.commit(next_offsets(again), totals(again))
     assert sorted(values(list(log.read(SUMS, {})))) == list(range(5))
     member.close()
 

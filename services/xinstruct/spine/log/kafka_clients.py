@@ -31,6 +31,8 @@ COMPACTION_LAG_MS_MAX = DAY_MS
 
 FETCH_BYTES_MAX = 8 * 1024 * 1024
 _REQUEST_TIMEOUT_MS = 15_000
+ANSWER_TIMEOUT_MS = 2 * _REQUEST_TIMEOUT_MS
+"""The end of a write, and of each step of a transaction."""
 
 _settled = tenacity.retry(
     # A new broker, topic or group: who leads is being found out, and the administrative client does not wait for it.
@@ -261,7 +263,21 @@ def write_in_transaction(
             raise stored.exception from None  # the cause; what failed here is its consequence
         raise
     if stored is not None:
-        stored.wait()
+        _await_answer(stored)
+
+
+def end_transaction(producer: Any, *, commit: bool) -> None:
+    """Commit or abort the open transaction. KafkaTimeoutError when its coordinator stays silent."""
+    manager = producer._transaction_manager
+    result = manager.begin_commit() if commit else manager.begin_abort()
+    producer._sender.wakeup()
+    _await_answer(result)
+
+
+def _await_answer(result: Any) -> None:
+    # The client's own methods wait without an end, and a broker that dies takes some requests along.
+    if not result.wait(timeout_ms=ANSWER_TIMEOUT_MS):
+        raise kafka_errors.KafkaTimeoutError(f"no answer of the transaction's coordinator in {ANSWER_TIMEOUT_MS} ms")
 
 
 def _messages(prefix: str, records: Collection[Record], topics: Mapping[str, Topic]) -> list[dict[str, Any]]:
@@ -321,7 +337,7 @@ _WRITING: dict[str, Any] = {
     "enable_idempotence": True,
     "allow_auto_create_topics": False,
     "max_block_ms": _REQUEST_TIMEOUT_MS,
-    "delivery_timeout_ms": 2 * _REQUEST_TIMEOUT_MS,
+    "delivery_timeout_ms": ANSWER_TIMEOUT_MS,
     "batch_size": 256 * 1024,
     "max_request_size": 1_048_576,
 }

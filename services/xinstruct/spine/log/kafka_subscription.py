@@ -38,7 +38,14 @@ from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from xinstruct.spine.errors import Fenced, Invalid, NotFound, require
-from xinstruct.spine.log.kafka_clients import KafkaClients, discard, received, translated, write_in_transaction
+from xinstruct.spine.log.kafka_clients import (
+    KafkaClients,
+    discard,
+    end_transaction,
+    received,
+    translated,
+    write_in_transaction,
+)
 from xinstruct.spine.record import Record
 from xinstruct.spine.topics import Topic
 
@@ -276,15 +283,18 @@ class KafkaSubscription:
                 self._producer, self._clients.settings.prefix, outputs,
                 topics=self._topics, positions=stored, member=member,
             )
+        except kafka_errors.KafkaTimeoutError:
+            self._discard_producer()  # nobody answers; the next producer of this name ends what is open
+            raise
         except kafka_errors.KafkaError:
             with suppress(kafka_errors.KafkaError):
-                self._producer.abort_transaction()
+                end_transaction(self._producer, commit=False)
             self._discard_producer()
             raise
         except Invalid:
-            self._producer.abort_transaction()  # an output that no log can hold: nothing was sent
+            end_transaction(self._producer, commit=False)  # an output that no log can hold: nothing was sent
             raise
-        self._producer.commit_transaction()
+        end_transaction(self._producer, commit=True)
 
     def _regroup(self, next_offsets: Mapping[int, int]) -> None:
         """Take part in the rebalance that made a commit refused. Fenced when it took what was to be committed."""
