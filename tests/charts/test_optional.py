@@ -206,7 +206,7 @@ def test_a_kafka_user_a_service_is_named_after_it_and_its_secrets_too() -> None:
         assert config["log"]["sasl_username"] == f"xinstruct-{service}"
         assert {f"xinstruct-{service}", f"client-{service}"} < _secrets(named(items, "StatefulSet", service))
     # Jobs have no user: all that is left of them asks the database.
-    (job,) = of_kind(items, "Job")
+    (job,) = before_the_release(items)
     assert _secrets(job) == {"xinstruct-database-app", "kafka-cluster-ca-cert"}
 
 
