@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from xinstruct.inference.limits import InFlightLimit, Tries, Verdict
 from xinstruct.inference.loop_thread import LoopThread
+from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.inference import UNNAMED, Request
 
 ENDPOINT_PREFIX = "endpoint:"
@@ -90,12 +91,13 @@ class Calls:
                 self._room.notify_all()
 
 
-OTHER_DIGEST = "{url} serves {served}, not {asked}: serve that one there, or promote the one that it has"
-
-
-def contradicts(served: str, request: Request) -> bool:
-    """Whether a server names its model by another digest than the one that is asked for."""
-    return served.startswith("sha256:") and request.model.startswith("sha256:") and served != request.model
+def other_digest(url: str, served: str, request: Request) -> Unavailable | None:
+    """What to raise when the server at `url` names its model by another digest than the one that is asked for."""
+    asked = request.model
+    if not (served.startswith("sha256:") and asked.startswith("sha256:") and served != asked):
+        return None
+    said = f"{url} serves {served}, not {asked}: serve that one there, or promote the one that it has"
+    return Unavailable(said, MISFIT_RETRY_S)
 
 
 def endpoint_name(request: Request) -> str:

@@ -12,7 +12,7 @@ import asyncio
 from concurrent.futures import Future
 from typing import Any, Literal
 
-from xinstruct.inference.calls import MISFIT_RETRY_S, OTHER_DIGEST, Calls, Reply, contradicts, endpoint_name
+from xinstruct.inference.calls import MISFIT_RETRY_S, Calls, Reply, endpoint_name, other_digest
 from xinstruct.inference.labels import check_labels, count_votes
 from xinstruct.inference.limits import Verdict, verdict_of
 from xinstruct.inference.loop_thread import exchange, open_session
@@ -86,9 +86,9 @@ class OpenAIInference(Inference):
     async def _answer(self, request: Request) -> Answer:
         dialect = await self._known_dialect()
         model = self._model or endpoint_name(request) or dialect.model
-        if contradicts(model, request):
+        if misfit := other_digest(self._url, model, request):
             self._dialect = None  # the server is looked at again: it may get the model
-            raise Unavailable(OTHER_DIGEST.format(url=self._url, served=model, asked=request.model), MISFIT_RETRY_S)
+            raise misfit
         name = request_digest(request)
         if isinstance(request, Generate):
             body = generation_body(dialect, model, request.prompt, request.decoding)

@@ -29,7 +29,7 @@ from huggingface_hub.errors import (
     ValidationError,
 )
 
-from xinstruct.inference.calls import MISFIT_RETRY_S, OTHER_DIGEST, Calls, Reply, contradicts, endpoint_name
+from xinstruct.inference.calls import MISFIT_RETRY_S, Calls, Reply, endpoint_name, other_digest
 from xinstruct.inference.labels import check_labels, count_votes
 from xinstruct.inference.limits import Verdict, retry_after_s, verdict_of
 from xinstruct.inference.loop_thread import BODY_BYTES_MAX, CONNECT_S
@@ -111,10 +111,9 @@ class TgiInference(Inference):
         asked = endpoint_name(request)
         if asked and asked != served.model:
             raise Unavailable(WRONG_MODEL.format(url=self._url, served=served.model, asked=asked), MISFIT_RETRY_S)
-        if contradicts(served.model, request):
+        if misfit := other_digest(self._url, served.model, request):
             self._served = None  # the server is looked at again: it may get the model
-            said = OTHER_DIGEST.format(url=self._url, served=served.model, asked=request.model)
-            raise Unavailable(said, MISFIT_RETRY_S)
+            raise misfit
         if isinstance(request, Generate):
             return await self._generate(request, served)
         return await self._classify(request, served)

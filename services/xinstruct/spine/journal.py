@@ -175,44 +175,35 @@ class Journaled(Inference):
 
     def _queue(self, asked: list[_Asked]) -> None:
         """Give what is known; the rest waits for its turn, or for the process that has it at the model."""
-        if not asked:
-            return
-        try:
-            with transaction(self._database) as connection:
-                known = _answers(connection, [one.digest for one in asked])
-                held = self._held_elsewhere(connection, [one.digest for one in asked])
-        except XinstructError as error:
-            self._give_up(asked, error)
-            return
-        for one in asked:
-            if one.digest in known:
-                self._settle(one.digest, known[one.digest])
-            elif one.digest in held:
-                self._wait_for_another(one)
-            else:
-                self._queued.append(one)
+        self._divide(asked, self._known_or_free, self._queued.append)
 
     def _claim(self, asked: list[_Asked]) -> None:
         """Give what is known, ask what nobody asked; the rest is at the model of another process."""
+        self._divide(asked, self._known_or_claimed, self._ask)
+
+    def _divide(
+        self,
+        asked: list[_Asked],
+        look: Callable[[sa.Connection, list[str]], tuple[dict[str, Answer], set[str]]],
+        act: Callable[[_Asked], None],
+    ) -> None:
+        """Give what `look` knows and `act` on what it says is free; another process has the rest at the model."""
         if not asked:
             return
         try:
             with transaction(self._database) as connection:
-                known, ours = self._known_or_claimed(connection, [one.digest for one in asked])
+                known, free = look(connection, [one.digest for one in asked])
         except XinstructError as error:
             self._give_up(asked, error)
             return
         for one in asked:
             if one.digest in known:
                 self._settle(one.digest, known[one.digest])
-            elif one.digest in ours:
-                self._ask(one)
+            elif one.digest in free:
+                act(one)
             else:
-                self._wait_for_another(one)
-
-    def _wait_for_another(self, asked: _Asked) -> None:
-        self._elsewhere.append(asked)
-        self._look_again_s = time.monotonic() + LOOK_AGAIN_S
+                self._elsewhere.append(one)
+                self._look_again_s = time.monotonic() + LOOK_AGAIN_S
 
     def _give_up(self, asked: list[_Asked], error: XinstructError) -> None:
         """The database is away: whoever asked asks again."""
@@ -220,14 +211,15 @@ class Journaled(Inference):
             self._settle(one.digest, error)
         self._queued.clear()
 
-    def _held_elsewhere(self, connection: sa.Connection, digests: list[str]) -> set[str]:
-        """Requests that another process has at the model now."""
+    def _known_or_free(self, connection: sa.Connection, digests: list[str]) -> tuple[dict[str, Answer], set[str]]:
+        """Answers that are there, and the requests that no other process has at the model now."""
         held = (CLAIMS.c.owner != self._owner) & (CLAIMS.c.lapses_at_ms >= self._clock())
         query = sa.select(CLAIMS.c.request_digest).where(held)
-        return {
+        elsewhere = {
             digest for part in chunks(digests)
             for digest in connection.execute(query.where(CLAIMS.c.request_digest.in_(part))).scalars()
         }
+        return _answers(connection, digests), set(digests) - elsewhere
 
     def _known_or_claimed(self, connection: sa.Connection, digests: list[str]) -> tuple[dict[str, Answer], set[str]]:
         """Answers that are there, and the requests that are ours to ask."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from xinstruct.cli.client import LONG_DEADLINE_S, Client
 from xinstruct.cli.demo.plan import PAGES_MAX, Plan
 from xinstruct.cli.factory import Factory
+from xinstruct.cli.look import QUIET_LOOKS
 from xinstruct.spine.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.5
 PHASE_S_MAX = 1_800.0
-QUIET_LOOKS = 3
-"""Looks in a row that must find everything idle: between two services a record is nobody's for a moment."""
 
 
 def add_source(client: Client, plan: Plan) -> str:
