@@ -18,6 +18,7 @@ from cluster.kubectl import Cluster, Manifest
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "xinstruct"
+MODELS_CHART = ROOT / "charts" / "inference"
 RELEASE = "house"
 FULL_NAME = f"{RELEASE}-xinstruct"
 CLAIMS = (f"{FULL_NAME}-data", f"data-{FULL_NAME}-kafka-0", f"data-{FULL_NAME}-postgres-0")
@@ -29,6 +30,10 @@ HOME = "/var/lib/xinstruct"
 RUNS_AS = 10001
 MODELS_PORT = 8000
 READY_S_MAX = 120.0
+KSERVE, KEDA, TRAINER = "serving.kserve.io/v1beta1", "keda.sh/v1alpha1", "trainer.kubeflow.org/v1alpha1"
+"""APIs that add-ons bring."""
+MODEL_POD: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "400Mi"}, "limits": {"memory": "2Gi"}}
+"""Resources of a pod that serves models/tiny-base or a model as small."""
 JOB_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "3Gi"}}
 """Of a job on a model of 70,000 parameters: torch takes nearly all of it."""
 RESTRICTED: Mapping[str, Any] = {
@@ -55,6 +60,10 @@ class Bed:
     def image(self, repository: str = "xinstruct") -> str:
         """An image's full name."""
         return f"{self.registry}/{repository}:{self.tag}" if self.registry else f"{repository}:{self.tag}"
+
+    def has(self, api: str) -> bool:
+        """Whether the cluster knows an API."""
+        return api in self.cluster.kubectl("api-versions").split()
 
 
 def app_version() -> str:
@@ -144,12 +153,24 @@ def small(bed: Bed, *more: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def install(inside: Cluster, values: Mapping[str, Any], folder: Path, *options: str) -> None:
-    """`helm install` of the small profile with `values` over it. Refused with what Helm said."""
-    file = folder / f"{inside.namespace}.yaml"
+def install(
+    inside: Cluster, values: Mapping[str, Any], folder: Path, *options: str, within_s: float = 300.0
+) -> str:
+    """`helm upgrade --install` of the small profile with `values` over it. What Helm said, also when it refused."""
+    return install_chart(inside, RELEASE, CHART, values, folder, *options, profile="small", within_s=within_s)
+
+
+def install_chart(
+    inside: Cluster, release: str, chart: Path, values: Mapping[str, Any], folder: Path, *options: str,
+    profile: str = "", within_s: float = 300.0,
+) -> str:
+    """`helm upgrade --install` of a chart with `values` over its profile. What Helm said, also when it refused."""
+    file = folder / f"{inside.namespace}-{secrets.token_hex(4)}.yaml"
     file.write_text(yaml.safe_dump(dict(values)), "utf-8")
-    profile = CHART / "profiles" / "small.yaml"
-    inside.helm("install", RELEASE, str(CHART), "-f", str(profile), "-f", str(file), *options)
+    below = ["-f", str(chart / "profiles" / f"{profile}.yaml")] if profile else []
+    return inside.helm(
+        "upgrade", "--install", release, str(chart), *below, "-f", str(file), *options, within_s=within_s
+    )
 
 
 def probe(name: str, bed: Bed, code: str) -> Manifest:

@@ -60,6 +60,10 @@ class Cluster:
             return False
         return "deletionTimestamp" not in pod["metadata"] and ready(pod)
 
+    def pod_replaced(self, name: str, uid: str) -> bool:
+        """Whether another pod of that name than the one of that uid is ready."""
+        return self.pod_ready(name) and self.get("pod", name)["metadata"]["uid"] != uid
+
     def stats(self) -> dict[str, Manifest]:
         """Pod of the namespace → what its kubelet counts of it: cpu, memory, volumes."""
         found: dict[str, Manifest] = {}
@@ -91,14 +95,14 @@ class Cluster:
         return done.stdout
 
 
-def ready(pod: Manifest) -> bool:
-    """Whether a pod's condition Ready holds."""
-    return condition(pod, "Ready").get("status") == "True"
+def ready(item: Manifest) -> bool:
+    """Whether an object's condition Ready holds."""
+    return condition(item, "Ready").get("status") == "True"
 
 
 def condition(item: Manifest, kind: str) -> Manifest:
     """The condition of that kind; empty when it has none yet."""
-    conditions: Iterable[Manifest] = item["status"].get("conditions", ())
+    conditions: Iterable[Manifest] = item.get("status", {}).get("conditions", ())
     return next((one for one in conditions if one["type"] == kind), {})
 
 

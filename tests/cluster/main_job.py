@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -26,25 +25,27 @@ from cluster.house import (
     CLAIMS,
     CONTAINER,
     FULL_NAME,
-    RELEASE,
+    HOME,
+    KSERVE,
+    MODEL_POD,
+    MODELS_CHART,
     RESTRICTED,
-    ROOT,
     RUNS_AS,
     Bed,
+    install,
+    install_chart,
     merged,
     namespace,
     small,
     variable,
 )
-from cluster.kubectl import Cluster, Manifest, Refused, condition, ready, until
+from cluster.kubectl import Cluster, Manifest, Refused, ready, until
+from cluster.work import asked
 from servers import free_port
 from xinstruct.inference.model_folder import CALIBRATION, model_digest
 
-CONFIG = "/etc/xinstruct/config/config.yaml"
-HOME = "/var/lib/xinstruct"
 SITE_SEED, PAGES, PORT = 1121, 200, 8780
 DEMO_S_MAX = 900
-KSERVE = "serving.kserve.io/v1beta1"
 COLUMNS = ("id", "instruction", "response", "language", "url", "licence", "document_id", "generator", "evaluator")
 """Of a row, what has to be the same: all but the moment of the fetch, and what another engine's arithmetic changes."""
 OTHER_SHARE_MAX = 0.005
@@ -228,11 +229,9 @@ class Installed:
     folder: Path
     values: Mapping[str, Any]
 
-    def asked(self, *arguments: str, service: str = "curation", within_s: float = 120) -> str:
-        """What the command line says in a service's pod."""
-        return self.inside.kubectl(
-            "exec", f"{FULL_NAME}-{service}-0", "--", "xinstruct", *arguments, "--config", CONFIG, within_s=within_s
-        )
+    def asked(self, *arguments: str, within_s: int = 120) -> str:
+        """What the command line says in curation's pod."""
+        return asked(self.inside, *arguments, within_s=within_s)
 
     def status(self) -> dict[str, Any]:
         """`xinstruct status --json`."""
@@ -249,14 +248,8 @@ class Installed:
         values = dict(self.values)
         for change in more:
             values = merged(values, change)
-        file = self.folder / f"{self.inside.namespace}-{secrets.token_hex(2)}.yaml"
-        file.write_text(yaml.safe_dump(values), "utf-8")
         options = ["--wait", "--timeout", f"{within_s}s"] if wait else []
-        chart = ROOT / "charts" / "xinstruct"
-        return self.inside.helm(
-            "upgrade", "--install", RELEASE, str(chart), "-f", str(chart / "profiles/small.yaml"), "-f", str(file),
-            *options, within_s=within_s + 60,
-        )
+        return install(self.inside, values, self.folder, *options, within_s=within_s + 60)
 
 
 @contextmanager
@@ -285,22 +278,17 @@ def installed(found: Site, folder: Path, *more: Mapping[str, Any]) -> Iterator[I
 
 def _install_models(run: Installed) -> None:
     bed = run.site.bed
-    by_kserve = KSERVE in bed.cluster.kubectl("api-versions")
-    small_pod = {"requests": {"cpu": "100m", "memory": "400Mi"}, "limits": {"memory": "2Gi"}}
-    file = run.folder / f"{run.inside.namespace}-models.yaml"
-    file.write_text(yaml.safe_dump({
+    values = {
         "imageRegistry": bed.registry, "images": {"model": {"tag": bed.tag}},
-        "kserve": {"enabled": "always" if by_kserve else "never"},
-        "defaults": {"resources": small_pod, "startupS": 300, "graceS": 10},
+        "kserve": {"enabled": "always" if bed.has(KSERVE) else "never"},
+        "defaults": {"resources": MODEL_POD, "startupS": 300, "graceS": 10},
         "models": {
             "generator": {"storageUri": f"pvc://{CLAIMS[0]}/models/generator"},
             "evaluator": {"storageUri": f"pvc://{CLAIMS[0]}/models/evaluator",
                           "modelDigest": model_digest(run.site.models / "evaluator")},
         },
-    }), "utf-8")
-    chart = ROOT / "charts" / "inference"
-    profile = chart / "profiles" / "small.yaml"
-    run.inside.helm("install", "models", str(chart), "-f", str(profile), "-f", str(file))
+    }
+    install_chart(run.inside, "models", MODELS_CHART, values, run.folder, profile="small")
 
 
 def _registered(run: Installed) -> bool:
@@ -316,14 +304,8 @@ def _registered(run: Installed) -> bool:
 
 def _all_ready(run: Installed) -> bool:
     pods = run.inside.all("pod")
-    served = [item for item in _services_of_models(run) if condition(item, "Ready").get("status") != "True"]
-    return not served and len(pods) >= 10 and all(ready(pod) for pod in pods)
-
-
-def _services_of_models(run: Installed) -> list[Manifest]:
-    if KSERVE not in run.site.bed.cluster.kubectl("api-versions"):
-        return []
-    return [item for item in run.inside.all("inferenceservice") if "status" in item]
+    served = run.inside.all("inferenceservice") if run.site.bed.has(KSERVE) else []
+    return len(pods) >= 10 and all(ready(item) for item in (*served, *pods))
 
 
 def compared(expected: Rows, expected_funnel: Mapping[str, Any], run: Installed) -> None:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from kubernetes.config import new_client_from_config
 
-from cluster.house import CHART, CLAIMS, FULL_NAME, HOME, RELEASE, Bed, install, merged, namespace, small
+from cluster.house import CHART, CLAIMS, FULL_NAME, HOME, RELEASE, TRAINER, Bed, install, merged, namespace, small
 from cluster.kubectl import Cluster, Manifest, Refused, until
 from cluster.work import asked
 from contract.jobs.bench import base_in, ended, spec_in
@@ -34,7 +34,6 @@ from xinstruct.training.jobs import JobPhase
 from xinstruct.training.kubernetes_api import Cluster as Api
 from xinstruct.training.kubernetes_jobs import KubernetesJobs
 
-TRAINER = "trainer.kubeflow.org/v1alpha1"
 RECIPE: Mapping[str, Any] = {
     "epochs": 40.0, "rows_per_batch": 4, "checkpoint_steps": 5, "tokens_max": 256, "learning_rate": 0.02,
 }
@@ -68,7 +67,7 @@ def bench(request: pytest.FixtureRequest, bed: Bed, tmp_path_factory: pytest.Tem
     """The manifest of the chart in a namespace of its own, without the release."""
     if bed.volumes is None:
         pytest.skip("jobs and this machine must share a folder: the machine-local cluster only")
-    if request.param == "TrainJob" and TRAINER not in bed.cluster.kubectl("api-versions"):
+    if request.param == "TrainJob" and not bed.has(TRAINER):
         pytest.skip("the Kubeflow Trainer is not installed: ADDONS=trainer")
     before = os.umask(0)  # jobs run as another user than this one
     try:
@@ -135,7 +134,7 @@ def test_a_release_trains_in_pods_through_the_end_of_its_keeper_and_of_the_job_a
 ) -> None:
     if bed.volumes is None:
         pytest.skip("seeds and base are put on the volume from this machine")
-    if kind == "TrainJob" and TRAINER not in bed.cluster.kubectl("api-versions"):
+    if kind == "TrainJob" and not bed.has(TRAINER):
         pytest.skip("the Kubeflow Trainer is not installed: ADDONS=trainer")
     before = os.umask(0)
     try:
@@ -153,10 +152,11 @@ def test_a_release_trains_in_pods_through_the_end_of_its_keeper_and_of_the_job_a
             name = submitted(inside, resource)
             progress = place / "jobs" / name / "progress.jsonl"
             until(lambda: progress.exists(), "the job makes steps", within_s=JOB_S_MAX)
-            first = inside.get("pod", f"{FULL_NAME}-training-0")["metadata"]["uid"]
-            inside.kubectl("delete", "pod", f"{FULL_NAME}-training-0", "--wait=false")
+            keeper = f"{FULL_NAME}-training-0"
+            first = inside.get("pod", keeper)["metadata"]["uid"]
+            inside.kubectl("delete", "pod", keeper, "--wait=false")
             killed(inside, name)
-            until(lambda: replaced(inside, f"{FULL_NAME}-training-0", first), "another keeper is ready", within_s=120)
+            until(lambda: inside.pod_replaced(keeper, first), "another keeper is ready", within_s=120)
             (model,) = finished(inside, name)
             assert (model["job_name"], model["promoted"]) == (name, True)
             (made,) = inside.all(resource, labels=f"xinstruct/job={name}")
@@ -194,11 +194,6 @@ def submitted(
     until(made, "the job has its object", within_s=120)
     (job,) = inside.all(resource, labels="xinstruct/job")
     return str(job["metadata"]["labels"]["xinstruct/job"])
-
-
-def replaced(inside: Cluster, name: str, uid: str) -> bool:
-    """Whether another pod of that name is ready."""
-    return inside.pod_ready(name) and inside.get("pod", name)["metadata"]["uid"] != uid
 
 
 def killed(inside: Cluster, job_name: str) -> None:

@@ -42,7 +42,7 @@ def test_nothing_is_lost_or_made_twice_when_every_pod_is_killed_while_records_ar
             uid = run.inside.get("pod", pod)["metadata"]["uid"]
             print(f"killing {pod} with {in_flight(run)} records in flight or behind")
             run.inside.kubectl("delete", "pod", pod, "--force", "--grace-period=0")
-            until(partial(replaced, run, pod, uid), f"{pod} is ready again", within_s=AWAY_S_MAX)
+            until(partial(run.inside.pod_replaced, pod, uid), f"{pod} is ready again", within_s=AWAY_S_MAX)
         job.join(TEST_S_MAX)
         assert said and "Succeeded" in said[0], said
         compared(reference.rows, reference.funnel, run)
@@ -54,11 +54,6 @@ def helm_test(run: Installed, said: list[str]) -> None:
         said.append(run.inside.helm("test", RELEASE, "--timeout", f"{TEST_S_MAX}s", within_s=TEST_S_MAX + 30))
     except Refused as error:
         said.append(str(error))
-
-
-def replaced(run: Installed, pod: str, uid: str) -> bool:
-    """Whether another pod of that name is ready."""
-    return run.inside.pod_ready(pod) and run.inside.get("pod", pod)["metadata"]["uid"] != uid
 
 
 def cpu_seconds(run: Installed) -> dict[str, float]:

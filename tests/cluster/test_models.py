@@ -15,19 +15,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from cluster.house import ROOT, RUNS_AS, Bed, install, namespace, probe, small
-from cluster.kubectl import Cluster, condition, ready, until
+from cluster.house import (
+    CONFIG,
+    FULL_NAME,
+    KSERVE,
+    MODEL_POD,
+    MODELS_CHART,
+    ROOT,
+    RUNS_AS,
+    Bed,
+    install,
+    install_chart,
+    namespace,
+    probe,
+    small,
+)
+from cluster.kubectl import Cluster, ready, until
 from xinstruct.inference.local import LocalInference
 from xinstruct.inference.model_folder import model_digest
 from xinstruct.spine.inference import Classify, Decoding, Generate
 
-CHART = ROOT / "charts" / "inference"
 BASE = ROOT / "models" / "tiny-base"
 SERVER = ROOT / "tests" / "contract" / "inference" / "tgi_server.py"
 CLAIM, RELEASE = "models", "models"
-KSERVE = "serving.kserve.io/v1beta1"
 LABELS = (" best", " reasonable", " worst")
 PROMPT = "Ziwa la Mara liko milimani."
 READY_S_MAX = 240
@@ -51,7 +62,7 @@ def served(request: pytest.FixtureRequest, bed: Bed, tmp_path_factory: pytest.Te
     by_kserve = request.param == "KServe"
     if bed.volumes is None:
         pytest.skip("the models are put into a folder of this machine: the machine-local cluster only")
-    if by_kserve and KSERVE not in bed.cluster.kubectl("api-versions"):
+    if by_kserve and not bed.has(KSERVE):
         pytest.skip("KServe is not installed: ADDONS=kserve")
     with namespace(bed, claims=(CLAIM,)) as inside:
         put_models(bed.volumes / inside.namespace / CLAIM)
@@ -59,9 +70,7 @@ def served(request: pytest.FixtureRequest, bed: Bed, tmp_path_factory: pytest.Te
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tgi-server"},
             "data": {SERVER.name: SERVER.read_text("utf-8")},
         })
-        file = tmp_path_factory.mktemp("values") / "models.yaml"
-        file.write_text(yaml.safe_dump(values(bed, by_kserve)), "utf-8")
-        inside.helm("install", RELEASE, str(CHART), "-f", str(file))
+        install_chart(inside, RELEASE, MODELS_CHART, values(bed, by_kserve), tmp_path_factory.mktemp("values"))
         found = Served(bed, inside, by_kserve)
         seconds = until(lambda: all_ready(found), "both models are ready", within_s=READY_S_MAX)
         print(f"{request.param}: ready after {seconds:.1f} s")
@@ -81,12 +90,11 @@ def claim() -> dict[str, Any]:
 
 
 def values(bed: Bed, by_kserve: bool) -> dict[str, Any]:
-    small_pod = {"requests": {"cpu": "100m", "memory": "400Mi"}, "limits": {"memory": "2Gi"}}
     return {
         "imageRegistry": bed.registry, "kserve": {"enabled": "always" if by_kserve else "never"},
         "images": {"model": {"tag": bed.tag}, "tgi": {"repository": "xinstruct-model", "tag": bed.tag}},
         "networkPolicy": {"clients": {"from": [{"namespaceSelector": {}}]}},  # backgen asks from another one
-        "defaults": {"resources": small_pod, "startupS": READY_S_MAX, "graceS": 10},
+        "defaults": {"resources": MODEL_POD, "startupS": READY_S_MAX, "graceS": 10},
         "models": {
             "generator": {
                 "runtime": "tgi", "storageUri": f"pvc://{CLAIM}/generator", "filesConfigMap": "tgi-server",
@@ -100,7 +108,7 @@ def values(bed: Bed, by_kserve: bool) -> dict[str, Any]:
 def all_ready(served: Served) -> bool:
     if served.by_kserve:
         items = served.inside.all("inferenceservice")
-        if len(items) != 2 or not all(condition(i, "Ready").get("status") == "True" for i in items if "status" in i):
+        if len(items) != 2 or not all(ready(item) for item in items):
             return False
     pods = served.inside.all("pod")
     return len(pods) == 2 and all(ready(pod) for pod in pods)
@@ -142,19 +150,17 @@ def test_backgen_drafts_through_text_generation_inference(served: Served, tmp_pa
     with namespace(served.bed) as inside:
         roles = {"config": {"inference": {"generator": {"kind": "tgi", "url": address}}}}
         install(inside, small(served.bed, roles), tmp_path)
-        until(lambda: inside.pod_ready("house-xinstruct-backgen-0"), "backgen has a generator", within_s=READY_S_MAX)
+        until(lambda: inside.pod_ready(f"{FULL_NAME}-backgen-0"), "backgen has a generator", within_s=READY_S_MAX)
         said = inside.kubectl(
-            "exec", "house-xinstruct-curation-0", "--", "xinstruct", "draft", PROMPT, "--language", "sw", "--json",
-            "--config", "/etc/xinstruct/config/config.yaml", within_s=120,
+            "exec", f"{FULL_NAME}-curation-0", "--", "xinstruct", "draft", PROMPT, "--language", "sw", "--json",
+            "--config", CONFIG, within_s=120,
         )
         assert json.loads(said)
 
 
 def test_an_upgrade_that_changes_nothing_replaces_no_pod(served: Served, tmp_path: Path) -> None:
     before = {pod["metadata"]["uid"] for pod in served.inside.all("pod")}
-    file = tmp_path / "models.yaml"
-    file.write_text(yaml.safe_dump(values(served.bed, served.by_kserve)), "utf-8")
-    served.inside.helm("upgrade", RELEASE, str(CHART), "-f", str(file))
+    install_chart(served.inside, RELEASE, MODELS_CHART, values(served.bed, served.by_kserve), tmp_path)
     assert {pod["metadata"]["uid"] for pod in served.inside.all("pod")} == before
     assert all_ready(served)
 
@@ -162,9 +168,7 @@ def test_an_upgrade_that_changes_nothing_replaces_no_pod(served: Served, tmp_pat
 def test_a_wrong_digest_is_refused_at_the_start(served: Served, tmp_path: Path) -> None:
     wrong = values(served.bed, served.by_kserve)
     wrong["models"]["evaluator"]["modelDigest"] = f"sha256:{'0' * 64}"
-    file = tmp_path / "models.yaml"
-    file.write_text(yaml.safe_dump(wrong), "utf-8")
-    served.inside.helm("upgrade", RELEASE, str(CHART), "-f", str(file))
+    install_chart(served.inside, RELEASE, MODELS_CHART, wrong, tmp_path)
 
     def refused() -> bool:
         logs = [served.inside.kubectl("logs", pod["metadata"]["name"], "--all-containers", "--ignore-errors")

@@ -15,28 +15,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from cluster.house import (
-    CHART,
     CLAIMS,
     FULL_NAME,
-    RELEASE,
+    KSERVE,
+    MODEL_POD,
+    MODELS_CHART,
     ROOT,
     RUNS_AS,
+    TRAINER,
     Bed,
     install,
+    install_chart,
     merged,
     models,
     namespace,
     small,
 )
-from cluster.kubectl import Cluster, Manifest, Refused, condition, until
-from cluster.test_jobs import TRAINER, submitted
-from cluster.test_models import KSERVE
+from cluster.kubectl import Cluster, Manifest, Refused, ready, until
+from cluster.test_jobs import submitted
 from cluster.work import asked, feed, rows
 
-MODELS_CHART = ROOT / "charts" / "inference"
 BASE = ROOT / "models" / "tiny-base"
 PAIRS_COUNT = 24
 RECIPE = {"steps_max": 12, "rows_per_batch": 4, "checkpoint_steps": 6, "tokens_max": 256}
@@ -63,9 +63,8 @@ class Promoting:
         """The model that a slot's InferenceService serves; "" while it rests or is not ready."""
         item = self.service(slot)
         notes = item["metadata"]["annotations"]
-        ready = condition(item, "Ready").get("status") == "True" if "status" in item else False
         resting = notes.get("serving.kserve.io/stop") == "true"
-        return "" if resting or not ready else str(notes["xinstruct/model-digest"])
+        return "" if resting or not ready(item) else str(notes["xinstruct/model-digest"])
 
     def pods(self, slot: str) -> list[Manifest]:
         """Pods of a slot's InferenceService."""
@@ -90,7 +89,7 @@ def promoting(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     """Drafted pairs, two InferenceServices at rest, and no evaluator."""
     if bed.volumes is None:
         pytest.skip("seeds and base are put on the volume from this machine: the machine-local cluster only")
-    if KSERVE not in bed.cluster.kubectl("api-versions"):
+    if not bed.has(KSERVE):
         pytest.skip("KServe is not installed: ADDONS=kserve")
     folder, before = tmp_path_factory.mktemp("values"), os.umask(0)
     try:
@@ -99,11 +98,9 @@ def promoting(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
             stocked(found.volume)
             inside.apply(*models(bed))
             install(inside, house_values(bed, train_job="never"), folder)
-            file = folder / "models.yaml"
-            file.write_text(yaml.safe_dump(model_values(bed)), "utf-8")
-            inside.helm("install", "models", str(MODELS_CHART), "-f", str(file))
-            ready = [f"{FULL_NAME}-{name}-0" for name in ("crawler", "backgen", "training", "curation")]
-            until(lambda: all(inside.pod_ready(name) for name in ready), "the release is ready", within_s=READY_S_MAX)
+            install_chart(inside, "models", MODELS_CHART, model_values(bed), folder)
+            names = [f"{FULL_NAME}-{name}-0" for name in ("crawler", "backgen", "training", "curation")]
+            until(lambda: all(inside.pod_ready(name) for name in names), "the release is ready", within_s=READY_S_MAX)
             feed(inside, found.volume, "Mbasi", PAIRS_COUNT, within_s=120)
             until(lambda: rows(inside, "pairs") == PAIRS_COUNT, "all pairs are drafted", within_s=120)
             yield found
@@ -142,10 +139,9 @@ def house_values(bed: Bed, *, train_job: str) -> dict[str, Any]:
 
 def model_values(bed: Bed) -> dict[str, Any]:
     """An InferenceService for each slot, without a model."""
-    small_pod = {"requests": {"cpu": "100m", "memory": "400Mi"}, "limits": {"memory": "2Gi"}}
     return {
         "imageRegistry": bed.registry, "kserve": {"enabled": "always"}, "images": {"model": {"tag": bed.tag}},
-        "defaults": {"resources": small_pod, "startupS": READY_S_MAX, "graceS": 10},
+        "defaults": {"resources": MODEL_POD, "startupS": READY_S_MAX, "graceS": 10},
         "models": {
             "generator": {"enabled": False}, "evaluator": {"enabled": False},
             **{f"evaluator-{slot}": {"role": "evaluator", "promoted": True} for slot in ("a", "b")},
@@ -169,13 +165,10 @@ def test_the_model_of_a_job_is_promoted_into_an_inferenceservice_and_labels_all_
 def test_the_model_of_a_trainjob_labels_all_pairs_in_the_other_slot_which_scoring_moves_to(
     promoting: Promoting,
 ) -> None:
-    if TRAINER not in promoting.bed.cluster.kubectl("api-versions"):
+    if not promoting.bed.has(TRAINER):
         pytest.skip("the Kubeflow Trainer is not installed: ADDONS=trainer")
     first = promoting.promoted()
-    file = promoting.folder / "again.yaml"
-    file.write_text(yaml.safe_dump(house_values(promoting.bed, train_job="always")), "utf-8")
-    profile = CHART / "profiles" / "small.yaml"
-    promoting.inside.helm("upgrade", RELEASE, str(CHART), "-f", str(profile), "-f", str(file), "--wait")
+    install(promoting.inside, house_values(promoting.bed, train_job="always"), promoting.folder, "--wait")
     submitted(promoting.inside, "trainjob.trainer.kubeflow.org", role="evaluator", recipe=RECIPE | {"seed": 1})
     seconds = until(lambda: bool(promoting.promoted(but=first)), "the next one is promoted", within_s=PROMOTED_S_MAX)
     second = promoting.promoted(but=first)

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from cluster.house import CHART, CLAIMS, FULL_NAME, RELEASE, Bed, install, merged, models, namespace, small
+from cluster.house import CLAIMS, FULL_NAME, KEDA, Bed, install, merged, models, namespace, small
 from cluster.kubectl import Cluster, Manifest, Refused, ready, until
 from cluster.work import COMMITTED, feed, figure, rows
 
-API = "keda.sh/v1alpha1"
 ANSWER_S = 1.0
 IN_FLIGHT_MAX = 4
 PODS_MAX = 3
@@ -58,9 +56,7 @@ class Scaled:
     def scale(self, **scaling: int) -> None:
         """Another scaling of backgen, by an upgrade."""
         values = merged(self.values, {"services": {"backgen": {"scaling": scaling}}})
-        file = self.folder / "values.yaml"
-        file.write_text(yaml.safe_dump(values), "utf-8")
-        self.inside.helm("upgrade", RELEASE, str(CHART), "-f", str(CHART / "profiles/small.yaml"), "-f", str(file))
+        install(self.inside, values, self.folder)
 
     def committed(self) -> float:
         """Documents that the pods of now have done, since each of them started."""
@@ -84,7 +80,7 @@ def scaled(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scale
     """The small profile with one pod of backgen at first, whose ScaledObject KEDA has taken."""
     if bed.volumes is None:
         pytest.skip("texts are put on the volume from this machine: the machine-local cluster only")
-    if API not in bed.cluster.kubectl("api-versions"):
+    if not bed.has(KEDA):
         pytest.skip("KEDA is not installed: ADDONS=keda")
     folder = tmp_path_factory.mktemp("values")
     values = merged(small(bed), {
@@ -114,8 +110,7 @@ def taken(inside: Cluster) -> bool:
         item = inside.get("scaledobject", f"{FULL_NAME}-backgen")
     except Refused:
         return False
-    conditions = {one["type"]: one["status"] for one in item.get("status", {}).get("conditions", ())}
-    return conditions.get("Ready") == "True"
+    return ready(item)
 
 
 def test_three_pods_that_lag_has_brought_draft_two_and_a_half_times_what_one_does(scaled: Scaled) -> None:

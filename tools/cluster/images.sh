@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the images that the chart names (again only what changed) and, where the machine's cluster is up, gives them to
-# it. `images.sh TAG` chooses another tag than the chart's appVersion. Called by `make cluster-images`.
+# it. `images.sh TAG` chooses another tag than the chart's appVersion; `images.sh TAG light model kafka postgres` builds
+# those that are named alone. Called by `make cluster-images`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tools/cluster/settings.bash
@@ -9,16 +10,18 @@ source tools/cluster/settings.bash
 main() {
     local tag=${1:-}
     [ -n "$tag" ] || tag=$(sed -n 's/^appVersion: //p' charts/xinstruct/Chart.yaml)
+    local images=("${@:2}")
+    [ ${#images[@]} -gt 0 ] || images=(light model kafka postgres)
     [ "$(id -u)" = 0 ] || fail "images need root here (chroot); any OCI builder takes services/Dockerfile"
     install_packages
     mkdir -p "$CACHE"
     exec 7>"$CACHE/images.lock"
     flock 7
-    tools/cluster/images.py build --tag "$tag"
+    tools/cluster/images.py build --tag "$tag" "${images[@]}"
     if running containerd; then
         local begin=$SECONDS name
-        for name in "" -model -kafka -postgres; do
-            tools/cluster/images.py load "$CONTAINERD" "localhost/xinstruct$name:$tag"
+        for name in "${images[@]/#/-}"; do
+            tools/cluster/images.py load "$CONTAINERD" "localhost/xinstruct${name/#-light/}:$tag"
         done
         say "the cluster has the images of $tag, after $((SECONDS - begin)) s"
     fi

@@ -21,7 +21,7 @@ else
     tools/cluster/images.sh "${XINSTRUCT_IMAGE_TAG:-}"
     # What an upgrade changes to: the same layers under another name.
     export XINSTRUCT_IMAGE_TAG_NEXT=${XINSTRUCT_IMAGE_TAG:-0}-next
-    tools/cluster/images.sh "$XINSTRUCT_IMAGE_TAG_NEXT"
+    tools/cluster/images.sh "$XINSTRUCT_IMAGE_TAG_NEXT" light
     export PATH=$BIN:$PATH XINSTRUCT_CLUSTER_VOLUMES=$RUN/volumes
 fi
 # shellcheck disable=SC2086
