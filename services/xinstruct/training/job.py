@@ -26,9 +26,8 @@ from xinstruct.training.folders import MANIFEST, licence_of
 from xinstruct.training.job_branches import IGNORED, collator, joined
 from xinstruct.training.job_drafts import Drafts, calibration, drafts
 from xinstruct.training.ratings import evaluator_examples
-from xinstruct.training.work_folder import MODEL, PROGRESS, RESULT, write_whole
+from xinstruct.training.work_folder import CHECKPOINTS, MODEL, PROGRESS, RESULT, last_checkpoint, write_whole
 
-CHECKPOINTS = "checkpoints"
 PROGRESS_STEPS = 5
 HELD_OUT_ROWS_MAX = 200
 HELD_OUT_DRAFTS_MAX = 100
@@ -62,7 +61,8 @@ def run(spec: JobSpec) -> dict[str, Any]:
     _pin(recipe)  # the drafts were made on one thread
     model, tokenizer = _load(Path(spec.base_folder))
     trainer = _trainer(model, tokenizer, examples, recipe, Path(spec.work_folder))
-    state = trainer.train(resume_from_checkpoint=_last_checkpoint(Path(spec.work_folder)))
+    last = last_checkpoint(Path(spec.work_folder))
+    state = trainer.train(resume_from_checkpoint=str(last) if last else None)
     metrics = {
         "rows_learned": len(learned), "rows_held_out": len(held_out), "examples": len(examples),
         "loss": round(float(state.training_loss), 5), "seconds": round(float(state.metrics["train_runtime"]), 1),
@@ -283,12 +283,6 @@ def _save(
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shutil.rmtree(work / MODEL, ignore_errors=True)
     partial.rename(work / MODEL)
-
-
-def _last_checkpoint(work: Path) -> str | None:
-    """The newest whole checkpoint; the trainer writes its state file last."""
-    found = [path for path in (work / CHECKPOINTS).glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec
 from xinstruct.training.jobs import JobLook, JobPhase
 
 SPEC, PROGRESS, RESULT, OUTPUT, LOCK, MODEL = "spec.json", "progress.jsonl", "result.json", "job.log", "lock", "model"
+CHECKPOINTS = "checkpoints"
 _TAIL_BYTES = 4096
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -58,6 +59,25 @@ def steps(work: Path) -> tuple[int, int, float | None]:
         return 0, 0, None
     last: dict[str, Any] = json.loads(lines[-2]) if len(lines) > 1 and lines[-2].startswith(b"{") else {}
     return int(last.get("steps_done", 0)), int(last.get("steps_count", 0)), last.get("loss")
+
+
+def last_checkpoint(work: Path) -> Path | None:
+    """Folder of the newest whole checkpoint. The trainer writes its state last, and may be killed while it does."""
+    found = [path for path in (work / CHECKPOINTS).glob("checkpoint-*") if _is_json(path / "trainer_state.json")]
+    return max(found, key=checkpoint_steps) if found else None
+
+
+def checkpoint_steps(folder: Path) -> int:
+    """Steps after which a checkpoint was written."""
+    return int(folder.name.rpartition("-")[2])
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def last_words(work: Path) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from xinstruct.spine.errors import Unavailable
+from xinstruct.training import work_folder
 from xinstruct.training.domain import JobSpec, PairRow
 from xinstruct.training.jobs import JobLook, JobPhase, Jobs
 from xinstruct.training.pretrain import Part, Plan, pretrain
@@ -76,8 +77,8 @@ def ended(look: JobLook) -> bool:
 
 def checkpoint_steps(spec: JobSpec) -> int:
     """Steps in the newest whole checkpoint, 0 when there is none."""
-    found = Path(spec.work_folder).glob("checkpoints/checkpoint-*/trainer_state.json")
-    return max((int(path.parent.name.rpartition("-")[2]) for path in found), default=0)
+    last = work_folder.last_checkpoint(Path(spec.work_folder))
+    return work_folder.checkpoint_steps(last) if last else 0
 
 
 def steps_told(spec: JobSpec) -> list[int]:
