@@ -74,6 +74,10 @@ class Calls:
                 return reply
             await asyncio.sleep(tries.pause_s(reply.verdict, reply.wait_s))
 
+    def forget_latency(self) -> None:
+        """See InFlightLimit. On the thread's loop, after a probe."""
+        self._limit.forget_latency()
+
     async def _open(self) -> None:
         self._room = asyncio.Condition()
 

@@ -75,6 +75,10 @@ class InFlightLimit:
             self.calls = min(float(self.calls_max), self.calls + 1.0 / max(1.0, self.calls))
         self._latency_s = 0.95 * usual_s + 0.05 * latency_s
 
+    def forget_latency(self) -> None:
+        """Compare with no answer so far: a probe's was of one token, and others need not be as fast."""
+        self._latency_s = 0.0
+
     def overloaded(self) -> None:
         """Learn from a 429, or from a latency that says the same."""
         # One burst of refusals is one message: halve once for all calls that were in flight when it came.

@@ -122,6 +122,7 @@ class OpenAIInference(Inference):
         async with self._probing:
             if self._dialect is None:
                 self._dialect = await self._find_dialect()
+                self._calls.forget_latency()
         return self._dialect
 
     async def _probe(self) -> tuple[Dialect, bool]:
@@ -131,6 +132,8 @@ class OpenAIInference(Inference):
             reply = await self._post("/embeddings", {"model": dialect.model, "input": "probe"}, "probe embeddings")
         except Unavailable:
             return dialect, False  # it has just answered: some servers break on a route that they lack
+        finally:
+            self._calls.forget_latency()
         return dialect, not isinstance(reply, Refused)
 
     async def _find_dialect(self) -> Dialect:

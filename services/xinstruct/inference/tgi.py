@@ -166,6 +166,7 @@ class TgiInference(Inference):
         async with self._probing:
             if self._served is None or again:
                 self._served = await self._find_out()
+                self._calls.forget_latency()
         return self._served
 
     async def _find_out(self) -> Served:

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from xinstruct.spine.errors import Unavailable
@@ -72,9 +73,12 @@ class LocalJobs:
 def _spawn(spec: JobSpec, spec_file: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "xinstruct.training.local_jobs", str(spec_file), str(os.getpid())]
     with (spec_file.parent / OUTPUT).open("ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | variables(spec)
         )
+    # Nobody looks again after a job's last word, and it ends a moment later: without this it would stay as a zombie.
+    threading.Thread(target=process.wait, name="job-end", daemon=True).start()
+    return process
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

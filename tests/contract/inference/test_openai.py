@@ -141,6 +141,15 @@ def test_a_server_that_refuses_every_dialect_is_unavailable_and_says_what_to_che
         opened.probe()
 
 
+def test_a_server_that_writes_longer_than_its_probe_took_is_not_taken_for_a_busy_one() -> None:
+    behaviour = Behaviour(answer_s=0.3)
+    with endpoint(behaviour, calls_max=16) as opened:
+        opened.probe()
+        asked = [opened.submit(Generate("generator", "endpoint:stub", f"Text {n}.", Decoding(16))) for n in range(24)]
+        assert all(isinstance(future.result(WAIT_S), Generated) for future in asked)
+    assert behaviour.in_flight_max >= 6  # four at first, one more each round
+
+
 def test_never_more_calls_are_in_flight_than_allowed() -> None:
     behaviour = Behaviour()
     with endpoint(behaviour, calls_max=2) as opened:

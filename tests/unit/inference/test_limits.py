@@ -39,6 +39,16 @@ def test_refusals_never_stop_the_calls_altogether() -> None:
     assert limit.allowed() >= 1
 
 
+def test_answers_that_are_slower_than_a_probe_was_do_not_lower_the_limit() -> None:
+    limit = InFlightLimit(8)
+    limit.answered(0.02)
+    limit.forget_latency()
+    before = limit.calls
+    for _ in range(4):
+        limit.answered(1.0)
+    assert limit.calls > before
+
+
 def test_a_jump_in_latency_halves_the_limit() -> None:
     limit = InFlightLimit(calls_max=64, calls=20.0)
     limit.answered(0.1)

@@ -1,0 +1,32 @@
+"""Local jobs as processes of this machine: what is left of one that has ended."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+
+from contract.jobs.bench import ended, until
+from xinstruct.training.domain import JobSpec
+from xinstruct.training.jobs import JobPhase
+from xinstruct.training.local_jobs import LocalJobs
+
+GONE_S_MAX = 20.0
+
+
+def test_a_job_that_nobody_looks_at_after_its_last_word_leaves_no_process(tmp_path: Path) -> None:
+    before = set(psutil.Process().children())
+    work = tmp_path / "generator-r0-dddddddddddd"
+    work.mkdir()
+    (work / "rows.jsonl").touch()
+    jobs = LocalJobs(tmp_path)
+    spec = JobSpec(work.name, "generator", 0, "base", "", str(work / "rows.jsonl"), str(work), {})
+    jobs.start(spec)
+    assert set(psutil.Process().children()) > before
+    assert until(jobs, spec, ended).phase is JobPhase.FAILED
+    end_s = time.monotonic() + GONE_S_MAX
+    while set(psutil.Process().children()) - before and time.monotonic() < end_s:
+        time.sleep(0.1)
+    assert not set(psutil.Process().children()) - before  # an ended one that nobody has asked how is listed too
+    jobs.close()
