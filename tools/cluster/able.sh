@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../.."
 source tools/cluster/settings.bash
 
 MEMORY_MB_MIN=4000
+GO_VERSION_MIN=1.26  # tools/cluster/kube/go.mod asks for it, and no other is downloaded
 
 main() {
     local missing=0
@@ -20,7 +21,7 @@ main() {
 faults() {
     [ "$(id -u)" = 0 ] || echo "needs root: it makes network bridges, mounts and containers"
     [ "$(uname -sm)" = "Linux x86_64" ] || echo "is built for Linux on x86-64, not $(uname -sm)"
-    command -v go >/dev/null || [ -x "$BIN/kubectl" ] || echo "needs Go once, to build Kubernetes"
+    go_builds || [ -x "$BIN/kubectl" ] || echo "needs Go $GO_VERSION_MIN or later once, to build Kubernetes"
     command -v openssl >/dev/null || echo "needs openssl"
     command -v ip >/dev/null || echo "needs ip (iproute2)"
     [ -d /sys/fs/cgroup/memory ] || grep -qs memory /sys/fs/cgroup/cgroup.controllers || echo "needs the memory cgroup"
@@ -33,6 +34,12 @@ faults() {
     [ "$free_gb" -ge "$(disk_gb_min)" ] || echo "needs $(disk_gb_min) GB of disk at $CACHE, there are $free_gb"
     memory_mb=$(awk '/^MemAvailable/ {print int($2 / 1000)}' /proc/meminfo)
     [ "$memory_mb" -ge "$MEMORY_MB_MIN" ] || echo "needs $MEMORY_MB_MIN MB of free memory, there are $memory_mb"
+}
+
+go_builds() {
+    local version
+    version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || return 1
+    [ "$(printf '%s\n' "$GO_VERSION_MIN" "${version#go}" | sort -V | head -1)" = "$GO_VERSION_MIN" ]
 }
 
 disk_gb_min() {
