@@ -166,7 +166,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
 
     def _family(self, model: registry.Model) -> Family:
         row = job_named(self._deps.database, model.job_name) if model.job_name else None
-        return "chat" if row is None else family_of(row.command)
+        return self._config.evaluator.prompt_family if row is None else family_of(row.command)
 
     def _model(self, model: registry.Model) -> pb.Model:
         current = registry.promoted(self._deps.database, model.role)

@@ -34,7 +34,8 @@ def build(config: TrainingSettings, deps: Deps, *, endpoint_models: Mapping[str,
         training_service_pb2_grpc.add_TrainingServiceServicer_to_server,
         TrainingServicer(config, deps, at_endpoints, serving),
     )
-    loops: list[Loop] = [TrainingCommands(deps), EndpointModels(deps, at_endpoints), *keepers]
+    endpoints = EndpointModels(deps, at_endpoints, config.evaluator.prompt_family)
+    loops: list[Loop] = [TrainingCommands(deps), endpoints, *keepers]
     if config.serving.evaluator:
         loops.append(SlotServers(deps, serving))
     return App(loops=loops, servicers=[servicer])

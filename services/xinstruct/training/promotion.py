@@ -96,8 +96,10 @@ class EndpointModels:
 
     name = "training-endpoints"
 
-    def __init__(self, deps: Deps, models: Mapping[str, str]) -> None:
+    def __init__(self, deps: Deps, models: Mapping[str, str], family: Family) -> None:
+        """`family`: template family that evaluators without a job are asked by."""
         self._deps = deps
+        self._family = family
         self._open = dict(models)
         """Role → name of the model at the endpoint; empty: the first that it lists."""
 
@@ -129,7 +131,7 @@ class EndpointModels:
         for slot, (digest, _) in registry.slots(self._deps.database).items():
             if role == "evaluator" and not answers_at(name, digest):
                 slots.rest(self._deps.database, slot)
-        return promote(self._deps, role, location, "chat")
+        return promote(self._deps, role, location, self._family)
 
     def _promotable(self, role: str, name: str) -> bool:
-        return promotable(self._deps, role, f"{registry.ENDPOINT}{name}", "chat")
+        return promotable(self._deps, role, f"{registry.ENDPOINT}{name}", self._family)

@@ -21,7 +21,7 @@ from xinstruct.spine.sql import METADATA, open_engine
 from xinstruct.spine.stage import scoring_position_version
 from xinstruct.spine.topics import PAIR_DRAFTED
 from xinstruct.training.api import TrainingServicer
-from xinstruct.training.config import TrainingSettings
+from xinstruct.training.config import Recipe, TrainingSettings
 from xinstruct.training.promotion import EndpointModels, promotable, promote
 from xinstruct.training.serving import SlotServers
 from xinstruct.v1.training_service_pb2 import ListModelsRequest, PromoteModelRequest, SubmitTrainingRequest
@@ -160,7 +160,7 @@ def test_models_are_listed_in_pages_and_a_number_that_no_page_gave_is_refused(de
 
 
 def test_an_endpoint_without_a_configured_model_is_named_by_the_first_that_it_lists(deps: Deps) -> None:
-    models = EndpointModels(replace(deps, inference={"generator": ScriptedInference()}), {"generator": ""})
+    models = EndpointModels(replace(deps, inference={"generator": ScriptedInference()}), {"generator": ""}, "chat")
     assert models.pending() and models.step() and not models.pending()
     assert current(deps, "generator") == f"endpoint:{ScriptedInference().probe().model}"
 
@@ -169,7 +169,7 @@ def test_an_endpoint_takes_the_place_of_a_model_that_would_be_named_for_its_answ
     deps.log.append([pair(pair_id="1").record(PAIR_DRAFTED.name)])
     promote(deps, "generator", FIRST, "chat")
     promote(deps, "evaluator", FIRST, "chat")
-    models = EndpointModels(deps, {"generator": "a", "evaluator": "a"})
+    models = EndpointModels(deps, {"generator": "a", "evaluator": "a"}, "chat")
     assert models.step() and not models.step() and not models.pending()
     assert (current(deps, "generator"), current(deps)) == ("endpoint:a", FIRST)
     ((slot, (digest, _)),) = registry.slots(deps.database).items()
@@ -182,7 +182,7 @@ def test_an_endpoint_takes_the_place_of_a_model_that_would_be_named_for_its_answ
 def test_an_endpoint_model_that_is_in_use_stays(deps: Deps) -> None:
     registry.register(deps.database, served("generator", "b"))
     promote(deps, "generator", "endpoint:b", "chat")
-    assert EndpointModels(deps, {"generator": ""}).step()
+    assert EndpointModels(deps, {"generator": ""}, "chat").step()
     assert current(deps, "generator") == "endpoint:b"
 
 
@@ -246,6 +246,20 @@ def test_each_slots_server_has_the_slots_evaluator_and_that_of_a_resting_slot_re
     with pytest.raises(Unavailable, match="no pod is ready"):
         loop.step()
     assert not loop.pending()
+
+
+@pytest.mark.parametrize("family", ["tiny", "chat"])
+def test_a_registered_evaluator_is_promoted_when_it_has_labelled_all_pairs_by_the_configured_family(
+    deps: Deps, family: Family
+) -> None:
+    servicer = TrainingServicer(TrainingSettings(evaluator=Recipe(prompt_family=family)), deps, {})
+    deps.log.append([pair(pair_id="1").record(PAIR_DRAFTED.name)])
+    first, second = (PromoteModelRequest(role="evaluator", model_digest=digest) for digest in (FIRST, SECOND))
+    assert servicer.PromoteModel(first, None).promoted
+    with pytest.raises(Conflict, match="labels all pairs first"):
+        servicer.PromoteModel(second, None)
+    score_all(deps, "b", SECOND, family)
+    assert servicer.PromoteModel(second, None).promoted
 
 
 def test_a_person_who_promotes_too_early_is_told_what_it_waits_for(deps: Deps) -> None:
