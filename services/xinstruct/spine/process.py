@@ -9,9 +9,11 @@ is finished is committed within the drain time; what is not is read again by the
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -62,6 +64,9 @@ class Process:
         self._runner_settings = runner
         self._settings = process
         self._stopping = threading.Event()
+        self._end_asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """What wait() reads, once something is in it for ever. An Event would not do: its lock may be held by the very
+        thread that a signal handler interrupts, and neither would go on."""
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
         self._loops: list[threading.Thread] = []
@@ -82,22 +87,26 @@ class Process:
 
     def wait(self) -> None:
         """Block until stop() was called or something crashed."""
-        self._stopping.wait()
+        self._end_asked.get()
+        self._let_end()
 
     def wait_stopped(self, wait_s: float) -> bool:
         """As wait, for at most `wait_s`; whether the process is to stop."""
-        return self._stopping.wait(wait_s)
+        with suppress(queue.Empty):
+            self._end_asked.get(timeout=wait_s)
+            self._let_end()
+        return self._stopping.is_set()
 
     def request_stop(self) -> None:
         """Make wait() return; safe in a signal handler."""
-        self._stopping.set()
+        self._end_asked.put(None)
 
     def stop(self) -> None:
         """Drain: commit what is finished, end calls, leave everything so that the next start goes on.
 
         Takes drain_s and a second at most: what is at work longer is abandoned, as by a kill.
         """
-        self._stopping.set()
+        self._let_end()
         deadline_s = time.monotonic() + self._settings.drain_s
         with self._lock:
             running = list(self._running.values())
@@ -194,6 +203,10 @@ class Process:
                 self._stopping.wait(rest_s)
             rest_s = LOOP_REST_S if worked else min(2 * rest_s, LOOP_REST_S_MAX)
 
+    def _let_end(self) -> None:
+        self._stopping.set()
+        self._end_asked.put(None)
+
     def _thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
         def run() -> None:
             try:
@@ -201,7 +214,7 @@ class Process:
             except BaseException as error:  # noqa: BLE001 - the outermost entry of a thread: log once, end the process
                 self.failure = error
                 # First: a log that cannot be written must not keep a crashed process alive.
-                self._stopping.set()
+                self._let_end()
                 telemetry.logger().error("crashed", thread=name, exc_info=error)
 
         thread = threading.Thread(target=run, name=name, daemon=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -309,6 +311,31 @@ def test_stages_that_hang_do_not_add_their_waits_to_the_drain(bench: Bench) -> N
     process.stop()
     hang.set()
     assert time.monotonic() - begin < 2.5
+
+
+STORM = """
+import faulthandler, signal, time
+from typing import Any, cast
+from xinstruct.spine.process import Process, ProcessSettings
+from xinstruct.spine.rpc import RpcSettings
+from xinstruct.spine.runner import RunnerSettings
+faulthandler.dump_traceback_later(20, exit=True)
+process = Process({}, cast(Any, None), rpc=RpcSettings(port=0), runner=RunnerSettings(), process=ProcessSettings())
+signal.signal(signal.SIGALRM, lambda *_: process.request_stop())
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+end_s = time.monotonic() + 4
+while time.monotonic() < end_s:
+    process.wait_stopped(0.0001)
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert process.wait_stopped(0)
+process.wait()
+"""
+"""Thousands of signals, each at another moment of a wait."""
+
+
+def test_a_signal_that_comes_at_any_moment_of_a_wait_ends_it() -> None:
+    done = subprocess.run([sys.executable, "-c", STORM], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_run_until_idle_finishes_loops_and_stages_without_threads(bench: Bench) -> None:
