@@ -187,6 +187,10 @@ class KafkaSubscription:
 
     def _join(self) -> None:
         coordinator = self._consumer._coordinator
+        if coordinator.rejoining and not coordinator.need_rejoin():
+            # A join that the client's own poll left under way was answered since, and nothing would ever take the
+            # answer: kafka-python 3 takes one only while it sees a reason to join. The group would lose us for good.
+            coordinator.request_rejoin()
         deadline_s = time.monotonic() + _JOIN_S_MAX
         while coordinator.need_rejoin() and (left_s := deadline_s - time.monotonic()) > 0:
             coordinator.poll(timeout_ms=left_s * 1000)
