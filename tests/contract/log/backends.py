@@ -84,6 +84,11 @@ def values(records: Sequence[Record]) -> list[int]:
     return [int(record.value or b"-1") for record in records]
 
 
+def totals(records: Sequence[Record]) -> list[Record]:
+    """What follows from these numbers."""
+    return [total(value) for value in values(records)]
+
+
 def next_offsets(records: Sequence[Record]) -> dict[int, int]:
     """Partition → offset after its last record here."""
     return {record.partition: record.offset + 1 for record in records}
