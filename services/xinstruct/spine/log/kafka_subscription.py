@@ -9,6 +9,9 @@ Facts of kafka-python 3.0.12 and of brokers that this file is built around, all 
   again, by version, before anything read from it is handed out.
 - A join that outlasts the poll in which it began is thrown away by the client, which then begins another: with short
   polls a group of two rebalances for ever (seen: 39 generations in 30 s). So a poll that has to join waits for it.
+- A join that the client begins in its own poll (a new topic's metadata came) and leaves under way is answered while
+  something else is asked; then it sees no reason to join, never takes the answer, and sends no heartbeats (seen: one new
+  group of four on a busy machine stood still for good). So a poll that finds it so asks to join.
 - A member that the group had removed, and that finds out by joining, keeps its assignment and hears of no loss. A
   member id that has changed tells.
 - A partition moves in two rebalances: its owner gives it up in the first and asks for the second. An owner that is
@@ -188,9 +191,7 @@ class KafkaSubscription:
     def _join(self) -> None:
         coordinator = self._consumer._coordinator
         if coordinator.rejoining and not coordinator.need_rejoin():
-            # A join that the client's own poll left under way was answered since, and nothing would ever take the
-            # answer: kafka-python 3 takes one only while it sees a reason to join. The group would lose us for good.
-            coordinator.request_rejoin()
+            coordinator.request_rejoin()  # its answer came between two polls, and nothing would ever take it
         deadline_s = time.monotonic() + _JOIN_S_MAX
         while coordinator.need_rejoin() and (left_s := deadline_s - time.monotonic()) > 0:
             coordinator.poll(timeout_ms=left_s * 1000)
