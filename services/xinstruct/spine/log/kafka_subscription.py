@@ -10,8 +10,8 @@ Facts of kafka-python 3.0.12 and of brokers that this file is built around, all 
 - A join that outlasts the poll in which it began is thrown away by the client, which then begins another: with short
   polls a group of two rebalances for ever (seen: 39 generations in 30 s). So a poll that has to join waits for it.
 - A join that the client begins in its own poll (a new topic's metadata came) and leaves under way is answered while
-  something else is asked; then it sees no reason to join, never takes the answer, and sends no heartbeats (seen: one new
-  group of four on a busy machine stood still for good). So a poll that finds it so asks to join.
+  something else is asked; then it sees no reason to join, never takes the answer, and sends no heartbeats (seen: one
+  new group of four on a busy machine stood still for good). So a poll that finds it so asks to join.
 - A member that the group had removed, and that finds out by joining, keeps its assignment and hears of no loss. A
   member id that has changed tells.
 - A partition moves in two rebalances: its owner gives it up in the first and asks for the second. An owner that is
