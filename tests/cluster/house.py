@@ -156,7 +156,7 @@ def small(bed: Bed, *more: Mapping[str, Any]) -> dict[str, Any]:
 def install(
     inside: Cluster, values: Mapping[str, Any], folder: Path, *options: str, within_s: float = 300.0
 ) -> str:
-    """`helm upgrade --install` of the small profile with `values` over it. What Helm said, also when it refused."""
+    """`helm upgrade --install` of the small profile with `values` over it. Refused with what Helm said."""
     return install_chart(inside, RELEASE, CHART, values, folder, *options, profile="small", within_s=within_s)
 
 
@@ -164,7 +164,7 @@ def install_chart(
     inside: Cluster, release: str, chart: Path, values: Mapping[str, Any], folder: Path, *options: str,
     profile: str = "", within_s: float = 300.0,
 ) -> str:
-    """`helm upgrade --install` of a chart with `values` over its profile. What Helm said, also when it refused."""
+    """`helm upgrade --install` of a chart with `values` over its profile. Refused with what Helm said."""
     file = folder / f"{inside.namespace}-{secrets.token_hex(4)}.yaml"
     file.write_text(yaml.safe_dump(dict(values)), "utf-8")
     below = ["-f", str(chart / "profiles" / f"{profile}.yaml")] if profile else []

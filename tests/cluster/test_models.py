@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from cluster.house import (
-    CONFIG,
     FULL_NAME,
     KSERVE,
     MODEL_POD,
@@ -32,6 +31,7 @@ from cluster.house import (
     small,
 )
 from cluster.kubectl import Cluster, ready, until
+from cluster.work import asked
 from xinstruct.inference.local import LocalInference
 from xinstruct.inference.model_folder import model_digest
 from xinstruct.spine.inference import Classify, Decoding, Generate
@@ -151,11 +151,7 @@ def test_backgen_drafts_through_text_generation_inference(served: Served, tmp_pa
         roles = {"config": {"inference": {"generator": {"kind": "tgi", "url": address}}}}
         install(inside, small(served.bed, roles), tmp_path)
         until(lambda: inside.pod_ready(f"{FULL_NAME}-backgen-0"), "backgen has a generator", within_s=READY_S_MAX)
-        said = inside.kubectl(
-            "exec", f"{FULL_NAME}-curation-0", "--", "xinstruct", "draft", PROMPT, "--language", "sw", "--json",
-            "--config", CONFIG, within_s=120,
-        )
-        assert json.loads(said)
+        assert json.loads(asked(inside, "draft", PROMPT, "--language", "sw", "--json", within_s=110))
 
 
 def test_an_upgrade_that_changes_nothing_replaces_no_pod(served: Served, tmp_path: Path) -> None:

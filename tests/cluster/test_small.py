@@ -9,8 +9,9 @@ from datetime import datetime
 import pytest
 
 from cluster.conftest import House
-from cluster.house import CONFIG, FULL_NAME, READY_S_MAX, RELEASE, SERVICES
+from cluster.house import FULL_NAME, READY_S_MAX, RELEASE, SERVICES
 from cluster.kubectl import Manifest, condition, ready, until
+from cluster.work import asked
 
 MEMORY_BYTES_MAX = int(2.5 * 1024**3)
 ONE_POD_READY_S_MAX = 5.0
@@ -57,10 +58,7 @@ def test_a_light_pod_that_was_drained_is_gone_in_ten_seconds_and_back_in_five(ho
 
 
 def test_status_in_a_pod_reaches_every_service(house: House) -> None:
-    answered = house.inside.kubectl(
-        "exec", f"{FULL_NAME}-curation-0", "--",
-        "xinstruct", "status", "--json", "--config", CONFIG,
-    )
+    answered = asked(house.inside, "status", "--json", within_s=50)
     assert not [name for name in SERVICES if name not in answered]
 
 

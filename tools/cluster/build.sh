@@ -14,9 +14,9 @@ COMPILED=$CACHE/go-build
 export GOCACHE=$COMPILED GOWORK=off CGO_ENABLED=0 GOFLAGS=-modcacherw GOTOOLCHAIN=local
 
 main() {
-    local keep=
+    local keep= part
     if [ "${1:-}" = --built ]; then
-        for part in metrics kserve keda trainer; do
+        for part in $ALL_ADDONS; do
             if built "$part" 2>/dev/null; then echo "$part"; fi
         done
         return
@@ -25,7 +25,6 @@ main() {
     mkdir -p "$BUILT" "$BIN" "$CACHE/empty"
     exec 8>"$CACHE/build.lock"
     kubernetes
-    local part
     for part in pause helm coredns "$@"; do "build_$part"; done
     [ -z "$keep" ] || return 0
     flock --nonblock 8 || return 0  # another one compiles, and needs it

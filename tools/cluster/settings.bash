@@ -26,6 +26,7 @@ DNS_ADDRESS=10.96.0.10
 PODS_NET=10.244.0.0/16
 PODS_BRIDGE=xinstruct1
 NODE=node1
+ALL_ADDONS="metrics kserve keda trainer"
 
 say() { echo "cluster: $*"; }
 

@@ -17,7 +17,7 @@ if [ -n "$GIVEN" ] && [ "$(realpath "$GIVEN")" != "$(realpath -m "$KUBECONFIG")"
     done
     export XINSTRUCT_IMAGE_REGISTRY=${XINSTRUCT_IMAGE_REGISTRY:-}
 else
-    ADDONS=${ADDONS-metrics kserve keda trainer} tools/cluster/up.sh
+    ADDONS=${ADDONS-$ALL_ADDONS} tools/cluster/up.sh
     tools/cluster/images.sh "${XINSTRUCT_IMAGE_TAG:-}"
     # What an upgrade changes to: the same layers under another name.
     export XINSTRUCT_IMAGE_TAG_NEXT=${XINSTRUCT_IMAGE_TAG:-0}-next

@@ -40,10 +40,7 @@ main() {
 check_addons() {
     local addon
     for addon in "${WANTED[@]}"; do
-        case $addon in
-            metrics | kserve | keda | trainer) ;;
-            *) fail "no add-on $addon; there are metrics, kserve, keda, trainer" ;;
-        esac
+        [[ " $ALL_ADDONS " = *" $addon "* ]] || fail "no add-on $addon; there are ${ALL_ADDONS// /, }"
     done
 }
 

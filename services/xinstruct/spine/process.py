@@ -87,11 +87,10 @@ class Process:
 
     def wait(self) -> None:
         """Block until stop() was called or something crashed."""
-        self._end_asked.get()
-        self._let_end()
+        self.wait_stopped(None)
 
-    def wait_stopped(self, wait_s: float) -> bool:
-        """As wait, for at most `wait_s`; whether the process is to stop."""
+    def wait_stopped(self, wait_s: float | None) -> bool:
+        """As wait, for at most `wait_s` (None: without an end); whether the process is to stop."""
         with suppress(queue.Empty):
             self._end_asked.get(timeout=wait_s)
             self._let_end()

@@ -158,7 +158,6 @@ _STOPPED_MEMBER = """
 import sys
 from contract.log.backends import *
 from xinstruct.spine.errors import Fenced
-from xinstruct.spine.log import kafka_clients
 from xinstruct.spine.log.kafka import KafkaLog, KafkaSettings
 log = KafkaLog(KafkaSettings.model_validate_json(sys.argv[1]), instance=sys.argv[2], topics=TOPICS)
 member = log.subscribe("adder", NUMBERS, "1")
@@ -207,7 +206,6 @@ def test_the_late_commit_of_a_member_that_was_stopped_is_fenced_and_all_it_lost_
 _DIES_GIVING_UP = """
 import os, signal, sys
 from contract.log.backends import *
-from xinstruct.spine.log import kafka_clients
 from xinstruct.spine.log.kafka import KafkaLog, KafkaSettings
 log = KafkaLog(KafkaSettings.model_validate_json(sys.argv[1]), instance="0", topics=TOPICS)
 member = log.subscribe("adder", NUMBERS, "1")
