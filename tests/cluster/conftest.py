@@ -7,13 +7,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cluster.house import Bed, app_version, install, models, namespace, small, variable
 from cluster.kubectl import Cluster
-from cluster.main_job import Rows, Site, embedded, site
+from cluster.main_job import Outcome, Site, embedded, site
 
 INSTALL_S_MAX = 240
 """Beyond the bar, so that a slow machine's figure is seen instead of a time-out."""
@@ -55,11 +54,10 @@ def house(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]
 
 @dataclass(frozen=True)
 class Reference:
-    """The site, and the release that one process makes of it."""
+    """The site, and what one process makes of it."""
 
     site: Site
-    rows: Rows
-    funnel: dict[str, Any]
+    outcome: Outcome
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +67,7 @@ def reference(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
         pytest.skip("the models are put into a folder of this machine: the machine-local cluster only")
     folder = tmp_path_factory.mktemp("reference")
     with site(bed, folder) as found:
-        rows, funnel = embedded(found, folder)
-        print(f"one process published {len(rows)} rows")
-        assert len(rows) >= 60
-        yield Reference(found, rows, funnel)
+        outcome = embedded(found, folder)
+        print(f"one process published {len(outcome.rows)} rows")
+        assert len(outcome.rows) >= 60
+        yield Reference(found, outcome)

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import yaml
 
 from cluster.house import (
     CLAIMS,
+    CONFIG,
     CONTAINER,
     FULL_NAME,
     HOME,
@@ -43,6 +45,7 @@ from cluster.kubectl import Cluster, Manifest, Refused, ready, until
 from cluster.work import asked
 from servers import free_port
 from xinstruct.inference.model_folder import CALIBRATION, model_digest
+from xinstruct.spine.topics import DEAD_LETTERS, DOCUMENT_ADMITTED, PAIR_DRAFTED, PAIR_SCORED, RECORD_DROPPED
 
 SITE_SEED, PAGES, PORT = 1121, 200, 8780
 DEMO_S_MAX = 900
@@ -60,8 +63,20 @@ TINY: Mapping[str, Any] = {
 }
 """Configuration of both runs, as the demo has it."""
 
+READ_LOG = (Path(__file__).parent / "read_log.py").read_text("utf-8")
+
 Rows = dict[str, str]
 """Id of a row → digest of its columns."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: its newest release, what it counted, and what its log holds."""
+
+    rows: Rows
+    funnel: Mapping[str, Any]
+    records: Mapping[str, list[str]]
+    """Topic → ids of its records, each as often as the log has it."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +158,8 @@ def _xinstruct(*arguments: str, within_s: float = 120) -> str:
 # ── In one process ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def embedded(found: Site, folder: Path) -> tuple[Rows, dict[str, Any]]:
-    """(rows, counts of the funnel) of the release that one process makes: SQLite, models in process."""
+def embedded(found: Site, folder: Path) -> Outcome:
+    """What one process comes to: SQLite, models in process."""
     config = merged(TINY, {
         "home": "/tmp/home", "rpc": {"port": 7700},
         "crawler": {"fetch": {"private_hosts_allowed": [found.address]}},
@@ -162,7 +177,8 @@ xinstruct crawl add http://{found.address}/sitemap.xml --pages-max 20000 --licen
 xinstruct status --wait --within-s 1500 --json --config /run/xinstruct.yaml >/tmp/status.json
 xinstruct release publish --name embedded --config /run/xinstruct.yaml >/dev/null
 xinstruct release export embedded --config /run/xinstruct.yaml
-echo; cat /tmp/status.json
+echo; cat /tmp/status.json; echo
+python /run/read_log.py /run/xinstruct.yaml
 """
     bed = found.bed
     assert bed.volumes is not None
@@ -170,7 +186,7 @@ echo; cat /tmp/status.json
     spec = pod_spec(bed.image("xinstruct-model"), ["sh", "-c", whole])
     spec["containers"][0]["volumeMounts"] += [
         {"name": "config", "mountPath": "/run/xinstruct.yaml", "subPath": "xinstruct.yaml"},
-        {"name": "config", "mountPath": "/run/job.sh", "subPath": "job.sh"},
+        *({"name": "config", "mountPath": f"/run/{name}", "subPath": name} for name in ("job.sh", "read_log.py")),
         {"name": "models", "mountPath": "/models", "readOnly": True},
     ]
     spec["volumes"] += [
@@ -181,15 +197,15 @@ echo; cat /tmp/status.json
         put_models(found, bed.volumes / inside.namespace / CLAIMS[0])
         inside.apply(claim(), {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "embedded"},
-            "data": {"xinstruct.yaml": yaml.safe_dump(config), "job.sh": script},
+            "data": {"xinstruct.yaml": yaml.safe_dump(config), "job.sh": script, "read_log.py": READ_LOG},
         })
         good, said = inside.output_of(
             {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "embedded"}, "spec": spec}, within_s=1800
         )
     (folder / "embedded.log").write_text(said, "utf-8")
     assert good, said[-3000:]
-    *rows, status = [line for line in said.splitlines() if line.strip()]
-    return rows_of(rows), json.loads(status)["funnel"]
+    *rows, status, records = [line for line in said.splitlines() if line.strip()]
+    return Outcome(rows_of(rows), json.loads(status)["funnel"], json.loads(records))
 
 
 def claim() -> Manifest:
@@ -237,11 +253,13 @@ class Installed:
         """`xinstruct status --json`."""
         return dict(json.loads(self.asked("status", "--json")))
 
-    def release(self) -> tuple[Rows, dict[str, Any]]:
-        """(rows of the newest release, counts of the funnel)."""
+    def outcome(self) -> Outcome:
+        """What the run has come to by now."""
         newest = json.loads(self.asked("release", "list", "--json").splitlines()[0])["name"]
         lines = self.asked("release", "export", newest).splitlines()
-        return rows_of([line for line in lines if line.strip()]), self.status()["funnel"]
+        pod, program = f"{FULL_NAME}-curation-0", ("python", "-", CONFIG)
+        records = json.loads(self.inside.kubectl("exec", "-i", pod, "--", *program, stdin=READ_LOG, within_s=120))
+        return Outcome(rows_of([line for line in lines if line.strip()]), self.status()["funnel"], records)
 
     def upgrade(self, *more: Mapping[str, Any], wait: bool = True, within_s: int = 240) -> str:
         """`helm upgrade` to the first values with `more` over them. Refused with what Helm said."""
@@ -308,23 +326,50 @@ def _all_ready(run: Installed) -> bool:
     return len(pods) >= 10 and all(ready(item) for item in (*served, *pods))
 
 
-def compared(expected: Rows, expected_funnel: Mapping[str, Any], run: Installed) -> None:
-    """Fail unless the newest release has the expected rows, but for what another engine's arithmetic may change."""
-    rows, funnel = run.release()
-    other = {id_ for id_, digest in rows.items() if expected.get(id_) != digest}
-    missing = expected.keys() - rows.keys()
-    print(f"{len(rows)} rows, {len(other)} differ, {len(missing)} missing: {sorted(other | missing)}")
-    assert len(other | missing) <= OTHER_SHARE_MAX * len(expected)
+def compared(expected: Outcome, run: Installed) -> None:
+    """Fail unless the run came to what was expected, but for rows that another engine's arithmetic may change.
+
+    The log is asked too: the catalog knows each id once, however often its record was written.
+    """
+    got = run.outcome()
+    other = {id_ for id_, digest in got.rows.items() if expected.rows.get(id_) != digest}
+    missing = expected.rows.keys() - got.rows.keys()
+    print(f"{len(got.rows)} rows, {len(other)} differ, {len(missing)} missing: {sorted(other | missing)}")
+    print({name: len(ids) for name, ids in got.records.items() if ids})
+    assert len(other | missing) <= OTHER_SHARE_MAX * len(expected.rows)
     counted = ("pages_fetched", "documents_admitted", "pairs_drafted", "pairs_scored")
-    for ours, theirs in zip(funnel["languages"], expected_funnel["languages"], strict=True):
+    for ours, theirs in zip(got.funnel["languages"], expected.funnel["languages"], strict=True):
         assert {name: ours.get(name) for name in counted} == {name: theirs.get(name) for name in counted}
+    for topic in (DOCUMENT_ADMITTED, PAIR_DRAFTED, PAIR_SCORED, RECORD_DROPPED):
+        twice = [id_ for id_, times in Counter(got.records[topic.name]).items() if times > 1]
+        assert not twice, f"{topic.name} holds {len(twice)} records more than once: {twice[:3]}"
+        assert set(got.records[topic.name]) == set(expected.records[topic.name]), topic.name
+    assert not [topic.name for topic in DEAD_LETTERS.values() if got.records[topic.name]]
 
 
-def in_flight(run: Installed) -> int:
-    """Records that some stage has taken or not read yet; 0 while nobody can be asked."""
+@dataclass(frozen=True)
+class Waiting:
+    """Records on their way through one service, or all of them."""
+
+    lag: int
+    """Not read yet."""
+    in_flight: int
+    """Read, and not committed."""
+
+
+def waiting(run: Installed, service: str = "") -> Waiting:
+    """Records on their way through one service, else through all; none while nobody can be asked."""
     try:
-        processes = run.status()["processes"].values()
+        processes = run.status()["processes"]
     except Refused:
-        return 0
-    stages = [stage for process in processes for stage in process.get("stages", ())]
-    return sum(int(stage.get("in_flight_records", 0)) + int(stage.get("lag_records", 0)) for stage in stages)
+        return Waiting(0, 0)
+    chosen = [said for name, said in processes.items() if not service or name == service]
+    stages = [stage for said in chosen for stage in said.get("stages", ())]
+    lag, in_flight = (sum(int(stage.get(key, 0)) for stage in stages) for key in ("lag_records", "in_flight_records"))
+    return Waiting(lag, in_flight)
+
+
+def at_work(run: Installed) -> bool:
+    """Whether records wait and others are in flight."""
+    found = waiting(run)
+    return found.lag > 0 and found.in_flight > 0

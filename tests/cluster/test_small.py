@@ -9,14 +9,12 @@ from datetime import datetime
 import pytest
 
 from cluster.conftest import House
-from cluster.house import FULL_NAME, READY_S_MAX, RELEASE, SERVICES
-from cluster.kubectl import Manifest, condition, ready, until
-from cluster.work import asked
+from cluster.house import FULL_NAME, READY_S_MAX, SERVICES
+from cluster.kubectl import Manifest, condition, until
+from cluster.work import MEMORY_BYTES_MAX, OURS, asked, memory_bytes
 
-MEMORY_BYTES_MAX = int(2.5 * 1024**3)
 ONE_POD_READY_S_MAX = 5.0
 DRAINED_S_MAX = 10.0
-OURS = f"app.kubernetes.io/instance={RELEASE}"
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -37,8 +35,8 @@ def test_every_service_broker_and_database_runs_once_and_was_never_restarted(hou
 
 def test_all_pods_together_but_the_models_use_at_most_two_and_a_half_gibibytes(house: House) -> None:
     # The kubelet counts every ten seconds or so: a pod that it has not counted yet would weigh nothing.
-    until(lambda: all(memory_bytes(house).values()), "every pod's memory is counted", within_s=60)
-    used = memory_bytes(house)
+    until(lambda: all(memory_bytes(house.inside).values()), "every pod's memory is counted", within_s=60)
+    used = memory_bytes(house.inside)
     print({name: f"{count / 2**20:.0f} MiB" for name, count in used.items()}, f"{sum(used.values()) / 2**30:.2f} GiB")
     assert sum(used.values()) <= MEMORY_BYTES_MAX
 
@@ -75,10 +73,3 @@ def evict(house: House, pod: str) -> None:
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": space}}
     path = f"/api/v1/namespaces/{space}/pods/{pod}/eviction"
     house.inside.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
-
-
-def memory_bytes(house: House) -> dict[str, int]:
-    """Pod → its working set, as the kubelets count it."""
-    ours = {pod["metadata"]["name"] for pod in house.inside.all("pod", labels=OURS) if ready(pod)}
-    counted = house.inside.stats()
-    return {name: int(counted.get(name, {}).get("memory", {}).get("workingSetBytes", 0)) for name in ours}

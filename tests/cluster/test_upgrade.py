@@ -13,13 +13,16 @@ import pytest
 from cluster.conftest import Reference
 from cluster.house import FULL_NAME, RELEASE, SERVICES, probe, variable
 from cluster.kubectl import Refused, until
-from cluster.main_job import Installed, compared, in_flight, installed
+from cluster.main_job import Installed, at_work, compared, installed
 
 CALL_S_MAX = 10
 """Of one call with its attempts, of which there are three at most (spine/rpc.py): what clients are told to use."""
 SLOW_CRAWL = {"config": {"crawler": {"fetch": {"host_requests_max": 1, "host_delay_ms": 1_000}}}}
 """So that pages come in while pods are replaced twice."""
 TWO_OF_EACH = {"defaults": {"replicas": 2}}
+CRASHES = "xinstruct-kafka"
+"""An image in which every program of ours ends at once: it has none."""
+NO_HOOKS = {"migrate": {"enabled": False}, "topics": {"enabled": False}}
 WAIT_S_MAX = 1500
 
 pytestmark = pytest.mark.timeout(3600)
@@ -34,18 +37,18 @@ def test_an_upgrade_and_its_rollback_in_the_middle_of_a_run_lose_nothing_and_fai
     with installed(reference.site, tmp_path, SLOW_CRAWL, TWO_OF_EACH) as run, calling(run) as failed:
         run.asked("crawl", "add", f"http://{run.site.address}/sitemap.xml", "--pages-max", "20000",
                   "--licence", "CC0-1.0")
-        until(lambda: in_flight(run) > 0, "records are in flight", within_s=300)
+        until(lambda: at_work(run), "records wait and are in flight", within_s=300)
         fetched = pages(run)
         run.upgrade(SLOW_CRAWL, {"images": {"light": {"tag": following}}, "config": {"runner": {"attempts_max": 7}}})
-        assert {image(run, name) for name in SERVICES} == {following}
+        assert {image(run, name) for name in SERVICES} == {f"xinstruct:{following}"}
         between = pages(run)
         run.inside.helm("rollback", RELEASE, "--wait", "--timeout", "240s")
-        assert {image(run, name) for name in SERVICES} == {run.site.bed.tag}
+        assert {image(run, name) for name in SERVICES} == {f"xinstruct:{run.site.bed.tag}"}
         print(f"pages fetched: {fetched} before the upgrade, {between} after it, {pages(run)} after the rollback")
         assert fetched < between
         run.asked("status", "--wait", "--within-s", str(WAIT_S_MAX), within_s=WAIT_S_MAX + 30)
         run.asked("release", "publish", "--name", "upgraded")
-        compared(reference.rows, reference.funnel, run)
+        compared(reference.outcome, run)
         calls, failures = failed()
         print(f"{calls} calls, {len(failures)} failed: {failures[:3]}")
         assert calls > 100 and not failures
@@ -58,14 +61,23 @@ def test_an_upgrade_that_cannot_work_fails_visibly_and_the_old_pods_keep_serving
         with pytest.raises(Refused, match="in_flight_max"):
             run.upgrade({"config": {"inference": {"generator": {"in_flight_max": "many"}}}})
         assert revisions(run) == 1
-        # Programs of ours are not in it: every pod of it ends at once.
-        with pytest.raises(Refused, match=f"{FULL_NAME}|not ready|timed out|deadline"):
-            run.upgrade({"images": {"light": {"repository": "xinstruct-kafka"}}}, within_s=60)
-        assert revisions(run) == 2
+        # An image without programs of ours. The hooks would stop it before any service is touched: once they do...
+        with pytest.raises(Refused, match=r"hook|migrate"):
+            run.upgrade({"images": {"light": {"repository": CRASHES}}}, within_s=60)
+        assert {image(run, name, 1) for name in SERVICES} == {f"xinstruct:{run.site.bed.tag}"}
+        # ... and once they are left out, it gets as far as the first pod of each service.
+        first = {name: uid(run, name, 0) for name in SERVICES}
+        with pytest.raises(Refused, match=r"not ready|timed out|deadline"):
+            run.upgrade({"images": {"light": {"repository": CRASHES}}, "jobs": NO_HOOKS}, within_s=90)
+        assert {image(run, name, 1) for name in SERVICES} == {f"{CRASHES}:{run.site.bed.tag}"}
+        assert not any(run.inside.pod_ready(f"{FULL_NAME}-{name}-1") for name in SERVICES)
+        assert all(run.inside.pod_ready(f"{FULL_NAME}-{name}-0") for name in SERVICES)
+        assert {name: uid(run, name, 0) for name in SERVICES} == first
+        assert revisions(run) == 3
         assert json.loads(run.asked("status", "--json"))["silent"] == {}
         run.inside.helm("rollback", RELEASE, "1", "--wait", "--timeout", "240s")
-        until(lambda: all(run.inside.pod_ready(f"{FULL_NAME}-{name}-1") for name in SERVICES), "all are back",
-              within_s=120)
+        assert {image(run, name, 1) for name in SERVICES} == {f"xinstruct:{run.site.bed.tag}"}
+        assert all(run.inside.pod_ready(f"{FULL_NAME}-{name}-{n}") for name in SERVICES for n in (0, 1))
         calls, failures = failed()
         print(f"{calls} calls, {len(failures)} failed: {failures[:3]}")
         assert calls > 100 and not failures
@@ -126,10 +138,15 @@ def pages(run: Installed) -> int:
     return sum(int(row.get("pages_fetched", 0)) for row in run.status()["funnel"]["languages"])
 
 
-def image(run: Installed, service: str) -> str:
-    """The tag that a service's first pod runs."""
-    pod = run.inside.get("pod", f"{FULL_NAME}-{service}-0")
-    return str(pod["spec"]["containers"][0]["image"]).rpartition(":")[2]
+def image(run: Installed, service: str, ordinal: int = 0) -> str:
+    """The repository and the tag that a pod of a service runs."""
+    pod = run.inside.get("pod", f"{FULL_NAME}-{service}-{ordinal}")
+    return str(pod["spec"]["containers"][0]["image"]).rpartition("/")[2]
+
+
+def uid(run: Installed, service: str, ordinal: int) -> str:
+    """What tells a pod from one of the same name before it."""
+    return str(run.inside.get("pod", f"{FULL_NAME}-{service}-{ordinal}")["metadata"]["uid"])
 
 
 def revisions(run: Installed) -> int:

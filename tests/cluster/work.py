@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from cluster.house import CONFIG, FULL_NAME, HOME
-from cluster.kubectl import Cluster, until
+from cluster.house import CONFIG, FULL_NAME, HOME, RELEASE
+from cluster.kubectl import Cluster, ready, until
 
+MEMORY_BYTES_MAX = int(2.5 * 1024**3)
+"""Of all pods of the small profile together, the models' left out."""
+OURS = f"app.kubernetes.io/instance={RELEASE}"
 METRICS_PORT = 9464
 COMMITTED = "xinstruct_committed_records_total"
 TEXT = (
@@ -54,3 +57,10 @@ def figure(inside: Cluster, pods: Iterable[str], metric: str, **labels: str) -> 
         lines = pattern.findall(inside.kubectl("get", "--raw", path))
         total += sum(float(value) for said, value in lines if wanted <= set(said.split(",")))
     return total
+
+
+def memory_bytes(inside: Cluster) -> dict[str, int]:
+    """Pod of the release → its working set, as the kubelets count it; 0 while they have not."""
+    ours = {pod["metadata"]["name"] for pod in inside.all("pod", labels=OURS) if ready(pod)}
+    counted = inside.stats()
+    return {name: int(counted.get(name, {}).get("memory", {}).get("workingSetBytes", 0)) for name in ours}
