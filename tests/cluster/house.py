@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 import secrets
 import shutil
+import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from cluster.kubectl import Cluster, Manifest
+from cluster.kubectl import Cluster, Manifest, until
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "xinstruct"
@@ -43,6 +46,11 @@ CONTAINER: Mapping[str, Any] = {
     "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
 }
 """Security contexts that the restricted standard asks for."""
+UNPACKS = """
+import base64, io, sys, tarfile
+with tarfile.open(fileobj=io.BytesIO(base64.b64decode(sys.stdin.read()))) as archive:
+    archive.extractall("{place}")
+"""
 
 
 @dataclass(frozen=True)
@@ -171,6 +179,27 @@ def install_chart(
     return inside.helm(
         "upgrade", "--install", release, str(chart), *below, "-f", str(file), *options, within_s=within_s
     )
+
+
+def put(bed: Bed, inside: Cluster, folder: Path, *, below: str, claim: str = CLAIMS[0]) -> None:
+    """Copy a folder of this machine to `below` in a claim's volume, wherever the cluster is: a pod unpacks it there."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", dereference=True) as archive:
+        archive.add(folder, ".")
+    pod = probe("carrier", bed, UNPACKS.format(place=f"/volume/{below}"))
+    pod["spec"]["containers"][0] |= {
+        "stdin": True, "stdinOnce": True, "volumeMounts": [{"name": "volume", "mountPath": "/volume"}],
+    }
+    pod["spec"]["securityContext"]["fsGroup"] = RUNS_AS
+    pod["spec"]["volumes"] = [{"name": "volume", "persistentVolumeClaim": {"claimName": claim}}]
+    inside.apply(pod)
+    try:
+        until(lambda: inside.pod_ready("carrier"), f"a pod has the volume of {claim}", within_s=120)
+        inside.kubectl("attach", "-i", "carrier", stdin=base64.b64encode(packed.getvalue()).decode(), within_s=300)
+        until(lambda: inside.ended("carrier"), "all is unpacked", within_s=60)
+        assert inside.get("pod", "carrier")["status"]["phase"] == "Succeeded", inside.kubectl("logs", "carrier")
+    finally:
+        inside.kubectl("delete", "pod", "carrier", "--now")
 
 
 def probe(name: str, bed: Bed, code: str) -> Manifest:

@@ -64,6 +64,10 @@ class Cluster:
         """Whether another pod of that name than the one of that uid is ready."""
         return self.pod_ready(name) and self.get("pod", name)["metadata"]["uid"] != uid
 
+    def ended(self, name: str) -> bool:
+        """Whether a pod has come to its end, good or bad."""
+        return self.get("pod", name)["status"].get("phase") in ("Succeeded", "Failed")
+
     def stats(self) -> dict[str, Manifest]:
         """Pod of the namespace → what its kubelet counts of it: cpu, memory, volumes."""
         found: dict[str, Manifest] = {}
@@ -78,8 +82,7 @@ class Cluster:
         name = pod["metadata"]["name"]
         self.apply(pod)
         try:
-            ended = ("Succeeded", "Failed")
-            until(lambda: self.get("pod", name)["status"].get("phase") in ended, f"pod {name} ends", within_s=within_s)
+            until(lambda: self.ended(name), f"pod {name} ends", within_s=within_s)
             return self.get("pod", name)["status"]["phase"] == "Succeeded", self.kubectl("logs", name)
         finally:
             self.kubectl("delete", "pod", name, "--now", "--ignore-not-found")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -32,12 +31,12 @@ from cluster.house import (
     MODEL_POD,
     MODELS_CHART,
     RESTRICTED,
-    RUNS_AS,
     Bed,
     install,
     install_chart,
     merged,
     namespace,
+    put,
     small,
     variable,
 )
@@ -181,24 +180,23 @@ echo; cat /tmp/status.json; echo
 python /run/read_log.py /run/xinstruct.yaml
 """
     bed = found.bed
-    assert bed.volumes is not None
     whole = "sh -eu /run/job.sh || { tail -n 20 /tmp/up.log; exit 1; }"
     spec = pod_spec(bed.image("xinstruct-model"), ["sh", "-c", whole])
     spec["containers"][0]["volumeMounts"] += [
         {"name": "config", "mountPath": "/run/xinstruct.yaml", "subPath": "xinstruct.yaml"},
         *({"name": "config", "mountPath": f"/run/{name}", "subPath": name} for name in ("job.sh", "read_log.py")),
-        {"name": "models", "mountPath": "/models", "readOnly": True},
+        {"name": "models", "mountPath": "/models", "subPath": "models", "readOnly": True},
     ]
     spec["volumes"] += [
         {"name": "config", "configMap": {"name": "embedded"}},
         {"name": "models", "persistentVolumeClaim": {"claimName": CLAIMS[0]}},
     ]
     with namespace(bed, claims=CLAIMS[:1]) as inside:
-        put_models(found, bed.volumes / inside.namespace / CLAIMS[0])
-        inside.apply(claim(), {
+        inside.apply(claim(bed), {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "embedded"},
             "data": {"xinstruct.yaml": yaml.safe_dump(config), "job.sh": script, "read_log.py": READ_LOG},
         })
+        put(bed, inside, found.models, below="models")
         good, said = inside.output_of(
             {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "embedded"}, "spec": spec}, within_s=1800
         )
@@ -208,18 +206,12 @@ python /run/read_log.py /run/xinstruct.yaml
     return Outcome(rows_of(rows), json.loads(status)["funnel"], json.loads(records))
 
 
-def claim() -> Manifest:
+def claim(bed: Bed) -> Manifest:
     """The claim that the chart makes, for runs without it."""
-    asked = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": {"requests": {"storage": "1Gi"}}}
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIMS[0]}, "spec": asked}
-
-
-def put_models(found: Site, volume: Path) -> None:
-    """Both models on a volume, below models/ and for readers of the embedded run at its top."""
-    for place in (volume, volume / "models"):
-        shutil.copytree(found.models, place, copy_function=shutil.copyfile, dirs_exist_ok=True)
-    for path in (volume, *volume.rglob("*")):
-        os.chown(path, RUNS_AS, RUNS_AS)
+    wanted: Manifest = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    if bed.storage_class:
+        wanted["storageClassName"] = "" if bed.storage_class == "-" else bed.storage_class
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIMS[0]}, "spec": wanted}
 
 
 def rows_of(lines: list[str]) -> Rows:
@@ -274,9 +266,7 @@ class Installed:
 def installed(found: Site, folder: Path, *more: Mapping[str, Any]) -> Iterator[Installed]:
     """Both charts in a namespace of their own, the demo's models registered and promoted, every pod ready."""
     bed = found.bed
-    assert bed.volumes is not None
     with namespace(bed) as inside:
-        put_models(found, bed.volumes / inside.namespace / CLAIMS[0])
         values = small(bed, {
             "config": merged(TINY, {"inference": {
                 "generator": {"kind": "openai", "url": "http://xinstruct-generator/v1", "api": "completions",
@@ -287,6 +277,7 @@ def installed(found: Site, folder: Path, *more: Mapping[str, Any]) -> Iterator[I
         }, *more)
         run = Installed(found, inside, folder, values)
         run.upgrade(wait=False)
+        put(bed, inside, found.models, below="models")
         _install_models(run)
         until(lambda: inside.pod_ready(f"{FULL_NAME}-curation-0"), "curation is ready", within_s=480)
         until(lambda: _registered(run), "training takes the models", within_s=480)

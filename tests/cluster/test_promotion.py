@@ -101,7 +101,7 @@ def promoting(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
             install_chart(inside, "models", MODELS_CHART, model_values(bed), folder)
             names = [f"{FULL_NAME}-{name}-0" for name in ("crawler", "backgen", "training", "curation")]
             until(lambda: all(inside.pod_ready(name) for name in names), "the release is ready", within_s=READY_S_MAX)
-            feed(inside, found.volume, "Mbasi", PAIRS_COUNT, within_s=120)
+            feed(inside, "Mbasi", PAIRS_COUNT, within_s=120)
             until(lambda: rows(inside, "pairs") == PAIRS_COUNT, "all pairs are drafted", within_s=120)
             yield found
     finally:
@@ -176,7 +176,7 @@ def test_the_model_of_a_trainjob_labels_all_pairs_in_the_other_slot_which_scorin
     until(lambda: promoting.labelled_by(second) == PAIRS_COUNT, "the catalog has the new labels", within_s=30)
     until(lambda: not promoting.pods("a"), "what served the first one rests", within_s=120)
     assert promoting.service("a")["metadata"]["annotations"]["serving.kserve.io/stop"] == "true"
-    feed(promoting.inside, promoting.volume, "Tolemba", 6, within_s=120)
+    feed(promoting.inside, "Tolemba", 6, within_s=120)
     until(lambda: promoting.labelled_by(second) == PAIRS_COUNT + 6, "the new slot labels what is new", within_s=120)
     assert promoting.labelled_by(first) == PAIRS_COUNT
     print(f"trained, labelled all again and promoted after {seconds:.1f} s")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cluster.house import CLAIMS, FULL_NAME, KEDA, Bed, install, merged, models, namespace, small
+from cluster.house import FULL_NAME, KEDA, Bed, install, merged, models, namespace, small
 from cluster.kubectl import Cluster, Manifest, Refused, ready, until
 from cluster.work import COMMITTED, feed, figure, rows
 
@@ -40,8 +40,6 @@ class Scaled:
     inside: Cluster
     values: dict[str, Any]
     folder: Path
-    volume: Path
-    """The shared volume, as this machine sees it."""
 
     def pods(self) -> list[Manifest]:
         """Backgen's pods that do not leave."""
@@ -78,8 +76,6 @@ class Scaled:
 @pytest.fixture(scope="module")
 def scaled(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scaled]:
     """The small profile with one pod of backgen at first, whose ScaledObject KEDA has taken."""
-    if bed.volumes is None:
-        pytest.skip("texts are put on the volume from this machine: the machine-local cluster only")
     if not bed.has(KEDA):
         pytest.skip("KEDA is not installed: ADDONS=keda")
     folder = tmp_path_factory.mktemp("values")
@@ -97,7 +93,7 @@ def scaled(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scale
     with namespace(bed) as inside:
         inside.apply(*models(bed, answer_s=ANSWER_S))
         install(inside, values, folder)
-        found = Scaled(inside, values, folder, bed.volumes / inside.namespace / CLAIMS[0])
+        found = Scaled(inside, values, folder)
         until(lambda: found.has_pods(1), "backgen is ready", within_s=240)
         until(lambda: inside.pod_ready(f"{FULL_NAME}-crawler-0"), "the crawler is ready", within_s=60)
         until(lambda: taken(inside), "KEDA reads the lag", within_s=60)
@@ -114,7 +110,7 @@ def taken(inside: Cluster) -> bool:
 
 
 def test_three_pods_that_lag_has_brought_draft_two_and_a_half_times_what_one_does(scaled: Scaled) -> None:
-    feed(scaled.inside, scaled.volume, "Mbasi", TEXTS_COUNT, within_s=ADMITTED_S_MAX)
+    feed(scaled.inside, "Mbasi", TEXTS_COUNT, within_s=ADMITTED_S_MAX)
     until(lambda: scaled.committed() > 3 * IN_FLIGHT_MAX, "one pod is at work", within_s=60)
     alone = scaled.drafted_per_s()
     scaled.scale(replicasMax=PODS_MAX)
@@ -135,7 +131,7 @@ def test_when_nothing_waits_one_pod_is_left(scaled: Scaled) -> None:
 def test_backgen_that_may_rest_has_no_pod_without_work_and_one_again_with_it(scaled: Scaled) -> None:
     scaled.scale(replicasMin=0, replicasMax=PODS_MAX)
     rested_s = until(lambda: not scaled.pods(), "no pod is left", within_s=SCALED_S_MAX + COOLDOWN_S)
-    feed(scaled.inside, scaled.volume, "Tolemba", 40, within_s=ADMITTED_S_MAX)
+    feed(scaled.inside, "Tolemba", 40, within_s=ADMITTED_S_MAX)
     woken_s = until(lambda: len(scaled.pods()) > 0, "work brings a pod", within_s=SCALED_S_MAX)
     until(lambda: scaled.waiting() == 0, "all is drafted", within_s=DRAFTED_S_MAX)
     again_s = until(lambda: not scaled.pods(), "no pod is left again", within_s=SCALED_S_MAX + 2 * COOLDOWN_S)

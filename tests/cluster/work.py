@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from cluster.house import CONFIG, FULL_NAME, HOME, RELEASE
 from cluster.kubectl import Cluster, ready, until
@@ -29,14 +28,14 @@ def asked(inside: Cluster, *arguments: str, within_s: int = 20) -> str:
     return inside.kubectl("exec", f"{FULL_NAME}-curation-0", "--", *words, within_s=within_s + 10)
 
 
-def feed(inside: Cluster, volume: Path, name: str, count: int, *, within_s: float) -> None:
-    """Have the crawler read so many new texts from the shared `volume`, and wait until all are admitted."""
+def feed(inside: Cluster, name: str, count: int, *, within_s: float) -> None:
+    """Have the crawler read so many new texts from the shared volume, and wait until all are admitted."""
     wanted = rows(inside, "documents") + count
     texts = [{"text": TEXT.format(name=f"{name} {number}")} for number in range(count)]
-    file = volume / f"{name}.jsonl"
-    file.write_text("".join(json.dumps(text) + "\n" for text in texts), "utf-8")
-    file.chmod(0o644)
-    asked(inside, "crawl", "add", f"{HOME}/{file.name}", "--licence", "CC0-1.0", within_s=120)
+    file = f"{HOME}/{name}.jsonl"
+    lines = "".join(json.dumps(text) + "\n" for text in texts)
+    inside.kubectl("exec", "-i", f"{FULL_NAME}-curation-0", "--", "tee", file, stdin=lines)
+    asked(inside, "crawl", "add", file, "--licence", "CC0-1.0", within_s=120)
     until(lambda: rows(inside, "documents") >= wanted, f"{count} texts are admitted", within_s=within_s)
 
 

@@ -25,4 +25,4 @@ else
     export PATH=$BIN:$PATH XINSTRUCT_CLUSTER_VOLUMES=$RUN/volumes
 fi
 # shellcheck disable=SC2086
-exec .venv/bin/pytest -rP ${TESTS:-tests/cluster}
+exec .venv/bin/pytest -rPs ${TESTS:-tests/cluster}
