@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -19,7 +20,7 @@ FILLS = re.compile(r"UPDATE (?P<table>\w+) SET (?P<column>\w+) = ")
 
 def test_revisions_after_the_first_only_add_unless_they_begin_a_minor_version() -> None:
     wrong = []
-    for before, path in zip(FILES, FILES[1:], strict=False):
+    for before, path in pairwise(FILES):
         if minor_of(revision(path.read_text("utf-8"))) == minor_of(revision(before.read_text("utf-8"))):
             wrong += [f"{path.name}: {fault}" for fault in faults(path.read_text("utf-8"))]
     assert not wrong, "\n".join(wrong)

@@ -234,13 +234,19 @@ def test_what_promotion_changes_is_in_the_inference_service_alone() -> None:
     assert (model["storageUri"], model["args"]) == ("pvc://claim/next", ["--model-digest", DIGEST])
 
 
-def test_a_model_that_training_promotes_is_installed_at_rest_and_never_named_by_an_upgrade() -> None:
+def test_what_training_decides_of_a_model_that_it_promotes_is_never_rendered() -> None:
+    # Also not at the first installation: Argo CD and its like render as if each time were the first.
     values = with_all(SMALL, {"models.evaluator": {"promoted": True}, "kserve.enabled": "always"})
-    for upgrade, rests in ((False, True), (True, False)):
+    for upgrade in (False, True):
         text = rendered(values, of=INFERENCE, upgrade=upgrade)["inferenceservices.yaml"]
         evaluator = next(part for part in text.split("---") if "name: xinstruct-evaluator\n" in part)
-        assert ('serving.kserve.io/stop: "true"' in evaluator) is rests
-        assert not re.search(r"storageUri|args:|--model-digest", evaluator)
+        assert not re.search(r"storageUri|args:|--model-digest|serving.kserve.io/stop|model-digest", evaluator)
+
+
+def test_the_pod_of_a_model_that_is_to_be_promoted_waits_for_it_and_that_of_another_fails_without() -> None:
+    promoted = with_all(SMALL, {"models.evaluator": {"promoted": True}})
+    assert "--await-model" in container(served(promoted, "always"), "evaluator")["args"]
+    assert "--await-model" not in container(served(SMALL, "always"), "evaluator")["args"]
 
 
 def test_a_second_evaluator_has_its_own_of_everything() -> None:

@@ -3,7 +3,7 @@
 Expand only within a minor version: a revision adds tables, columns and indexes and takes nothing away, so that the
 version before can go on with the database. `make migration` writes the next revision from the tables. Its id says the
 minor version that it came with ("0007_of_0.1"; 0001 to 0006 are of 0.1), so that older code, which has no file of it,
-sees whether it can go on. The first revision of a new minor version may take away (tests/architecture/test_revisions.py).
+sees whether it can go on. The first revision of a minor version may take away: tests/architecture/test_revisions.py.
 """
 
 from __future__ import annotations
