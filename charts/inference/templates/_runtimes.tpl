@@ -56,6 +56,11 @@ env:
   # Caches and compiled kernels go there; the root file system is read-only.
   - name: HOME
     value: /tmp
+  # Libraries ask who they run as, and /etc/passwd of an image of somebody else does not know the numeric user.
+  - name: USER
+    value: xinstruct
+  - name: LOGNAME
+    value: xinstruct
   - name: HF_HOME
     value: /tmp/huggingface
   # No hub is asked, at start or later, and nobody is told that a server runs.
