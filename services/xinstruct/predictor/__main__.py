@@ -43,7 +43,8 @@ def serve(options: argparse.Namespace) -> None:
     telemetry.start(telemetry.TelemetrySettings(log_level=options.log_level), f"predictor-{options.role}")
     begin_s = time.monotonic()
     folder = Path(options.model_dir)
-    if options.await_model and not folder.exists():
+    # KServe mounts an empty folder where an InferenceService names no model: it expects several then.
+    if options.await_model and not (folder.is_dir() and any(folder.iterdir())):
         await_end(folder)
         return
     digest = checked_digest(folder, options.model_digest)
@@ -122,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model-dir", default="/mnt/models", help="its folder: config, tokenizer and safetensors weights")
     add("--model-digest", default="", help="digest that the folder must have, sha256:…; empty: whatever it has")
     add("--await-model", action="store_true",
-        help="without such a folder, wait for SIGTERM and serve nothing, instead of failing")
+        help="without such a folder, or while it is empty, wait for SIGTERM and serve nothing, instead of failing")
     add("--batch-rows", type=_count(1, 512), default=16,
         help="rows of every batch, filled up; as inference.local_batch_rows, which other digits of a score depend on")
     add("--batch-wait-ms", type=_count(0, 10_000), default=5,

@@ -7,14 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def predictor(folder: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "xinstruct.predictor", "--role", "evaluator", "--model-dir", str(folder), *options]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_predictor_that_may_wait_for_its_model_waits_until_it_is_told_to_end(tmp_path: Path) -> None:
-    process = predictor(tmp_path / "none", "--await-model")
+@pytest.mark.parametrize("name", ["none", ""], ids=["no folder", "an empty one"])
+def test_a_predictor_that_may_wait_for_its_model_waits_until_it_is_told_to_end(tmp_path: Path, name: str) -> None:
+    process = predictor(tmp_path / name, "--await-model")
     assert process.stderr is not None
     assert json.loads(process.stderr.readline())["event"] == "there is no model yet"
     assert process.poll() is None
