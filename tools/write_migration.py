@@ -30,7 +30,7 @@ def main(message: str) -> int:
     with engine.connect() as connection:
         if number > 1:
             command.upgrade(migrations.config(connection), "head")
-        revision = f"{number:04d}"
+        revision = migrations.next_id(number)
         command.revision(migrations.config(connection), message, autogenerate=True, rev_id=revision)
     made = next((migrations.HERE / "versions").glob(f"{revision}_*.py"))
     made.write_text(re.sub(r"[ \t]*# ### .*\n", "", made.read_text(encoding="utf-8")), encoding="utf-8")

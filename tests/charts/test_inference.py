@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -16,6 +18,7 @@ from charts.rendering import (
     KUBERNETES,
     OPTIONAL_APIS,
     PROFILES,
+    XINSTRUCT,
     Manifest,
     Values,
     changed,
@@ -34,13 +37,14 @@ KSERVE = "serving.kserve.io/v1beta1"
 DIGEST = f"sha256:{'b' * 64}"
 SMALL = profile("small", INFERENCE)
 GPU = profile("gpu", INFERENCE)
+PROFILE_FILES = XINSTRUCT.folder / "profiles"
 
 RUNTIMES: Mapping[str, Values] = {
     # Runtime → the model of small.yaml that is served on it, and the image where it is somebody else's.
     "predictor": {"models.evaluator.runtime": "predictor"},
     "openai": {"models.generator.runtime": "openai"},
     "vllm": {"models.generator.runtime": "vllm", "images.vllm.digest": DIGEST},
-    "tgi": {"models.generator.runtime": "tgi", "images.tgi.digest": DIGEST},
+    "tgi": {"models.generator.runtime": "tgi", "images.tgi": {"repository": "mirror/tgi", "digest": DIGEST}},
 }
 runtimes = pytest.mark.parametrize("runtime", RUNTIMES)
 either_way = pytest.mark.parametrize("kserve", ["always", "never"])
@@ -60,6 +64,13 @@ def container(items: list[Manifest], name: str) -> dict[str, Any]:
     return dict(found[0])
 
 
+def run(code: str, variables: Mapping[str, str]) -> str:
+    """What Python prints with a container's variables and no others."""
+    return subprocess.run(
+        [sys.executable, "-c", code], env=dict(variables), check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
 # ── Addresses ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -76,6 +87,16 @@ def test_the_services_of_xinstruct_ask_each_model_as_its_server_wants_to_be_aske
     for role, asked in profile(services)["config"]["inference"].items():
         runtime = (defaults[role] | own[role]).get("runtime", "predictor")
         assert asked["kind"] == kinds[runtime], role
+
+
+def test_the_head_of_standard_says_how_the_evaluator_is_asked_with_this_charts_profile_and_without_it() -> None:
+    head = re.split(r"^\w", (PROFILE_FILES / "standard.yaml").read_text("utf-8"), maxsplit=1, flags=re.MULTILINE)[0]
+    values = with_all(profile("standard"), dict(re.findall(r"--set (\S+)=(\S+)", head)))
+    assert "profiles/gpu.yaml" in head
+    assert profile("gpu", INFERENCE)["models"]["evaluator"]["runtime"] == "vllm"
+    assert profile("standard")["config"]["inference"]["evaluator"]["kind"] == "openai"
+    assert read(INFERENCE.folder / "values.yaml")["defaults"]["runtime"] == "predictor"
+    assert values["config"]["inference"]["evaluator"] == profile("small")["config"]["inference"]["evaluator"]
 
 
 @pytest.mark.parametrize(("models", "services"), [("small", "small"), ("gpu", "gpu")])
@@ -138,6 +159,17 @@ def test_no_server_may_ask_a_hub(runtime: str, kserve: str) -> None:
 
 @runtimes
 @either_way
+def test_a_library_that_asks_who_it_runs_as_is_answered_though_no_passwd_file_knows_the_user(
+    runtime: str, kserve: str
+) -> None:
+    for _, pod in pods(served(with_all(SMALL, RUNTIMES[runtime]), kserve)):
+        (found,) = pod["spec"]["containers"]
+        variables = {entry["name"]: entry["value"] for entry in found["env"]}
+        assert run("import getpass; print(getpass.getuser())", variables) == variables["USER"] == "xinstruct"
+
+
+@runtimes
+@either_way
 def test_every_server_loads_the_folder_that_is_mounted(runtime: str, kserve: str) -> None:
     for item in pods(served(with_all(SMALL, RUNTIMES[runtime]), kserve)):
         (found,) = item[1]["spec"]["containers"]
@@ -171,6 +203,16 @@ def test_a_folder_of_an_object_store_is_fetched_before_the_server_starts_with_cr
     assert kserve["metadata"]["annotations"]["serving.kserve.io/storageSecretName"] == "xinstruct-object-store"
 
 
+def test_the_region_of_the_object_store_reaches_its_client_in_both_charts() -> None:
+    values = changed(profile("standard"), "objectStore.region", "eu-north-7")
+    server = named(manifests(values), "StatefulSet", "curation")["spec"]["template"]["spec"]["containers"][0]
+    fetch = named(served(changed(GPU, "objectStore.region", "eu-north-7")), "Deployment", "generator", INFERENCE)
+    for found in (server, fetch["spec"]["template"]["spec"]["initContainers"][0]):
+        variables = {entry["name"]: entry["value"] for entry in found["env"] if "value" in entry}
+        client = 'import botocore.session as s; print(s.get_session().create_client("s3").meta.region_name)'
+        assert run(client, variables) == "eu-north-7"
+
+
 def test_only_pods_whose_model_is_in_an_object_store_reach_one() -> None:
     items = served(changed(GPU, "models.evaluator.storageUri", "pvc://claim/model"))
     store = named(items, "NetworkPolicy", "servers-store", INFERENCE)["spec"]
@@ -185,9 +227,6 @@ def test_fetching_a_folder_copies_all_of_it(tmp_path: Any) -> None:
     (tmp_path / "store/model/deep/weights").write_text("w")
     pod = named(served(GPU), "Deployment", "generator", INFERENCE)["spec"]["template"]["spec"]
     code = pod["initContainers"][0]["args"][0].replace("/mnt/models", str(tmp_path / "here"))
-    import subprocess
-    import sys
-
     subprocess.run([sys.executable, "-c", code, f"file://{tmp_path}/store/model"], check=True)
     found = {str(path.relative_to(tmp_path / "here")) for path in (tmp_path / "here").rglob("*") if path.is_file()}
     assert found == {"config.json", "deep/weights"}
@@ -234,13 +273,19 @@ def test_what_promotion_changes_is_in_the_inference_service_alone() -> None:
     assert (model["storageUri"], model["args"]) == ("pvc://claim/next", ["--model-digest", DIGEST])
 
 
-def test_a_model_that_training_promotes_is_installed_at_rest_and_never_named_by_an_upgrade() -> None:
+def test_what_training_decides_of_a_model_that_it_promotes_is_never_rendered() -> None:
+    # Also not at the first installation: Argo CD and its like render as if each time were the first.
     values = with_all(SMALL, {"models.evaluator": {"promoted": True}, "kserve.enabled": "always"})
-    for upgrade, rests in ((False, True), (True, False)):
+    for upgrade in (False, True):
         text = rendered(values, of=INFERENCE, upgrade=upgrade)["inferenceservices.yaml"]
         evaluator = next(part for part in text.split("---") if "name: xinstruct-evaluator\n" in part)
-        assert ('serving.kserve.io/stop: "true"' in evaluator) is rests
-        assert not re.search(r"storageUri|args:|--model-digest", evaluator)
+        assert not re.search(r"storageUri|args:|--model-digest|serving.kserve.io/stop|model-digest", evaluator)
+
+
+def test_the_pod_of_a_model_that_is_to_be_promoted_waits_for_it_and_that_of_another_fails_without() -> None:
+    promoted = with_all(SMALL, {"models.evaluator": {"promoted": True}})
+    assert "--await-model" in container(served(promoted, "always"), "evaluator")["args"]
+    assert "--await-model" not in container(served(SMALL, "always"), "evaluator")["args"]
 
 
 def test_a_second_evaluator_has_its_own_of_everything() -> None:

@@ -135,6 +135,12 @@ def test_no_server_is_killed_because_something_that_it_needs_is_away(items: list
         assert patience_s >= 60, item["metadata"]["name"]
 
 
+@pytest.mark.parametrize("server", ["kafka", "postgres"])
+def test_an_own_server_has_a_quarter_of_an_hour_to_recover_after_a_kill(server: str) -> None:
+    (found,) = [c for owner, c in containers(SERVICES_ONLY["small"]) if owner == f"try-xinstruct-{server}"]
+    assert found["startupProbe"]["periodSeconds"] * found["startupProbe"]["failureThreshold"] >= 900
+
+
 @everywhere
 def test_every_service_has_its_address_its_budget_and_its_account(items: list[Manifest]) -> None:
     for kind in ("StatefulSet", "Service", "PodDisruptionBudget", "ServiceAccount", "ConfigMap"):
@@ -196,7 +202,7 @@ def test_variables_are_secrets_and_identity_only(items: list[Manifest]) -> None:
     allowed = {
         "POD_INDEX", "XINSTRUCT_INSTANCE", "HOME", "PGDATA", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
         # The S3 client's own, which reads them from nowhere else.
-        "AWS_ENDPOINT_URL", "AWS_REGION",
+        "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION",
     }
     assert {entry["name"] for _, container in containers(items) for entry in container.get("env", ())} <= allowed
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import yaml
 
+from architecture.source import ROOT
 from charts import crds
 from charts.crds import need_crds
 from charts.rendering import (
@@ -125,6 +127,24 @@ def test_schema_and_topics_are_made_before_pods_wherever_their_server_is_there(n
     jobs = before_the_release(manifests(profile(name)))
     found = {item["metadata"]["name"]: item["metadata"]["annotations"]["helm.sh/hook"] for item in jobs}
     assert found == {f"try-xinstruct-{name}": hook for name, hook in hooks.items()}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_upgrade_without_hooks_loses_nothing_with_own_servers_for_services_make_both_at_their_start(
+    service: str,
+) -> None:
+    # What docs/deploy.md tells people to do when a broker or database that hooks wait for is what has to be mended.
+    text = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    (row,) = [line for line in text.splitlines() if "--no-hooks" in line]
+    off = re.findall(r"`(jobs\.\w+\.enabled=false)`", row)
+    values = profile("small")
+    for path in off:
+        values = changed(values, path.partition("=")[0], False)
+    items = manifests(values)
+    assert len(off) == 2 and before_the_release(items) == []
+    config = yaml.safe_load(named(items, "ConfigMap", service)["data"]["config.yaml"])
+    assert config["log"]["topics"] == "create"
+    assert config["database_url"] == "postgresql+psycopg://xinstruct@try-xinstruct-postgres.lab.svc:5432/xinstruct"
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -88,7 +88,7 @@ def deployed() -> Values:
     values = changed(profile("small", INFERENCE), "kserve.enabled", "never")
     values = changed(values, "networkPolicy.monitoring.from", [PEER])
     values = changed(values, "objectStore.credentialsSecret.name", "store")
-    values = changed(values, "images", {"vllm": {"tag": "v1"}, "tgi": {"tag": "v1"}})
+    values = changed(values, "images", {"vllm": {"tag": "v1"}, "tgi": {"repository": "tgi", "tag": "v1"}})
     values = changed(values, "models.other", {"runtime": "tgi", "role": "generator", "storageUri": "pvc://claim"})
     return changed(values, "models.generator", {"runtime": "vllm", "storageUri": "s3://bucket/model"})
 
@@ -97,7 +97,7 @@ def by_kserve() -> Values:
     """Models by KServe, scaled by KEDA: what is left to the defaults is the predictor's."""
     values = changed(profile("small", INFERENCE), "kserve.enabled", "always")
     values = changed(values, "models.generator", {"runtime": "tgi", "storageUri": "s3://bucket/model"})
-    values = changed(values, "images.tgi.digest", f"sha256:{'a' * 64}")
+    values = changed(values, "images.tgi", {"repository": "tgi", "digest": f"sha256:{'a' * 64}"})
     return changed(values, "models.evaluator", {"scaling": {"kind": "keda"}, "storageUri": "pvc://claim/model"})
 
 
@@ -163,6 +163,16 @@ def test_every_value_has_a_comment_and_a_default_in_the_schema(of: OurChart) -> 
         if path not in documented or not _in_schema(chart(of).schema, path.split("."))
     ]
     assert not wrong, wrong
+
+
+@both
+def test_a_value_that_limits_or_places_something_says_more_than_what_it_is(of: OurChart) -> None:
+    # Why the default is what it is, or what to change with it: a sentence or clause of its own.
+    text = (of.folder / "README.md").read_text("utf-8")
+    asks = r"([a-z]S|[sS]ize|Max|Min|Percent|Minutes|Hours|Mib|resources|nodeSelector|tolerations|affinity)"
+    meanings = re.findall(rf"^\| `([\w.-]+{asks})` \| .*? \| (.*) \|$", text, re.MULTILINE)
+    assert len(meanings) > 10
+    assert not [path for path, _, meaning in meanings if not re.search(r"[.;:] ", meaning)]
 
 
 def test_the_services_of_the_chart_are_the_targets_of_the_code() -> None:
@@ -301,7 +311,9 @@ DIGEST = f"sha256:{'b' * 64}"
     ("values", "said"),
     [
         ({"defaults.enabled": False}, "every model is off"),
-        ({"models.generator.runtime": "tgi"}, "images.tgi.digest to that of 3.3.7, the last release"),
+        ({"models.generator.runtime": "tgi", "images.tgi.repository": "tgi"},
+         "images.tgi.digest to that of 3.3.7, the last release"),
+        ({"models.generator.runtime": "tgi", "images.tgi.digest": DIGEST}, "images.tgi.repository is empty"),
         ({"models.generator.runtime": "vllm"}, "images.vllm.digest, or its tag"),
         ({"models.generator.storageUri": ""}, "models.generator.storageUri is empty"),
         ({"models.evaluator.promoted": True}, "take models.evaluator.storageUri and modelDigest out"),

@@ -8,7 +8,7 @@ queue (name of the metric that counts waiting requests). The model's folder is /
 {{- if eq .runtime "predictor" -}}
 image: model
 command: [python, -m, xinstruct.predictor]
-args: [--role, {{ .role }}, --model-dir, /mnt/models, --http-port, "8080", --grpc-port, "8081"]
+args: [--role, {{ .role }}, --model-dir, /mnt/models, --http-port, "8080", --grpc-port, "8081"{{ if .promoted }}, --await-model{{ end }}]
 health: /v2/health/ready
 live: /v2/health/live
 metrics: /metrics
@@ -56,6 +56,11 @@ env:
   # Caches and compiled kernels go there; the root file system is read-only.
   - name: HOME
     value: /tmp
+  # Libraries ask who they run as, and /etc/passwd of an image of somebody else does not know the numeric user.
+  - name: USER
+    value: xinstruct
+  - name: LOGNAME
+    value: xinstruct
   - name: HF_HOME
     value: /tmp/huggingface
   # No hub is asked, at start or later, and nobody is told that a server runs.

@@ -93,7 +93,7 @@ affinity:
   value: {{ . | quote }}
 {{- end }}
 {{- with .Values.objectStore.region }}
-- name: AWS_REGION
+- name: AWS_DEFAULT_REGION
   value: {{ . | quote }}
 {{- end }}
 {{- end -}}

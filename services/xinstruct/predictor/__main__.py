@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import time
@@ -42,6 +43,10 @@ def serve(options: argparse.Namespace) -> None:
     telemetry.start(telemetry.TelemetrySettings(log_level=options.log_level), f"predictor-{options.role}")
     begin_s = time.monotonic()
     folder = Path(options.model_dir)
+    # KServe mounts an empty folder where an InferenceService names no model: it expects several then.
+    if options.await_model and not (folder.is_dir() and any(folder.iterdir())):
+        await_end(folder)
+        return
     digest = checked_digest(folder, options.model_digest)
     telemetry.logger().info("loading", model_digest=digest, batch_rows=options.batch_rows)
     # Libraries are told before they are imported: a folder is all that there is, and argv is not theirs to read.
@@ -68,6 +73,15 @@ def serve(options: argparse.Namespace) -> None:
     run(model, http_port=options.http_port, grpc_port=options.grpc_port, drain_s=options.drain_s)
     inference.close()
     telemetry.logger().info("drained")
+
+
+def await_end(folder: Path) -> None:
+    """Wait for SIGTERM: nobody has named a model yet, and whoever does has a process with it take this one's place."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    telemetry.logger().warning("there is no model yet", waits_for="a process with one in its place", folder=str(folder))
+    ended.wait()
 
 
 def checked_digest(folder: Path, wanted: str) -> str:
@@ -108,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--role", required=True, choices=sorted(INPUTS), help="what the model does")
     add("--model-dir", default="/mnt/models", help="its folder: config, tokenizer and safetensors weights")
     add("--model-digest", default="", help="digest that the folder must have, sha256:…; empty: whatever it has")
+    add("--await-model", action="store_true",
+        help="without such a folder, or while it is empty, wait for SIGTERM and serve nothing, instead of failing")
     add("--batch-rows", type=_count(1, 512), default=16,
         help="rows of every batch, filled up; as inference.local_batch_rows, which other digits of a score depend on")
     add("--batch-wait-ms", type=_count(0, 10_000), default=5,

@@ -116,7 +116,10 @@ def await_answer(engine: sa.Engine, *, within_s: float) -> None:
 
 
 def create_schema(engine: sa.Engine) -> None:
-    """Bring an empty or older database to the schema of this version (alembic upgrade head)."""
+    """Bring an empty or older database to the schema of this version (alembic upgrade head).
+
+    A newer one of the same minor version stays as it is; Conflict for one of another.
+    """
     from xinstruct.spine.migrations import upgrade
 
     upgrade(engine)

@@ -36,7 +36,7 @@ def build(config: TrainingSettings, deps: Deps, *, endpoint_models: Mapping[str,
     )
     endpoints = EndpointModels(deps, at_endpoints, config.evaluator.prompt_family)
     loops: list[Loop] = [TrainingCommands(deps), endpoints, *keepers]
-    if config.serving.evaluator:
+    if config.serving.evaluator or config.serving.encoder:
         loops.append(SlotServers(deps, serving))
     return App(loops=loops, servicers=[servicer])
 

@@ -54,15 +54,22 @@ class InferenceServices:
 
     def rest(self, role: str, slot: str) -> None:
         """See Serving."""
-        name = self._names.get(role, "").replace("{slot}", slot)
-        item = self._cluster.get(INFERENCE_SERVICE, name) if name else None
-        if item is not None and _annotations(item).get(STOP_ANNOTATION) != "true":
-            self._seen.pop(name, None)
-            self._patch(name, {"metadata": {"annotations": {STOP_ANNOTATION: "true"}}})
+        self._stop(self._names.get(role, "").replace("{slot}", slot), lambda _item: True)
+
+    def rest_without_model(self, role: str) -> None:
+        """See Serving."""
+        self._stop(self._names.get(role, ""), lambda item: not item["spec"]["predictor"]["model"].get("storageUri"))
 
     def close(self) -> None:
         """See Serving."""
         self._cluster.close()
+
+    def _stop(self, name: str, which: Callable[[Manifest], bool]) -> None:
+        item = self._cluster.get(INFERENCE_SERVICE, name) if name else None
+        if item is not None and _annotations(item).get(STOP_ANNOTATION) != "true" and which(item):
+            self._seen.pop(name, None)
+            stop = {"annotations": {STOP_ANNOTATION: "true"}, "resourceVersion": item["metadata"]["resourceVersion"]}
+            self._patch(name, {"metadata": stop})
 
     def _look(self, name: str, model: registry.Model, slot: str) -> str:
         try:

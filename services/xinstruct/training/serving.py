@@ -25,6 +25,9 @@ class Serving(Protocol):
     def rest(self, role: str, slot: str) -> None:
         """Nobody asks that slot any more: what serves it may end. Unavailable when it cannot be told now."""
 
+    def rest_without_model(self, role: str) -> None:
+        """What serves a role without slots may end if it was never given a model. Unavailable as above."""
+
     def close(self) -> None:
         """Release connections; servers work on."""
 
@@ -39,12 +42,17 @@ class ServedElsewhere:
     def rest(self, role: str, slot: str) -> None:
         """See Serving."""
 
+    def rest_without_model(self, role: str) -> None:
+        """See Serving."""
+
     def close(self) -> None:
         """See Serving."""
 
 
 class SlotServers:
-    """Each slot's server has the evaluator that the slot has, whoever changed either; that of a resting slot rests."""
+    """Each slot's server has the evaluator that the slot has, whoever changed either; that of a resting slot rests, and
+    so does the encoder's before it has a model: both are installed running, by a chart that knows no cluster.
+    """
 
     name = "training-serving"
 
@@ -57,6 +65,7 @@ class SlotServers:
         """Compare both slots. Unavailable, with a sentence, while a model is not served."""
         if self._deps.clock() < self._look_ms + LOOK_S * 1000:
             return False
+        self._serving.rest_without_model("encoder")
         held = registry.slots(self._deps.database)
         waiting = []
         for slot in SLOT_NAMES:

@@ -147,6 +147,22 @@ def test_a_resting_slots_server_is_stopped_once(api: Api, serving: InferenceServ
     assert "serving.kserve.io/stop" not in item["metadata"]["annotations"]
 
 
+def test_the_encoders_server_rests_until_it_is_given_a_model_and_no_longer(
+    api: Api, serving: InferenceServices, tmp_path: Path
+) -> None:
+    # Its chart installs it running: what Helm says of it may not depend on whether that is the first time.
+    store, _ = api
+    installed = service("near")
+    del installed["metadata"]["annotations"]["serving.kserve.io/stop"]
+    item = store.put("inferenceservices", installed)
+    serving.rest_without_model("encoder")
+    assert item["metadata"]["annotations"]["serving.kserve.io/stop"] == "true"
+    serving.serve(registry.Model(FIRST, "encoder", str(tmp_path / "encoders" / "e5")))
+    serving.rest_without_model("encoder")
+    serving.rest_without_model("generator")  # there is none
+    assert "serving.kserve.io/stop" not in item["metadata"]["annotations"]
+
+
 def test_a_role_without_slots_has_one_inference_service_and_one_without_a_name_none(
     api: Api, serving: InferenceServices, tmp_path: Path
 ) -> None:

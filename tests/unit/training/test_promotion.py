@@ -201,6 +201,9 @@ class Servers:
     def rest(self, role: str, slot: str) -> None:
         self.resting.append(slot)
 
+    def rest_without_model(self, role: str) -> None:
+        self.resting.append(role)
+
     def close(self) -> None:
         return
 
@@ -235,12 +238,12 @@ def test_each_slots_server_has_the_slots_evaluator_and_that_of_a_resting_slot_re
     servers, now_ms = Servers(), [100_000]
     loop = SlotServers(replace(deps, clock=lambda: now_ms[0]), servers)
     servers.waits_for = ""
-    assert not loop.step() and servers.resting == ["a", "b"]
+    assert not loop.step() and servers.resting == ["encoder", "a", "b"]
     promote(deps, "evaluator", FIRST, "tiny")
     assert not loop.step() and servers.served == []  # it has just looked
     now_ms[0] += 5_000
     loop.step()
-    assert (servers.served, servers.resting) == ([(FIRST, "a")], ["a", "b", "b"])
+    assert (servers.served, servers.resting) == ([(FIRST, "a")], ["encoder", "a", "b", "encoder", "b"])
     servers.waits_for = "no pod is ready"
     now_ms[0] += 5_000
     with pytest.raises(Unavailable, match="no pod is ready"):
