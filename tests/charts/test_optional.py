@@ -274,7 +274,7 @@ def test_edges_lead_to_our_own_servers_only_where_they_are_ours() -> None:
     reached = [rule["to"][0]["podSelector"]["matchLabels"] for rule in own["spec"]["egress"]]
     assert [labels["app.kubernetes.io/component"] for labels in reached] == ["kafka", "postgres"]
     ports = [[port["port"] for port in rule["ports"]] for rule in foreign["spec"]["egress"]]
-    assert ports == [[9093], [5432], [443, 9000]]
+    assert ports == [[9093], [5432]]
 
 
 def _secrets(owner: Manifest) -> set[str]:

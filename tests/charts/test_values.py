@@ -67,6 +67,7 @@ def own_servers() -> Values:
     values = changed(values, "objectStore.credentialsSecret.name", "store")
     values = changed(values, "config.training.jobs.kind", "kubernetes")
     values = changed(values, "tests.mainJob.enabled", True)
+    values = changed(values, "networkPolicy.crawl.privateTo", [PEER])
     return changed(values, "services", _off("backgen", "scoring-a", "scoring-b", "curation"))
 
 
@@ -76,7 +77,6 @@ def foreign_servers() -> Values:
     for role in ("generator", "evaluator", "encoder"):
         values = changed(values, f"inferenceKeySecrets.{role}.name", "keys")
     values = changed(values, "kafkaClient.certificateSecret.name", "client")
-    values = changed(values, "networkPolicy.crawl.privateTo", [PEER])
     scaled = {service: {"scaling": {"kind": kind}} for service, kind in (("crawler", "hpa"), ("backgen", "keda"))}
     values = changed(values, "services", scaled | _off("scoring-a", "scoring-b", "curation", "training"))
     values = changed(values, "kafkaClient.userPerService", False)
@@ -283,6 +283,7 @@ OWN, FOREIGN = "small", "standard"
         (FOREIGN, "keda.authenticationName", "", "TriggerAuthentication"),
         (OWN, "services.training.image", "light", "config.training.jobs.kind to kubernetes"),
         (FOREIGN, "services.training.config", {"training": {"jobs": {"kind": "local"}}}, "set the image to model"),
+        (OWN, "config.crawler.fetch.private_hosts_allowed", ["intranet:80"], "networkPolicy.crawl.privateTo"),
         (FOREIGN, "rbac.enabled", False, "set rbac.enabled"),
         (OWN, "config.inference.generator.kind", "local", "services.backgen.image to model"),
         (OWN, "services.scoring-a.config.inference.evaluator.kind", "local", "services.scoring-a.image to model"),

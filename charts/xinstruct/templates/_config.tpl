@@ -77,6 +77,11 @@ them asks Kafka nothing. Takes (list $ name).
 {{- .Values.tests.mainJob.site | default (printf "%s-test.%s.svc:8780" (include "xinstruct.fullname" .) .Release.Namespace) -}}
 {{- end -}}
 
+{{/* "true" where `helm test` serves that site itself. Takes $. */}}
+{{- define "xinstruct.ownSite" -}}
+{{- if and .Values.tests.mainJob.enabled (not .Values.tests.mainJob.site) }}true{{ end -}}
+{{- end -}}
+
 {{- define "xinstruct.ownBroker" -}}
 {{- $name := printf "%s-kafka" (include "xinstruct.fullname" .) -}}
 {{- printf "%s-0.%s.%s.svc:9092" $name $name .Release.Namespace -}}
