@@ -217,9 +217,10 @@ def test_the_database_is_where_the_chart_looks_for_it() -> None:
     (cluster,) = of_kind(built("postgres"), "Cluster")
     name, made = cluster["metadata"]["name"], cluster["spec"]["bootstrap"]["initdb"]
     values = profile("standard")
-    url = f"postgresql+psycopg://{made['owner']}@{name}-rw:5432/{made['database']}?sslmode=require"
+    url = f"postgresql+psycopg://{made['owner']}@{name}-rw:5432/{made['database']}?sslmode=verify-full"
     assert values["config"]["database_url"] == url
     assert values["database"]["passwordSecret"]["name"] == f"{name}-app"
+    assert values["database"]["caSecret"]["name"] == f"{name}-ca"  # of its own authority
     assert cluster["metadata"]["namespace"] == RELEASE
 
 

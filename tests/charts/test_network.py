@@ -254,7 +254,7 @@ FREE = {"networkPolicy": {name: {"to": ANY} for name in ("kafka", "database", "i
 
 
 @pytest.mark.parametrize(("path", "value", "service", "port"), [
-    ("config.database_url", "postgresql+psycopg://x@private:25060/x?sslmode=require", "curation", 25060),
+    ("config.database_url", "postgresql+psycopg://x@private:25060/x?sslmode=verify-full", "curation", 25060),
     ("config.database_url", "postgresql+psycopg://x@/x?host=private:5433&host=private:5434", "curation", 5434),
     ("config.database_url", "postgresql+psycopg://x@/x?host=private&port=6432", "curation", 6432),
     ("config.database_url", "postgresql+psycopg://x@private/x", "curation", 5432),

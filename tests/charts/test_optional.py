@@ -207,7 +207,7 @@ def test_a_kafka_user_a_service_is_named_after_it_and_its_secrets_too() -> None:
         assert {f"xinstruct-{service}", f"client-{service}"} < _secrets(named(items, "StatefulSet", service))
     # Jobs have no user: all that is left of them asks the database.
     (job,) = before_the_release(items)
-    assert _secrets(job) == {"xinstruct-database-app", "kafka-cluster-ca-cert"}
+    assert _secrets(job) == {"xinstruct-database-app", "xinstruct-database-ca", "kafka-cluster-ca-cert"}
 
 
 def test_one_kafka_user_for_all_is_the_one_that_the_configuration_names() -> None:

@@ -77,6 +77,7 @@ def foreign_servers() -> Values:
     for role in ("generator", "evaluator", "encoder"):
         values = changed(values, f"inferenceKeySecrets.{role}.name", "keys")
     values = changed(values, "kafkaClient.certificateSecret.name", "client")
+    values = changed(values, "objectStore.caSecret.name", "store-ca")
     scaled = {service: {"scaling": {"kind": kind}} for service, kind in (("crawler", "hpa"), ("backgen", "keda"))}
     values = changed(values, "services", scaled | _off("scoring-a", "scoring-b", "curation", "training"))
     values = changed(values, "kafkaClient.userPerService", False)
@@ -269,6 +270,9 @@ OWN, FOREIGN = "small", "standard"
         (OWN, "database.passwordSecret.name", "", "needs database.passwordSecret.name"),
         (OWN, "podSecurity.runAsUser", None, "needs podSecurity.runAsUser"),
         (FOREIGN, "config.database_url", "postgresql+psycopg://x:secret@db/x", "holds a password"),
+        (OWN, "database.caSecret.name", "ca", "speaks no TLS"),
+        (FOREIGN, "config.database_url", "postgresql+psycopg://x@db/x?sslmode=require", "say verify-full"),
+        (FOREIGN, "database.caSecret.name", "", "name a Secret in database.caSecret.name"),
         (OWN, "storage.enabled", False, "set config.blobs_url"),
         (FOREIGN, "storage.enabled", False, "services.training.enabled to false"),
         (OWN, "tls.enabled", True, "tls.enabled has no certificate"),
