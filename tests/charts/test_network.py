@@ -1,7 +1,7 @@
 """The edges between pods: what configurations, operators and probes need is allowed on both sides, and little else.
 
-Both charts are rendered as docs/deploy.md installs them, and their policies evaluated (network.py); what they need is read
-off the manifests: a list of edges beside the policies would only repeat their mistakes.
+Both charts are rendered as docs/deploy.md installs them, and their policies evaluated (network.py); what they need is
+read off the manifests: a list of edges beside the policies would only repeat their mistakes.
 """
 
 from __future__ import annotations

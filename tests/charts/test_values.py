@@ -13,6 +13,7 @@ import helm_python
 import pytest
 
 from architecture.source import ROOT
+from charts.reads import values_read
 from charts.rendering import (
     CHARTS,
     INFERENCE,
@@ -142,17 +143,26 @@ def test_a_services_own_values_win_over_the_defaults(service: str) -> None:
 @both
 def test_every_value_that_a_template_reads_is_in_the_schema(of: OurChart) -> None:
     root: Any = chart(of).schema
-    wrong = [
-        f"{item['name']}: {read_as}{path}"
-        for item in chart(of).templates
-        for read_as, start in (
-            (r"\.Values", ()), (r"\$v", ()), (r"\$p", ("networkPolicy",)), (r"\$s", ("defaults",)),
-            (r"\$m", ("defaults",)), (r"\$j", ("trainingJobs",)), (r"\$t", ("tests",)),
-        )
-        for path in re.findall(rf"{read_as}((?:\.[a-zA-Z_]+)+)", item["data"])
-        if not _in_schema(root, [*start, *path.strip(".").split(".")]) and path != ".config"
-    ]
+    # A service's own `config` stands in no default.
+    found = [(item["name"], path) for item in chart(of).templates for path in values_read(item["data"])]
+    assert {path for _, path in found} > {("images",)}
+    wrong = [(name, path) for name, path in found if path != ("defaults", "config") and not _in_schema(root, [*path])]
     assert not wrong, wrong
+
+
+@pytest.mark.parametrize(("template", "read_path"), [
+    ("{{ .Values.kafka.enabled }}", "kafka.enabled"),
+    ("{{ $.Values.kafka.enabled }}{{ $root.Values.kafka.enabled }}", "kafka.enabled"),
+    ("{{- with .Values.kafka }}{{ if .heap }}a{{ end }}{{ end }}{{ .other }}", "kafka kafka.heap"),
+    ("{{- with $v.kafka -}}{{ .a }}{{ else }}{{ .b }}{{- end -}}", "kafka kafka.a"),
+    ("{{ $own := $v.kafka | default dict }}{{ with $own.a }}{{ .b }}{{ end }}", "kafka kafka.a kafka.a.b"),
+    ("{{ with .Values.kafka }}{{ with .a }}{{ .b }}{{ end }}{{ .c }}{{ end }}", "kafka kafka.a kafka.a.b kafka.c"),
+    ("{{ with .Values.kafka }}{{ range .a }}{{ .b }}{{ end }}{{ end }}", "kafka kafka.a"),
+    ('{{ with .Values.kafka }}{{ printf ".a" }}{{ $.Release.Name }}{{ (index . 1).b }}{{ end }}', "kafka"),
+    ('{{/* Takes $m. */}}{{ define "one" }}{{ .replicas }}{{ end }}', "defaults.replicas"),
+])
+def test_what_a_template_reads_is_found_below_with_and_variables_too(template: str, read_path: str) -> None:
+    assert sorted({".".join(path) for path in values_read(template)}) == sorted(read_path.split())
 
 
 @both
