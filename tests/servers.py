@@ -94,6 +94,13 @@ def postgres(folder: Path) -> Iterator[str]:
     if listening(POSTGRES_PORT):
         yield _postgres_url(POSTGRES_PORT)
         return
+    with own_postgres(folder) as (url, _):
+        yield url
+
+
+@contextmanager
+def own_postgres(folder: Path) -> Iterator[tuple[str, Path]]:
+    """URL and data folder of a server that ends with the block."""
     port = free_port()
     # Root's server runs as another user, who may not see into `folder`.
     place = "/var/tmp" if os.getuid() == 0 else str(folder)
@@ -104,7 +111,7 @@ def postgres(folder: Path) -> Iterator[str]:
         if up.returncode:
             absent("postgres", up.stderr.strip() or up.stdout.strip())
         try:
-            yield _postgres_url(port)
+            yield _postgres_url(port), Path(data) / "data"
         finally:
             subprocess.run([ROOT / "tools/postgres/down.sh"], env=variables, capture_output=True, check=True)
 

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from charts.rendering import RELEASE, SERVICES, Manifest, Values, changed, manifests, of_kind, profile
+from charts.rendering import RELEASE, SERVICES, Manifest, Values, changed, manifests, merged, of_kind, profile
 
 NAME = f"{RELEASE}-xinstruct-test"
 SITE = f"{NAME}.lab.svc:8780"
 PLAIN = profile("small")
+INTRANET = {"crawl": {"privateTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}}
 WITH_SITE = changed(
-    changed(profile("small"), "tests.mainJob.enabled", True),
+    merged(profile("small"), {"tests": {"mainJob": {"enabled": True}}, "networkPolicy": INTRANET}),
     "config.crawler.fetch.private_hosts_allowed", ["intranet.example"],
 )
 

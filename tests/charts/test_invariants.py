@@ -202,7 +202,9 @@ def test_variables_are_secrets_and_identity_only(items: list[Manifest]) -> None:
     allowed = {
         "POD_INDEX", "XINSTRUCT_INSTANCE", "HOME", "PGDATA", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
         # The S3 client's own, which reads them from nowhere else.
-        "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE",
+        # The PostgreSQL client's, which the database's URL need not name then.
+        "PGSSLROOTCERT", "PGSSLMODE",
     }
     assert {entry["name"] for _, container in containers(items) for entry in container.get("env", ())} <= allowed
 

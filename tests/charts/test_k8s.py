@@ -101,7 +101,8 @@ def test_operators_take_every_manifest_and_know_each_field(folder: str) -> None:
 def test_no_secret_no_image_without_a_version_and_no_object_without_a_namespace(folder: str) -> None:
     for item in built(folder):
         assert item["kind"] != "Secret", _name(item)
-        assert item["kind"] in ("Namespace", "PersistentVolume") or item["metadata"]["namespace"], _name(item)
+        of_cluster = item["kind"] in ("Namespace", "PersistentVolume", "ClusterStorageContainer")
+        assert of_cluster != ("namespace" in item["metadata"]), _name(item)
         for image in _values_of(item, "image"):
             assert ":" in image and not image.endswith(":latest"), image
 
@@ -216,10 +217,22 @@ def test_the_database_is_where_the_chart_looks_for_it() -> None:
     (cluster,) = of_kind(built("postgres"), "Cluster")
     name, made = cluster["metadata"]["name"], cluster["spec"]["bootstrap"]["initdb"]
     values = profile("standard")
-    url = f"postgresql+psycopg://{made['owner']}@{name}-rw:5432/{made['database']}?sslmode=require"
+    url = f"postgresql+psycopg://{made['owner']}@{name}-rw:5432/{made['database']}?sslmode=verify-full"
     assert values["config"]["database_url"] == url
     assert values["database"]["passwordSecret"]["name"] == f"{name}-app"
+    assert values["database"]["caSecret"]["name"] == f"{name}-ca"  # of its own authority
     assert cluster["metadata"]["namespace"] == RELEASE
+
+
+def test_kserves_container_that_copies_models_passes_restricted_pod_security() -> None:
+    (storage,) = of_kind(built("kserve"), "ClusterStorageContainer")
+    assert storage["metadata"]["name"] == "default"
+    # KServe merges it over the container of this name.
+    assert storage["spec"]["container"] == {"name": "storage-initializer", "securityContext": {
+        "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }}
+    assert {"prefix": "s3://"} in storage["spec"]["supportedUriFormats"]
 
 
 def test_the_local_volumes_are_what_the_small_profile_claims() -> None:

@@ -227,7 +227,7 @@ def test_a_kafka_user_a_service_is_named_after_it_and_its_secrets_too() -> None:
         assert {f"xinstruct-{service}", f"client-{service}"} < _secrets(named(items, "StatefulSet", service))
     # Jobs have no user: all that is left of them asks the database.
     (job,) = before_the_release(items)
-    assert _secrets(job) == {"xinstruct-database-app", "kafka-cluster-ca-cert"}
+    assert _secrets(job) == {"xinstruct-database-app", "xinstruct-database-ca", "kafka-cluster-ca-cert"}
 
 
 def test_one_kafka_user_for_all_is_the_one_that_the_configuration_names() -> None:
@@ -294,7 +294,7 @@ def test_edges_lead_to_our_own_servers_only_where_they_are_ours() -> None:
     reached = [rule["to"][0]["podSelector"]["matchLabels"] for rule in own["spec"]["egress"]]
     assert [labels["app.kubernetes.io/component"] for labels in reached] == ["kafka", "postgres"]
     ports = [[port["port"] for port in rule["ports"]] for rule in foreign["spec"]["egress"]]
-    assert ports == [[9093], [5432], [443, 9000]]
+    assert ports == [[9093], [5432]]
 
 
 def _secrets(owner: Manifest) -> set[str]:

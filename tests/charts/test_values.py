@@ -13,6 +13,7 @@ import helm_python
 import pytest
 
 from architecture.source import ROOT
+from charts.reads import values_read
 from charts.rendering import (
     CHARTS,
     INFERENCE,
@@ -67,6 +68,7 @@ def own_servers() -> Values:
     values = changed(values, "objectStore.credentialsSecret.name", "store")
     values = changed(values, "config.training.jobs.kind", "kubernetes")
     values = changed(values, "tests.mainJob.enabled", True)
+    values = changed(values, "networkPolicy.crawl.privateTo", [PEER])
     return changed(values, "services", _off("backgen", "scoring-a", "scoring-b", "curation"))
 
 
@@ -76,7 +78,7 @@ def foreign_servers() -> Values:
     for role in ("generator", "evaluator", "encoder"):
         values = changed(values, f"inferenceKeySecrets.{role}.name", "keys")
     values = changed(values, "kafkaClient.certificateSecret.name", "client")
-    values = changed(values, "networkPolicy.crawl.privateTo", [PEER])
+    values = changed(values, "objectStore.caSecret.name", "store-ca")
     scaled = {service: {"scaling": {"kind": kind}} for service, kind in (("crawler", "hpa"), ("backgen", "keda"))}
     values = changed(values, "services", scaled | _off("scoring-a", "scoring-b", "curation", "training"))
     values = changed(values, "kafkaClient.userPerService", False)
@@ -141,17 +143,26 @@ def test_a_services_own_values_win_over_the_defaults(service: str) -> None:
 @both
 def test_every_value_that_a_template_reads_is_in_the_schema(of: OurChart) -> None:
     root: Any = chart(of).schema
-    wrong = [
-        f"{item['name']}: {read_as}{path}"
-        for item in chart(of).templates
-        for read_as, start in (
-            (r"\.Values", ()), (r"\$v", ()), (r"\$p", ("networkPolicy",)), (r"\$s", ("defaults",)),
-            (r"\$m", ("defaults",)), (r"\$j", ("trainingJobs",)), (r"\$t", ("tests",)),
-        )
-        for path in re.findall(rf"{read_as}((?:\.[a-zA-Z_]+)+)", item["data"])
-        if not _in_schema(root, [*start, *path.strip(".").split(".")]) and path != ".config"
-    ]
+    # A service's own `config` stands in no default.
+    found = [(item["name"], path) for item in chart(of).templates for path in values_read(item["data"])]
+    assert {path for _, path in found} > {("images",)}
+    wrong = [(name, path) for name, path in found if path != ("defaults", "config") and not _in_schema(root, [*path])]
     assert not wrong, wrong
+
+
+@pytest.mark.parametrize(("template", "read_path"), [
+    ("{{ .Values.kafka.enabled }}", "kafka.enabled"),
+    ("{{ $.Values.kafka.enabled }}{{ $root.Values.kafka.enabled }}", "kafka.enabled"),
+    ("{{- with .Values.kafka }}{{ if .heap }}a{{ end }}{{ end }}{{ .other }}", "kafka kafka.heap"),
+    ("{{- with $v.kafka -}}{{ .a }}{{ else }}{{ .b }}{{- end -}}", "kafka kafka.a"),
+    ("{{ $own := $v.kafka | default dict }}{{ with $own.a }}{{ .b }}{{ end }}", "kafka kafka.a kafka.a.b"),
+    ("{{ with .Values.kafka }}{{ with .a }}{{ .b }}{{ end }}{{ .c }}{{ end }}", "kafka kafka.a kafka.a.b kafka.c"),
+    ("{{ with .Values.kafka }}{{ range .a }}{{ .b }}{{ end }}{{ end }}", "kafka kafka.a"),
+    ('{{ with .Values.kafka }}{{ printf ".a" }}{{ $.Release.Name }}{{ (index . 1).b }}{{ end }}', "kafka"),
+    ('{{/* Takes $m. */}}{{ define "one" }}{{ .replicas }}{{ end }}', "defaults.replicas"),
+])
+def test_what_a_template_reads_is_found_below_with_and_variables_too(template: str, read_path: str) -> None:
+    assert sorted({".".join(path) for path in values_read(template)}) == sorted(read_path.split())
 
 
 @both
@@ -279,6 +290,9 @@ OWN, FOREIGN = "small", "standard"
         (OWN, "database.passwordSecret.name", "", "needs database.passwordSecret.name"),
         (OWN, "podSecurity.runAsUser", None, "needs podSecurity.runAsUser"),
         (FOREIGN, "config.database_url", "postgresql+psycopg://x:secret@db/x", "holds a password"),
+        (OWN, "database.caSecret.name", "ca", "speaks no TLS"),
+        (FOREIGN, "config.database_url", "postgresql+psycopg://x@db/x?sslmode=require", "say verify-full"),
+        (FOREIGN, "database.caSecret.name", "", "name a Secret in database.caSecret.name"),
         (OWN, "storage.enabled", False, "set config.blobs_url"),
         (FOREIGN, "storage.enabled", False, "services.training.enabled to false"),
         (OWN, "tls.enabled", True, "tls.enabled has no certificate"),
@@ -293,6 +307,7 @@ OWN, FOREIGN = "small", "standard"
         (FOREIGN, "keda.authenticationName", "", "TriggerAuthentication"),
         (OWN, "services.training.image", "light", "config.training.jobs.kind to kubernetes"),
         (FOREIGN, "services.training.config", {"training": {"jobs": {"kind": "local"}}}, "set the image to model"),
+        (OWN, "config.crawler.fetch.private_hosts_allowed", ["intranet:80"], "networkPolicy.crawl.privateTo"),
         (FOREIGN, "rbac.enabled", False, "set rbac.enabled"),
         (OWN, "config.inference.generator.kind", "local", "services.backgen.image to model"),
         (OWN, "services.scoring-a.config.inference.evaluator.kind", "local", "services.scoring-a.image to model"),

@@ -274,6 +274,7 @@ def installed(found: Site, folder: Path, *more: Mapping[str, Any]) -> Iterator[I
                 "evaluator": {"kind": "kserve", "url": "http://xinstruct-evaluator"},
             }}),
             "tests": {"mainJob": {"enabled": True, "site": found.address, "withinS": 1500}},
+            "networkPolicy": {"crawl": {"privateTo": [{"namespaceSelector": {}}]}},  # the site is in another one
         }, *more)
         run = Installed(found, inside, folder, values)
         run.upgrade(wait=False)

@@ -77,6 +77,11 @@ them asks Kafka nothing. Takes (list $ name).
 {{- .Values.tests.mainJob.site | default (printf "%s-test.%s.svc:8780" (include "xinstruct.fullname" .) .Release.Namespace) -}}
 {{- end -}}
 
+{{/* "true" where `helm test` serves that site itself. Takes $. */}}
+{{- define "xinstruct.ownSite" -}}
+{{- if and .Values.tests.mainJob.enabled (not .Values.tests.mainJob.site) }}true{{ end -}}
+{{- end -}}
+
 {{- define "xinstruct.ownBroker" -}}
 {{- $name := printf "%s-kafka" (include "xinstruct.fullname" .) -}}
 {{- printf "%s-0.%s.%s.svc:9092" $name $name .Release.Namespace -}}
@@ -125,6 +130,7 @@ Takes (list $ name). Jobs read what the database and Kafka ask for, nothing else
 {{- $mounted := dict -}}
 {{- if ne $name "test" -}}
 {{- with $v.database.passwordSecret }}{{ if .name }}{{ $_ := set $mounted "database" (dict "secret" .name "items" (dict .key "password")) }}{{ end }}{{ end -}}
+{{- with $v.database.caSecret }}{{ if .name }}{{ $_ := set $mounted "database-ca" (dict "secret" .name "items" (dict .key "ca.crt")) }}{{ end }}{{ end -}}
 {{- if include "xinstruct.hasUser" . -}}
 {{- with $v.kafkaClient.saslPasswordSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-sasl" (dict "secret" (include "xinstruct.ofUser" (list $root $name .name)) "items" (dict .key "password")) }}{{ end }}{{ end -}}
 {{- with $v.kafkaClient.certificateSecret }}{{ if .name }}{{ $_ := set $mounted "kafka-certificate" (dict "secret" (include "xinstruct.ofUser" (list $root $name .name)) "items" (dict .certificateKey "tls.crt" .privateKey "tls.key")) }}{{ end }}{{ end -}}
@@ -136,6 +142,9 @@ Takes (list $ name). Jobs read what the database and Kafka ask for, nothing else
 {{- if $v.tls.enabled -}}
 {{- $_ := set $mounted "tls" (dict "secret" (include "xinstruct.tlsSecret" $root) "items" (dict "tls.crt" "tls.crt" "tls.key" "tls.key")) -}}
 {{- with $v.tls.mutual }}{{ if .enabled }}{{ $_ := set $mounted "tls-authority" (dict "secret" (.authoritySecret.name | default (include "xinstruct.tlsSecret" $root)) "items" (dict .authoritySecret.key "ca.crt")) }}{{ end }}{{ end -}}
+{{- end -}}
+{{- if ne $name "test" -}}
+{{- with $v.objectStore.caSecret }}{{ if .name }}{{ $_ := set $mounted "object-store-ca" (dict "secret" .name "items" (dict .key "ca.crt")) }}{{ end }}{{ end -}}
 {{- end -}}
 {{- range $role, $secret := $v.inferenceKeySecrets -}}
 {{- if and $secret.name (ne $name "test") }}{{ $_ := set $mounted (print "key-" $role) (dict "secret" $secret.name "items" (dict $secret.key "key")) }}{{ end -}}

@@ -96,6 +96,20 @@ affinity:
 - name: AWS_DEFAULT_REGION
   value: {{ . | quote }}
 {{- end }}
+{{- if .Values.objectStore.caSecret.name }}
+- name: AWS_CA_BUNDLE
+  value: /etc/xinstruct/secrets/object-store-ca/ca.crt
+{{- end }}
+{{- end -}}
+
+{{/* Whose certificate the database must show: variables of the PostgreSQL client; an sslmode in the URL wins. Takes $. */}}
+{{- define "xinstruct.databaseVariables" -}}
+{{- if .Values.database.caSecret.name }}
+- name: PGSSLROOTCERT
+  value: /etc/xinstruct/secrets/database-ca/ca.crt
+- name: PGSSLMODE
+  value: verify-full
+{{- end }}
 {{- end -}}
 
 {{/* The gRPC service that a target serves: scoring-a → xinstruct.v1.ScoringService. Takes the target's name. */}}
