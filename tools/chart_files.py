@@ -30,7 +30,8 @@ KNOWN_BY_THE_CHART = {
         "kind", "topics", "ssl_ca_file", "ssl_certificate_file", "ssl_key_file", "sasl_password_file",
     ),
     "RpcSettings": (
-        "host", "port", "token_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file", "tls_ca_file",
+        "host", "port", "health_port", "token_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file",
+        "tls_ca_file",
     ),
     "TelemetrySettings": ("metrics_host", "metrics_port"),
     "RoleSettings": ("api_key_env", "api_key_file"),

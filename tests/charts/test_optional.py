@@ -178,15 +178,21 @@ def test_the_certificate_is_for_the_names_that_the_configuration_gives_to_caller
 @pytest.mark.parametrize(("values", "secret"), [
     (TLS, "try-xinstruct-tls"), (changed(TLS, "tls.secretName", "ours"), "ours"),
 ])
-def test_with_tls_services_serve_the_certificate_and_probes_ask_for_the_port(values: Values, secret: str) -> None:
+def test_with_tls_services_serve_the_certificate_and_probes_ask_on_a_port_without(values: Values, secret: str) -> None:
     items = manifests(values, apis=OPTIONAL_APIS)
     pod = named(items, "StatefulSet", "backgen")["spec"]["template"]["spec"]
     assert secret in {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
-    # The kubelet's gRPC probe speaks no TLS: it would fail for ever.
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert pod["containers"][0][probe]["tcpSocket"] == {"port": "grpc"}
-    config = named(items, "ConfigMap", "backgen")["data"]["config.yaml"]
-    assert "tls_certificate_file: /etc/xinstruct/secrets/tls/tls.crt" in config
+    rpc = yaml.safe_load(named(items, "ConfigMap", "backgen")["data"]["config.yaml"])["rpc"]
+    # The kubelet's gRPC probe speaks no TLS: on the other port it would fail for ever.
+    (container,) = pod["containers"]
+    asked = {name: container[f"{name}Probe"]["grpc"] for name in ("startup", "liveness", "readiness")}
+    assert {probe["port"] for probe in asked.values()} == {rpc["health_port"]} != {rpc["port"]}
+    assert {name: probe["service"] for name, probe in asked.items()} == {
+        "startup": "xinstruct.v1.StatusService", "liveness": "xinstruct.v1.StatusService",
+        "readiness": "xinstruct.v1.BackgenService",
+    }
+    assert {"name": "health", "containerPort": rpc["health_port"]} in container["ports"]
+    assert rpc["tls_certificate_file"] == "/etc/xinstruct/secrets/tls/tls.crt"
     assert bool(of_kind(items, "Certificate")) is (secret != "ours")
 
 
@@ -208,7 +214,17 @@ def test_with_mutual_tls_services_ask_for_certificates_and_bring_their_own(
         "token_file": "token/token", "tls_certificate_file": "tls/tls.crt", "tls_key_file": "tls/tls.key",
         "tls_client_ca_file": "tls-authority/ca.crt", "tls_ca_file": "tls-authority/ca.crt",
     }
-    assert pod["containers"][0]["livenessProbe"]["tcpSocket"] == {"port": "grpc"}  # the kubelet has no certificate
+
+
+def test_no_service_and_no_other_pod_reaches_the_port_without_tls() -> None:
+    items = manifests(TLS, apis=OPTIONAL_APIS)
+    config = named(items, "ConfigMap", "backgen")["data"]["config.yaml"]
+    port = yaml.safe_load(config)["rpc"]["health_port"]
+    assert str(port) not in yaml.safe_dump_all(of_kind(items, "NetworkPolicy", "Service"))
+    plain = manifests(profile("small"))
+    assert "health_port" not in named(plain, "ConfigMap", "backgen")["data"]["config.yaml"]
+    (container,) = named(plain, "StatefulSet", "backgen")["spec"]["template"]["spec"]["containers"]
+    assert "health" not in {one["name"] for one in container["ports"]}
 
 
 def test_without_mutual_tls_nobody_is_asked_for_a_certificate() -> None:

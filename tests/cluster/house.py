@@ -94,8 +94,8 @@ def namespace(bed: Bed, *, claims: tuple[str, ...] = CLAIMS) -> Iterator[Cluster
     bed.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     inside = replace(bed.cluster, namespace=name)
     inside.apply(
-        _secret("xinstruct-token", "token", secrets.token_hex(16)),
-        _secret("xinstruct-database", "password", secrets.token_hex(16)),
+        secret("xinstruct-token", {"token": secrets.token_hex(16)}),
+        secret("xinstruct-database", {"password": secrets.token_hex(16)}),
     )
     made = [_volume(bed.volumes, name, claim) for claim in claims] if bed.volumes else []
     if made:
@@ -230,8 +230,9 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return made
 
 
-def _secret(name: str, key: str, value: str) -> Manifest:
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}}
+def secret(name: str, content: Mapping[str, str]) -> Manifest:
+    """A Secret: key → text."""
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict(content)}
 
 
 def _volume(folder: Path, space: str, claim: str) -> Manifest:

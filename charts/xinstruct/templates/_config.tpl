@@ -91,6 +91,7 @@ them asks Kafka nothing. Takes (list $ name).
 {{- define "xinstruct.configRpc" -}}
 {{- $rpc := dict "host" "0.0.0.0" "port" 7700 "token_file" "/etc/xinstruct/secrets/token/token" -}}
 {{- if .Values.tls.enabled -}}
+{{- $_ := set $rpc "health_port" 7701 -}}
 {{- $_ := set $rpc "tls_certificate_file" "/etc/xinstruct/secrets/tls/tls.crt" -}}
 {{- $_ := set $rpc "tls_key_file" "/etc/xinstruct/secrets/tls/tls.key" -}}
 {{- if .Values.tls.mutual.enabled -}}

@@ -117,14 +117,9 @@ affinity:
 xinstruct.v1.{{ splitList "-" . | first | title }}Service
 {{- end -}}
 
-{{/* How a probe asks. Takes (list $ gRPC-service). */}}
+{{/* How a probe asks: the kubelet speaks no TLS, so with it on the port of health alone. Takes (list $ gRPC-service). */}}
 {{- define "xinstruct.probe" -}}
-{{- $root := index . 0 -}}
-{{- if $root.Values.tls.enabled -}}
-tcpSocket: {port: grpc}
-{{- else -}}
-grpc: {port: 7700, service: {{ index . 1 }}}
-{{- end -}}
+grpc: {port: {{ (index . 0).Values.tls.enabled | ternary 7701 7700 }}, service: {{ index . 1 }}}
 {{- end -}}
 
 {{/*

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xinstruct.home import Home
     from xinstruct.settings import XinstructSettings
     from xinstruct.spine.app import Deps
+    from xinstruct.spine.certificates import Tls
     from xinstruct.spine.process import Process
     from xinstruct.v1 import (
         backgen_service_pb2_grpc,
@@ -211,16 +212,17 @@ def connect_to(settings: XinstructSettings, *, patience_s: float = 0.0) -> Itera
 def _remote(settings: XinstructSettings, *, patience_s: float = 0.0) -> Iterator[Client]:
     from xinstruct.spine import rpc
 
-    channels: dict[str, grpc.Channel] = {}
+    channels: dict[tuple[str, Tls | None], grpc.Channel] = {}
     token = Path(settings.rpc.token_file).read_text("utf-8").strip() if settings.rpc.token_file else ""
-    tls = rpc.tls_of(settings.rpc)
 
     def channel(target: str) -> grpc.Channel:
-        address = served_at(settings, target)
-        if address not in channels:
+        # Read each time: a command that waits for a training run may outlive its certificate. A channel cannot change
+        # what it brings, and the one before may still have a stream open.
+        address, tls = served_at(settings, target), rpc.tls_of(settings.rpc)
+        if (address, tls) not in channels:
             _require_listener(address, target)
-            channels[address] = rpc.channel(address, token=token, tls=tls)
-        return channels[address]
+            channels[address, tls] = rpc.channel(address, token=token, tls=tls)
+        return channels[address, tls]
 
     try:
         yield Client(settings, channel, patience_s=patience_s)
@@ -298,6 +300,7 @@ class _Opened:
             update={
                 "host": "127.0.0.1",
                 "port": 0,
+                "health_port": 0,
                 "token_file": "",
                 "tls_certificate_file": "",
                 "tls_client_ca_file": "",

@@ -2,7 +2,8 @@
 
 One interceptor maps the five errors to status codes with google.rpc details, and a client-side wrapper maps them back.
 Every call must carry a deadline; streams named Watch… need none, and hold half of the threads at most. Tokens and TLS
-come from mounted files.
+come from mounted files: a token is read at the start, certificates again for each connection that comes. Probes that
+speak no TLS have a port of their own, where health is all that is served.
 
 A client that retries as documented makes at most 3 attempts in 10 s (RETRY_RESTS_S), each at the next address of the
 service's name, and only of calls that no service has answered: Unavailable, raised by a service, is an answer.
@@ -17,7 +18,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
@@ -31,6 +31,7 @@ from grpc_status import rpc_status
 from pydantic import Field
 
 from xinstruct.spine.app import Servicer
+from xinstruct.spine.certificates import Files, Renewed, Tls, read
 from xinstruct.spine.config import Settings
 from xinstruct.spine.errors import Conflict, Fenced, Invalid, NotFound, Unavailable, XinstructError
 from xinstruct.spine.telemetry import logger
@@ -63,6 +64,8 @@ _ANSWERED = ("grpc-retry-pushback-ms", "-1")
 _OPEN_METHODS = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 """Need neither deadline nor token: probes and reflection."""
 
+_HEALTH_THREADS = 2
+
 
 class RpcSettings(Settings):
     """The gRPC port of a process."""
@@ -71,6 +74,8 @@ class RpcSettings(Settings):
     """Address to listen on."""
     port: int = 7700
     """Port to listen on; 0: a free one."""
+    health_port: int = 0
+    """Port with the health service alone, without TLS or token, for probes that speak no TLS; 0: none."""
     threads_max: int = Field(16, ge=2, description="Calls served at once; watches take half of them at most.")
     message_bytes_max: int = 16 * 1024 * 1024
     """Largest message taken or sent."""
@@ -110,8 +115,9 @@ class Server:
         for name in ("", *self.names):
             self.set_health(name, "not started yet")
         reflection.enable_server_reflection([*self.names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
-        self.port = self._bind(settings)
+        self.port = _bind(self._server, settings.host, settings.port, _server_credentials(settings))
         self._server.start()
+        self._probed = self._health_alone(settings) if settings.health_port else None
 
     def set_health(self, name: str, why_not: str) -> None:
         """Health of service `name` ("" = the whole process): SERVING when `why_not` is empty."""
@@ -123,15 +129,29 @@ class Server:
         """Turn health to NOT_SERVING, refuse new calls, let running ones end within `grace_s`."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace_s).wait(grace_s + 1)
+        if self._probed is not None:
+            self._probed.stop(None).wait(1)
 
-    def _bind(self, settings: RpcSettings) -> int:
-        address = f"{settings.host}:{settings.port}"
-        try:
-            if settings.tls_certificate_file:
-                return self._server.add_secure_port(address, _server_credentials(settings))
-            return self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise Unavailable(f"cannot listen on {address}: the port is taken or the address is not ours") from error
+    def _health_alone(self, settings: RpcSettings) -> grpc.Server:
+        """A started server of the same states; whoever asks it for anything else gets UNIMPLEMENTED."""
+        server = grpc.server(
+            ThreadPoolExecutor(_HEALTH_THREADS, thread_name_prefix="health"), options=[("grpc.so_reuseport", 0)]
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        _bind(server, settings.host, settings.health_port, None)
+        server.start()
+        return server
+
+
+def _bind(server: grpc.Server, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:
+    """The port that the server listens on, with TLS where there are credentials. Unavailable when it cannot."""
+    address = f"{host}:{port}"
+    try:
+        if credentials is not None:
+            return server.add_secure_port(address, credentials)
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise Unavailable(f"cannot listen on {address}: the port is taken or the address is not ours") from error
 
 
 class _Guard(grpc.ServerInterceptor):
@@ -242,27 +262,14 @@ def page_values(token: str, *first: str | int) -> Sequence[Any]:
     return list(values)
 
 
-@dataclass(frozen=True)
-class Tls:
-    """What a caller brings to a service that speaks TLS, in PEM."""
-
-    authorities: bytes
-    """Certificates of who may have signed the service's."""
-    certificate: bytes = b""
-    """The caller's own chain, for services that ask for one; empty: none is shown."""
-    key: bytes = b""
-    """Private key of the certificate."""
-
-
 def tls_of(settings: RpcSettings) -> Tls | None:
-    """What `settings` say a caller brings: its own certificate where it has a key to it; None without TLS."""
+    """What `settings` say a caller brings, as its files stand now: its own certificate where it has a key to it; None
+    without TLS. Invalid when the files cannot be used."""
     trusted = settings.tls_ca_file or settings.tls_certificate_file
     if not trusted:
         return None
-    if not settings.tls_key_file:
-        return Tls(Path(trusted).read_bytes())
-    own = Path(settings.tls_certificate_file).read_bytes(), Path(settings.tls_key_file).read_bytes()
-    return Tls(Path(trusted).read_bytes(), *own)
+    own = (settings.tls_certificate_file, settings.tls_key_file) if settings.tls_key_file else ()
+    return read(Files(trusted, *own))
 
 
 def channel(address: str, *, token: str = "", tls: Tls | None = None) -> grpc.Channel:
@@ -316,10 +323,24 @@ class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInter
         return details._replace(metadata=[*(details.metadata or ()), self._header])
 
 
-def _server_credentials(settings: RpcSettings) -> grpc.ServerCredentials:
-    pair = (Path(settings.tls_key_file).read_bytes(), Path(settings.tls_certificate_file).read_bytes())
-    authorities = Path(settings.tls_client_ca_file).read_bytes() if settings.tls_client_ca_file else None
-    return grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
+def _server_credentials(settings: RpcSettings) -> grpc.ServerCredentials | None:
+    """What each new connection is served with: the files as they stand when it comes. None without TLS."""
+    if not settings.tls_certificate_file:
+        return None
+    files = Renewed(Files(settings.tls_client_ca_file, settings.tls_certificate_file, settings.tls_key_file))
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        found = files.look()
+        return None if found is None else _served(found)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _served(files.tls), renewed,  # type: ignore[arg-type]  # None is "no change", which the stubs leave out
+        require_client_authentication=bool(settings.tls_client_ca_file),
+    )
+
+
+def _served(tls: Tls) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(tls.key, tls.certificate)], tls.authorities or None)
 
 
 def _refuse_open_door(settings: RpcSettings) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 
 from xinstruct.spine.app import Servicer
+from xinstruct.spine.certificates import Tls
 from xinstruct.spine.errors import NotFound
-from xinstruct.spine.rpc import RpcSettings, Server, Tls, channel
+from xinstruct.spine.rpc import RpcSettings, Server, channel
 from xinstruct.v1 import backgen_service_pb2, backgen_service_pb2_grpc, crawler_service_pb2, crawler_service_pb2_grpc
 from xinstruct.v1 import curation_service_pb2 as curation_pb2
 from xinstruct.v1 import curation_service_pb2_grpc as curation_grpc

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,64 +11,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from certificates import Authority, authority, self_signed
 from integration.spine.serving import call, serving
+from xinstruct.spine.certificates import Tls
 from xinstruct.spine.errors import Invalid
-from xinstruct.spine.rpc import RpcSettings, Server, Tls, channel, tls_of
+from xinstruct.spine.rpc import RpcSettings, Server, channel, tls_of
 
 TIMEOUT_S = 1.5
 """Of calls that are refused: shorter than the rest before a second attempt."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A certificate and its key, as files."""
-
-    certificate: Path
-    key: Path
-
-    def as_server(self) -> dict[str, str]:
-        """The settings of a server that serves it."""
-        return {"tls_certificate_file": str(self.certificate), "tls_key_file": str(self.key)}
-
-    def as_caller(self, authorities: Path) -> Tls:
-        """What a caller with it brings."""
-        return Tls(authorities.read_bytes(), self.certificate.read_bytes(), self.key.read_bytes())
-
-
-@dataclass(frozen=True)
-class Authority:
-    """One that signs certificates, in a folder of its own."""
-
-    own: Pair
-
-    def signed(self, name: str, days: int = 1) -> Pair:
-        """A new certificate for `name`, of services and callers alike."""
-        folder = self.own.certificate.parent
-        pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
-        names = folder / f"{name}.ext"
-        names.write_text(f"subjectAltName=DNS:{name},DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n", "utf-8")
-        request = _openssl("req", *NEW_KEY, "-subj", f"/CN={name}", "-keyout", str(pair.key))
-        pair.certificate.write_bytes(_openssl(
-            "x509", "-req", "-CA", str(self.own.certificate), "-CAkey", str(self.own.key), "-CAcreateserial",
-            "-days", str(days), "-extfile", str(names), given=request,
-        ))
-        return pair
-
-
-NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-
-
-def authority(folder: Path) -> Authority:
-    """A new authority."""
-    folder.mkdir()
-    own = Pair(folder / "authority.pem", folder / "authority.key")
-    request = ("req", "-x509", *NEW_KEY, "-days", "1", "-subj", "/CN=authority", "-keyout", str(own.key))
-    own.certificate.write_bytes(_openssl(*request))
-    return Authority(own)
-
-
-def _openssl(*arguments: str, given: bytes = b"") -> bytes:
-    return subprocess.run(["openssl", *arguments], input=given, check=True, capture_output=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +110,7 @@ def test_probes_and_reflection_are_not_let_in_without_a_certificate_either(mutua
 
 
 def test_a_probe_that_only_opens_the_port_harms_nobody(mutual: Server, ours: Authority) -> None:
-    # What the kubelet does with TLS, every few seconds.
+    # What a load balancer does that speaks no TLS, every few seconds.
     for _ in range(20):
         socket.create_connection(("127.0.0.1", mutual.port), TIMEOUT_S).close()
     assert call(mutual, token="sesame", tls=ours.signed("caller").as_caller(ours.own.certificate)) == "ok"
@@ -184,11 +132,7 @@ def test_a_caller_without_a_certificate_of_its_own_brings_the_authorities_alone(
 
 
 def test_a_self_made_certificate_is_trusted_by_those_who_have_it(tmp_path: Path) -> None:
-    pair = Pair(tmp_path / "own.pem", tmp_path / "own.key")
-    names = "subjectAltName=DNS:localhost"
-    pair.certificate.write_bytes(_openssl(
-        "req", "-x509", *NEW_KEY, "-days", "1", "-subj", "/CN=own", "-addext", names, "-keyout", str(pair.key),
-    ))
+    pair = self_signed(tmp_path, "own", "subjectAltName=DNS:localhost")
     with serving(**pair.as_server()) as server:
         assert call(server, tls=tls_of(RpcSettings(**pair.as_server()))) == "ok"
 
