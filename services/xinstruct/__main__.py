@@ -28,9 +28,13 @@ END_S_MAX = 9.5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; 0 after a drain, 1 after a crash, 2 when the configuration cannot work."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    task = options.target[0] if options.target[0] in TASKS else ""
+    single = [name for name in options.target if name not in TARGETS]
+    if single and len(options.target) > 1:
+        parser.error(f"{', '.join(single)}: alone, or not at all")
     try:
-        task = options.target[0] if len(options.target) == 1 and options.target[0] in TASKS else ""
         targets = () if task else options.target
         settings = load_settings(Path(options.config), targets) if options.config else XinstructSettings()
         if task:
@@ -71,7 +75,10 @@ def do(task: str, settings: XinstructSettings) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m xinstruct", description="Run services of xinstruct.")
-    parser.add_argument("target", nargs="+", help=f"all, any of: {', '.join(TARGETS)}; or one of: {', '.join(TASKS)}")
+    parser.add_argument(
+        "target", nargs="+", choices=("all", *TARGETS, *TASKS), metavar="TARGET",
+        help=f"all, any of: {', '.join(TARGETS)}; or one of: {', '.join(TASKS)}",
+    )
     parser.add_argument("--config", default="", help="YAML file; `xinstruct init` writes a commented one")
     return parser
 

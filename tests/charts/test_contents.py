@@ -29,6 +29,8 @@ from xinstruct.spine.topics import TOPICS
 from xinstruct.targets import TARGETS, TASKS
 
 SMALL = manifests(profile("small"), apis=OPTIONAL_APIS)
+SERVERS = ["data-try-xinstruct-kafka-0", "data-try-xinstruct-postgres-0"]
+"""Claims of the small profile's broker and database."""
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -99,6 +101,19 @@ def test_commands_that_alerts_and_notes_name_exist() -> None:
     assert commands == {"status", "dlq list", "dlq replay"}
     known = (ROOT / "docs/commands.md").read_text("utf-8")
     assert [command for command in commands if f"## xinstruct {command}" not in known] == []
+
+
+@pytest.mark.parametrize(("name", "path", "value", "left"), [
+    ("small", "storage.keep", True, ["try-xinstruct-data", *SERVERS]),
+    ("small", "storage.keep", False, SERVERS),
+    ("standard", "storage.keep", True, ["try-xinstruct-data"]),
+    ("standard", "storage.keep", False, []),
+])
+def test_notes_name_every_claim_that_an_uninstallation_leaves(
+    name: str, path: str, value: bool, left: list[str]
+) -> None:
+    notes = rendered(changed(profile(name), path, value))["NOTES.txt"]
+    assert re.findall(r"delete pvc (.*)", notes) == ([" ".join(left)] if left else [])
 
 
 def test_metrics_are_scraped_where_services_offer_them() -> None:

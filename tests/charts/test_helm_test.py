@@ -31,13 +31,13 @@ def config_of(values: Values, service: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("values", [PLAIN, WITH_SITE], ids=["services", "main job"])
-def test_everything_of_the_test_is_a_hook_that_goes_when_it_has_passed(values: Values) -> None:
+def test_everything_of_the_test_is_a_hook_that_goes_when_it_has_ended(values: Values) -> None:
     ours = [item for item in manifests(values) if item["metadata"]["name"] == NAME and item["kind"] != "NetworkPolicy"]
     assert {item["kind"] for item in ours} >= {"ConfigMap", "Job"}
     for item in ours:
         annotations = item["metadata"]["annotations"]
         assert annotations["helm.sh/hook"] == "test"
-        assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+        assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded,hook-failed"
 
 
 @pytest.mark.parametrize("values", [PLAIN, WITH_SITE], ids=["services", "main job"])

@@ -265,6 +265,19 @@ def test_what_is_kept_when_the_release_goes_is_volumes_only(items: list[Manifest
     assert kept == {"PersistentVolumeClaim"}
 
 
+@everywhere
+def test_no_hook_outlives_its_end_however_it_ended(items: list[Manifest]) -> None:
+    # An uninstallation looks for no hook.
+    for item in items:
+        annotations = item["metadata"].get("annotations", {})
+        if "helm.sh/hook" in annotations:
+            kept_for = annotations["helm.sh/hook-delete-policy"].split(",")
+            assert {"before-hook-creation", "hook-succeeded", "hook-failed"} == set(kept_for), item["metadata"]["name"]
+            if item["kind"] == "Job":  # so its words are shown before, and it goes where nobody waits for it
+                assert "hook-failed" in annotations["helm.sh/hook-output-log-policy"], item["metadata"]["name"]
+                assert item["spec"]["ttlSecondsAfterFinished"] <= 3600, item["metadata"]["name"]
+
+
 def containers(items: list[Manifest]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(owner, container) of every container."""
     for owner, pod in pods(items):

@@ -3,46 +3,62 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cluster.conftest import House
-from cluster.house import FULL_NAME, RELEASE, SERVICES, probe
+from cluster.house import CHART, FULL_NAME, RELEASE, SERVICES, Bed, namespace, probe, small
 from cluster.kubectl import Cluster, Refused
 
-GOLDEN = Path(__file__).parent / "golden" / "can-i.txt"
+GOLDEN = Path(__file__).parent / "golden"
+ALL = {"config": {
+    "inference": {"evaluator": {"kind": "kserve", "url": "http://judge-{slot}"}},
+    "training": {"serving": {"evaluator": "judge-{slot}", "encoder": "near"}},
+}, "trainingJobs": {"trainJob": "always"}}
+"""Values with which training has every right that the chart gives."""
 QUESTIONS = tuple(
-    (verb, group, resource)
-    for group, resource, verbs in (
-        ("batch", "jobs", "create get list watch delete patch"),
-        ("trainer.kubeflow.org", "trainjobs", "create get list watch delete patch"),
-        ("serving.kserve.io", "inferenceservices", "create get list patch delete"),
-        ("", "pods", "create get list watch delete"),
-        ("", "pods/log", "get"),
-        ("", "pods/exec", "create"),
-        ("", "secrets", "create get list watch patch delete"),
-        ("", "configmaps", "create get list patch delete"),
-        ("", "serviceaccounts/token", "create"),
-        ("apps", "statefulsets", "get create patch delete"),
-        ("rbac.authorization.k8s.io", "roles", "get create patch"),
-        ("rbac.authorization.k8s.io", "rolebindings", "create"),
+    (verb, group, resource, name)
+    for group, resource, name, verbs in (
+        ("*", "*", "", "*"),
+        ("batch", "jobs", "", "create get list watch delete patch"),
+        ("trainer.kubeflow.org", "trainjobs", "", "create get list watch delete patch"),
+        ("serving.kserve.io", "inferenceservices", "", "create get list patch delete"),
+        ("serving.kserve.io", "inferenceservices", "judge-a", "get patch update delete"),
+        ("serving.kserve.io", "inferenceservices", "judge-b", "patch"),
+        ("serving.kserve.io", "inferenceservices", "near", "patch"),
+        ("serving.kserve.io", "inferenceservices", "another", "get patch"),
+        ("", "pods", "", "create get list watch delete"),
+        ("", "pods/log", "", "get"),
+        ("", "pods/exec", "", "create"),
+        ("", "secrets", "", "create get list watch patch delete"),
+        ("", "secrets", "xinstruct-token", "get"),
+        ("", "configmaps", "", "create get list patch delete"),
+        ("", "serviceaccounts/token", "", "create"),
+        ("apps", "statefulsets", "", "get create patch delete"),
+        ("rbac.authorization.k8s.io", "roles", "", "get create patch"),
+        ("rbac.authorization.k8s.io", "rolebindings", "", "create"),
     )
     for verb in verbs.split()
 )
+"""(verb, API group, resource, name of one object or "" for any)."""
 
 ASK = """
-import grpc, sys
-from pathlib import Path
+import grpc, json
 from xinstruct.v1 import status_service_pb2 as messages, status_service_pb2_grpc as stubs
-channel = grpc.insecure_channel({address!r})
+
+def answer(address):
+    try:
+        stub = stubs.StatusServiceStub(grpc.insecure_channel(address))
+        stub.GetStatus(messages.GetStatusRequest(), metadata=metadata, timeout=20)
+        return "OK"
+    except grpc.RpcError as error:
+        return error.code().name
+
 metadata = [("authorization", "Bearer " + {token!r})] if {token!r} else []
-try:
-    stubs.StatusServiceStub(channel).GetStatus(messages.GetStatusRequest(), metadata=metadata, timeout=20)
-    print("OK")
-except grpc.RpcError as error:
-    print(error.code().name)
+print(json.dumps({{name: answer(address) for name, address in {addresses!r}.items()}}))
 """
 
 TRY = """
@@ -85,7 +101,28 @@ def test_a_pod_that_the_restricted_standard_forbids_is_refused(house: House, fau
 
 
 def test_no_account_but_trainings_has_a_right_of_its_own(house: House) -> None:
-    assert can_i(house.inside) == GOLDEN.read_text("utf-8")
+    assert can_i(house.inside) == (GOLDEN / "can-i.txt").read_text("utf-8")
+
+
+def test_training_may_make_trainjobs_and_patch_the_inference_services_that_it_was_told_and_no_other(
+    accounts: Cluster,
+) -> None:
+    assert can_i(accounts) == (GOLDEN / "can-i-all.txt").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def accounts(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Accounts and roles of a release whose training has every right. Kubernetes answers for those of operators without
+    the operators, and without a pod.
+    """
+    values = tmp_path_factory.mktemp("values") / "all.yaml"
+    values.write_text(yaml.safe_dump(small(bed, ALL)), "utf-8")
+    shown = [f"--show-only=templates/{name}.yaml" for name in ("serviceaccounts", "roles", "rolebindings")]
+    with namespace(bed, claims=()) as inside:
+        profile = CHART / "profiles" / "small.yaml"
+        made = inside.helm("template", RELEASE, str(CHART), "-f", str(profile), "-f", str(values), *shown)
+        inside.kubectl("apply", "-f", "-", stdin=made)
+        yield inside
 
 
 @pytest.mark.parametrize("service", [name for name in SERVICES if name != "training"])
@@ -115,25 +152,24 @@ def test_training_may_make_a_job_and_nothing_else(house: House) -> None:
     assert answered.split() == [str(item[3]) for item in tries]
 
 
-@pytest.mark.parametrize("token, code", [("", "UNAUTHENTICATED"), ("wrong", "UNAUTHENTICATED")])
-@pytest.mark.parametrize("service", ["curation", "training"])
-def test_a_pod_without_the_token_is_not_answered(house: House, service: str, token: str, code: str) -> None:
-    assert answer(house, service, token) == code
+@pytest.mark.parametrize("token", ["", "wrong"])
+def test_no_service_answers_a_pod_without_the_token(house: House, token: str) -> None:
+    assert answers(house, token) == dict.fromkeys(SERVICES, "UNAUTHENTICATED")
 
 
-def test_a_pod_with_the_token_is_answered(house: House) -> None:
+def test_every_service_answers_a_pod_with_the_token(house: House) -> None:
     token = house.inside.kubectl(
         "get", "secret", "xinstruct-token", "-o", "go-template={{.data.token | base64decode}}"
     )
-    assert answer(house, "curation", token) == "OK"
+    assert answers(house, token) == dict.fromkeys(SERVICES, "OK")
 
 
-def answer(house: House, service: str, token: str) -> str:
-    """Status code that a pod of its own gets from a service."""
-    address = f"{FULL_NAME}-{service}.{house.inside.namespace}.svc:7700"
-    succeeded, said = house.inside.output_of(probe("caller", house.bed, ASK.format(address=address, token=token)))
+def answers(house: House, token: str) -> dict[str, str]:
+    """Service → the status code that a pod of its own gets from it."""
+    addresses = {name: f"{FULL_NAME}-{name}.{house.inside.namespace}.svc:7700" for name in SERVICES}
+    succeeded, said = house.inside.output_of(probe("caller", house.bed, ASK.format(addresses=addresses, token=token)))
     assert succeeded, said
-    return said.strip()
+    return dict(json.loads(said))
 
 
 def can_i(inside: Cluster) -> str:
@@ -145,17 +181,18 @@ def can_i(inside: Cluster) -> str:
     answers = list(yaml.safe_load_all(text))
     lines = [
         f"{account.removeprefix(f'{RELEASE}-')} {'yes' if review['status']['allowed'] else 'no'} {verb} "
-        f"{resource}{f'.{group}' if group else ''}\n"
-        for (account, verb, group, resource), review in zip(asked, answers, strict=True)
+        f"{resource}{f'.{group}' if group else ''}{f' {name}' if name else ''}\n"
+        for (account, verb, group, resource, name), review in zip(asked, answers, strict=True)
     ]
     return "".join(lines)
 
 
-def _review(space: str, account: str, verb: str, group: str, resource: str) -> dict[str, object]:
-    """What `kubectl auth can-i VERB RESOURCE --as ACCOUNT` sends."""
-    name, _, part = resource.partition("/")
-    attributes = {"namespace": space, "verb": verb, "group": group, "resource": name, "subresource": part}
+def _review(space: str, account: str, verb: str, group: str, resource: str, name: str) -> dict[str, object]:
+    """What `kubectl auth can-i VERB RESOURCE NAME --as ACCOUNT` sends."""
+    plural, _, part = resource.partition("/")
+    asked = {"verb": verb, "group": group, "resource": plural, "subresource": part, "name": name}
+    account = f"system:serviceaccount:{space}:{account}"
     return {
         "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
-        "spec": {"user": f"system:serviceaccount:{space}:{account}", "resourceAttributes": attributes},
+        "spec": {"user": account, "resourceAttributes": {"namespace": space} | asked},
     }

@@ -10,6 +10,7 @@ import pytest
 from xinstruct.__main__ import EXIT_REFUSED, INSTANCE, main
 from xinstruct.settings import XinstructSettings, load_settings, named
 from xinstruct.spine.errors import Invalid
+from xinstruct.targets import TARGETS, TASKS
 
 
 def test_a_name_from_outside_replaces_the_configured_one_and_nothing_else(tmp_path: Path) -> None:
@@ -43,6 +44,28 @@ def test_a_task_that_one_process_does_for_itself_is_refused(
 ) -> None:
     assert main([task]) == EXIT_REFUSED
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["crawlr"], "invalid choice: 'crawlr' (choose from 'all', 'crawler', "),
+    (["crawlr", "--help"], "invalid choice: 'crawlr'"),
+    (["crawler", "migrate"], "migrate: alone, or not at all"),
+    (["all", "crawler"], "all: alone, or not at all"),
+])
+def test_what_is_no_target_is_refused_before_anything_is_read(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--config", "none.yaml"])
+    assert ended.value.code == EXIT_REFUSED
+    assert said in capsys.readouterr().err
+
+
+def test_help_names_every_target_and_task(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["crawler", "--help"])
+    words = capsys.readouterr().out.replace(",", " ").replace(";", " ").split()
+    assert {"all", *TARGETS, *TASKS} <= set(words)
 
 
 @pytest.mark.parametrize(("text", "said"), [

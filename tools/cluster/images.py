@@ -18,6 +18,7 @@ import inspect
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -34,9 +35,13 @@ PREFIX = "localhost/"
 """Before every name: an image that no registry is asked for."""
 LIGHT = ("kubernetes",)
 """Extras of the light image: training keeps its jobs by it."""
-NOT_ASKED = ("kubernetes/aio", "kubernetes/client/api", "kubernetes/client/models/[!_]*")
-"""What nobody of ours imports, 130 MB. The model image has it again, whole: KServe's library asks for it."""
+LIGHT_BYTES_MAX = 1_000_000_000
+"""Of the light image, unpacked."""
+NOT_ASKED = tuple((ROOT / "tools" / "unused_files.txt").read_text("utf-8").split())
+"""What nobody of ours imports, 180 MB. The model image has kubernetes again, whole: KServe's library asks for it."""
 USER = 10001
+LENT = stat.S_ISUID | stat.S_ISGID
+"""Bits of a program's mode."""
 PLACE = "opt/xinstruct"
 """The virtual environment in the image, as in services/Dockerfile."""
 PACKAGES = f"{PLACE}/lib/python3.11/site-packages"
@@ -70,20 +75,25 @@ def build(store: Store, options: argparse.Namespace) -> None:
         image = store.image(f"{PREFIX}{repository}:{options.tag}", layers, shown)
         megabytes = " + ".join(f"{layer.blob.size / 1e6:.0f}" for layer in layers)
         store.prune()
-        print(f"images: {image.name}: {sum(layer.size for layer in image.layers) / 1e6:.0f} MB ({megabytes})")
+        size = sum(layer.size for layer in image.layers)
+        print(f"images: {image.name}: {size / 1e6:.0f} MB ({megabytes})")
+        if name == "light" and size > LIGHT_BYTES_MAX:
+            raise SystemExit(f"images: the light image has {size:,} bytes, more than {LIGHT_BYTES_MAX:,}: "
+                             "see which layer grew, and what of it nobody of ours imports (tools/unused_files.txt)")
 
 
 def light(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
     """Everything but inference and training in process."""
     below = [base(store), *python(store)]
-    return [*below, packages(store, "light", LIGHT, below, NOT_ASKED), code(store, below)], OURS
+    kept = packages(store, "light", LIGHT, below, NOT_ASKED)
+    return [*below, unprivileged(store), kept, code(store, below)], OURS
 
 
 def model(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
     """The light image's layers, torch and its like, and the small base model."""
     below = [base(store), *python(store)]
     kept = [packages(store, "light", LIGHT, below, NOT_ASKED), packages(store, "model", MODEL_EXTRAS, below)]
-    return [*below, *kept, base_model(store), code(store, below)], OURS
+    return [*below, unprivileged(store), *kept, base_model(store), code(store, below)], OURS
 
 
 def kafka(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
@@ -96,13 +106,13 @@ def kafka(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
         _run("mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", f"-DoutputDirectory={libraries}")
 
     jars = store.layer("kafka", [pom.read_text("utf-8"), RECIPES["kafka"]], fill)
-    return [base(store), java, jars], settings(PATHS)
+    return [base(store), unprivileged(store), java, jars], settings(PATHS)
 
 
 def postgres(store: Store) -> tuple[list[Layer], Mapping[str, Any]]:
     """Debian's PostgreSQL, its programs in PATH."""
     server = debian(store, "postgres", ["postgresql-15"], [base(store)])
-    return [base(store), server], settings(f"/usr/lib/postgresql/15/bin:{PATHS}")
+    return [base(store), unprivileged(store), server], settings(f"/usr/lib/postgresql/15/bin:{PATHS}")
 
 
 def base(store: Store) -> Layer:
@@ -124,6 +134,18 @@ def base(store: Store) -> Layer:
         _remove(root, [*NOT_KEPT, "usr/share/doc/*/[!c]*"])
 
     return store.layer("base", [SUITE, RECIPES["base"]], fill, keep_tree=True)
+
+
+def unprivileged(store: Store) -> Layer:
+    """Debian's programs that lend their caller another user's rights, without that: no pod of ours may use it."""
+
+    def fill(root: Path) -> None:
+        for path in root.rglob("*"):
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode) and mode & LENT:
+                path.chmod(stat.S_IMODE(mode) & ~LENT)
+
+    return store.layer("unprivileged", [RECIPES["unprivileged"]], fill, below=[base(store)])
 
 
 def python(store: Store) -> list[Layer]:
@@ -238,7 +260,7 @@ def program(store: Store, options: argparse.Namespace) -> None:
 OURS = {**settings(f"/{PLACE}/bin:{PATHS}"), "Cmd": ["xinstruct", "--help"]}
 RECIPES = {
     made.__name__: inspect.getsource(made)
-    for made in (base, python, debian, kafka, packages, code, base_model, program)
+    for made in (base, unprivileged, python, debian, kafka, packages, code, base_model, program)
 }
 """A recipe's own text: when it changes, its layer is made anew. Read before anybody edits this file again."""
 IMAGES: Mapping[str, Callable[[Store], tuple[list[Layer], Mapping[str, Any]]]] = {

@@ -170,18 +170,30 @@ def test_nobody_on_the_network_unloads_the_model(predictors: Predictors) -> None
 
 def test_calls_of_several_callers_share_batches_and_are_counted(predictors: Predictors) -> None:
     predictor = predictors["evaluator"]
-    batches = 'xinstruct_predictor_batch_rows_count{role="evaluator"}'
-    rows = 'xinstruct_predictor_rows_total{outcome="answered",role="evaluator"}'
-    before = predictor.metric(batches), predictor.metric(rows)
+    before, begin_s = figures(predictor), time.monotonic()
     callers = [KServeInference(predictor.url(("rest", "grpc")[number % 2])) for number in range(4)]
     asked = [[caller.submit(Classify("evaluator", predictor.digest, f"Text {number}", LABELS))
               for number in range(8)] for caller in callers]
     assert not [future for futures in asked for future in futures if isinstance(future.result(WAIT_S), Refused)]
     for caller in callers:
         caller.close()
-    assert predictor.metric(rows) - before[1] == 32
-    assert predictor.metric(batches) - before[0] < 24
+    wall_s = time.monotonic() - begin_s
+    more = {name: value - before[name] for name, value in figures(predictor).items()}
+    assert more["rows_total"] == more["wait_seconds_count"] == 32
+    assert more["batch_seconds_count"] == more["batch_rows_count"] < 24
+    # One batch at a time; a row is there for no longer than its caller waits.
+    assert 0 < more["batch_seconds_sum"] < wall_s
+    assert 0 < more["wait_seconds_sum"] < 32 * wall_s
     assert predictor.metric('xinstruct_predictor_waiting_rows{role="evaluator"}') == 0
+
+
+def figures(predictor: PredictorProcess) -> dict[str, float]:
+    """What the evaluator has counted so far."""
+    lines = {"rows_total": '{outcome="answered",role="evaluator"}'} | dict.fromkeys(
+        ("batch_rows_count", "batch_seconds_count", "batch_seconds_sum", "wait_seconds_count", "wait_seconds_sum"),
+        '{role="evaluator"}',
+    )
+    return {name: predictor.metric(f"xinstruct_predictor_{name}{labels}") for name, labels in lines.items()}
 
 
 def refused_start(*options: str) -> tuple[int, str]:

@@ -29,6 +29,14 @@ from xinstruct.spine.inference import Classified, Classify, Decoding, Generate, 
 
 WAIT_S = 60
 LABELS = (" best", " reasonable", " worst")
+COUNTS = (
+    "max_concurrent_requests", "max_best_of", "max_stop_sequences", "max_input_tokens", "max_total_tokens",
+    "validation_workers", "max_client_batch_size",
+)
+INFO = dict.fromkeys(("model_id", "router", "version"), str) | dict.fromkeys(COUNTS, int)
+INFO_OR_NULL = ("docker_label", "model_pipeline_tag", "model_sha", "sha")
+"""Schema `Info` of the project's docs/openapi.json, read at 2.4.1: huggingface_hub has a type neither of it nor of
+`ErrorResponse`, whose two fields are strings."""
 
 
 IN_ONE_PIECE, STREAMED = {"deadline_s": 300.0}, {"deadline_s": 5.0}
@@ -78,6 +86,32 @@ def test_the_servers_answers_have_the_fields_and_types_of_the_published_schema(t
     assert [fault for event in events for fault in _faults(event, TextGenerationStreamOutput)] == []
     assert [event["token"] for event in events] == output["details"]["tokens"]
     assert len(output["details"]["top_tokens"][0]) == len(events[0]["top_tokens"]) == 3
+
+
+def test_what_it_says_of_itself_has_the_fields_and_types_of_the_published_schema(tiny_model: Path) -> None:
+    with tgi_thread(TgiServer(str(tiny_model))) as url:
+        info = asyncio.run(_answered(f"{url}/info"))[1]
+    assert {name: type(value) for name, value in info.items() if name not in INFO_OR_NULL} == INFO
+    assert {type(info.get(name)) for name in INFO_OR_NULL} <= {str, type(None)}
+
+
+@pytest.mark.parametrize(("limits", "kind", "status"), [
+    (Limits(), "validation", 422), (Limits(max_concurrent_requests=0), "overloaded", 429),
+])
+def test_its_refusals_have_the_published_shape_and_status(
+    tiny_model: Path, limits: Limits, kind: str, status: int
+) -> None:
+    asked = {"inputs": "A text.", "parameters": {"top_n_tokens": 99}}
+    with tgi_thread(TgiServer(str(tiny_model), limits)) as url:
+        code, body = asyncio.run(_answered(f"{url}/generate", asked))
+    assert (code, body["error_type"], set(body)) == (status, kind, {"error", "error_type"})
+    assert isinstance(body["error"], str) and body["error"]
+
+
+async def _answered(url: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+    """Status and JSON of a GET, or of a POST of `body`."""
+    async with aiohttp.ClientSession() as session, session.request("POST" if body else "GET", url, json=body) as answer:
+        return answer.status, await answer.json()
 
 
 async def _raw(url: str, body: dict[str, Any]) -> tuple[Any, list[Any]]:
