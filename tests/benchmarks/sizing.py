@@ -50,6 +50,16 @@ def gpus(documents_per_s: float, calls_per_document: float, calls_per_s: float, 
     return max(1, _up(documents_per_s * calls_per_document * headroom / calls_per_s))
 
 
+def training_gb(trained: float, frozen: float, *, rows_at_once: int, row_gb: float, rest_gb: float) -> float:
+    """GB (10⁹ bytes) of GPU memory of a training job, of parameters that are trained and of frozen ones.
+
+    Frozen ones are bfloat16; a trained one has a float32 weight, gradient and two averages, and a copy in bfloat16 to
+    multiply with. `row_gb`: of a row in memory. `rest_gb`: of the scores. The allocator's fragments and CUDA itself are
+    left out.
+    """
+    return (frozen * 2 + trained * (4 + 4 + 8 + 2)) / 1e9 + rows_at_once * row_gb + rest_gb
+
+
 def gib_per_day(bytes_per_document: float, documents_per_s: float) -> float:
     """What is written in a day, in GiB, one copy."""
     return bytes_per_document * documents_per_s * SECONDS_A_DAY / 2**30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from xinstruct.spine.config import Settings
 from xinstruct.spine.errors import Invalid
@@ -16,13 +16,18 @@ class Recipe(Settings):
 
     For the 8B class the method's own values are: epochs 3, rows_per_batch 128, tokens_max 2048, optimizer "adamw",
     learning_rate 1e-5, weight_decay 0.1, warmup_ratio 0.03, prompt_family "chat"; for small hardware add lora_rank 16,
-    learning_rate 1e-4.
+    learning_rate 1e-4, and rows_at_once as many as its memory holds.
     """
 
     prompt_family: Literal["tiny", "chat"] = Field("chat", description="Template family; equal to that of the service.")
     epochs: float = Field(2.0, gt=0, description="Passes over the rows.")
     steps_max: int = Field(0, ge=0, description="Optimizer steps at most; 0: as many as the epochs need.")
     rows_per_batch: int = Field(8, ge=1, description="Sequences an optimizer step.")
+    rows_at_once: int = Field(
+        0, ge=0,
+        description="Sequences of a step that are in memory together: a divisor of rows_per_batch. Fewer take less "
+        "memory and give the same step but for rounding; 0: all of them.",
+    )
     tokens_max: int = Field(512, ge=64, description="Tokens of a sequence at most; longer ones lose their middle.")
     optimizer: Literal["muon", "adamw"] = Field(
         "muon", description="muon learns fastest in a tiny model; adamw for large ones and LoRA."
@@ -33,7 +38,10 @@ class Recipe(Settings):
     gradient_norm_max: float = Field(1.0, gt=0, description="Clipping of the gradient's norm.")
     seed: int = Field(0, ge=0, description="Seed of shuffling and initialisation.")
     threads_count: int = Field(1, ge=1, description="Threads of the job; another count gives other weights.")
-    lora_rank: int = Field(0, ge=0, description="Rank of LoRA adapters on all linear layers; 0: full tuning.")
+    lora_rank: int = Field(
+        0, ge=0,
+        description="Rank of LoRA adapters on all linear layers, which adamw trains; 0: full tuning.",
+    )
     checkpoint_steps: int = Field(100, ge=1, description="Steps between checkpoints, from which a killed job resumes.")
     drafts_max: int = Field(1_000, ge=0, description="Evaluator: rows for which the generator's mistakes are sampled.")
     draft_temperature: float = Field(1.0, gt=0, le=2, description="Evaluator: temperature of those drafts.")
@@ -43,6 +51,21 @@ class Recipe(Settings):
         "their common start read once; for models that take a mask of two dimensions a sequence.",
     )
     held_out_ratio: float = Field(0.05, ge=0, le=0.5, description="Share of the seed pairs kept for held-out figures.")
+
+    @field_validator("rows_at_once")
+    @classmethod
+    def _divides(cls, rows: int, info: ValidationInfo) -> int:
+        batch = info.data.get("rows_per_batch", rows)
+        if rows and batch % rows:
+            raise ValueError(f"must divide rows_per_batch, which is {batch}, without a rest")
+        return rows
+
+    @field_validator("lora_rank")
+    @classmethod
+    def _trained(cls, rank: int, info: ValidationInfo) -> int:
+        if rank and info.data.get("optimizer") == "muon":
+            raise ValueError("LoRA is trained by adamw: set optimizer to adamw, and its learning_rate (1e-4)")
+        return rank
 
 
 class JobsSettings(Settings):
@@ -99,4 +122,7 @@ class TrainingSettings(Settings):
             recipe = Recipe.model_validate(base.model_dump() | over)
         except (ValueError, TypeError, ValidationError) as error:
             raise Invalid(f"not a recipe: {error}") from error
-        return json.dumps(recipe.model_dump(), sort_keys=True)
+        values = recipe.model_dump()
+        if recipe.rows_at_once in (0, recipe.rows_per_batch):
+            del values["rows_at_once"]  # says nothing: a job is named as it was before there was this key
+        return json.dumps(values, sort_keys=True)

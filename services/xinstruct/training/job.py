@@ -14,6 +14,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,19 @@ HELD_OUT_DRAFTS_MAX = 100
 """Held-out rows that are drafted: drafting takes longest."""
 
 
+class Precision(Enum):
+    """In which numbers a job computes.
+
+    Weights that are trained, their gradients and the optimizer's averages are float32 in both: at the learning rates
+    of large models most steps are smaller than half of bfloat16's distance to the next number, and would be lost.
+    """
+
+    SINGLE = "single"
+    """float32 throughout: on a CPU."""
+    MIXED = "mixed"
+    """Products in bfloat16: on a GPU. So is what LoRA leaves as it was, and the finished model."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the job of the spec file. Exit code 0 also when the job failed for a reason that result.json names."""
     parser = argparse.ArgumentParser(prog="python -m xinstruct.training.job", description="Run one training job.")
@@ -42,14 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
     work = Path(spec.work_folder)
     work.mkdir(parents=True, exist_ok=True)
     try:
-        result = run(spec)
+        result = run(spec, Precision.MIXED if _on_gpu() else Precision.SINGLE)
     except XinstructError as error:
         result = {"failure": error.message}
     write_whole(work / RESULT, json.dumps(result, sort_keys=True).encode())
     return 0
 
 
-def run(spec: JobSpec) -> dict[str, Any]:
+def run(spec: JobSpec, precision: Precision) -> dict[str, Any]:
     """Train and save the model of `spec`; returns what result.json holds. Invalid when there is nothing to learn."""
     recipe = Recipe.model_validate(spec.recipe)
     _pin(recipe)
@@ -59,8 +73,8 @@ def run(spec: JobSpec) -> dict[str, Any]:
     sampled, greedy = _drafts(spec, recipe, learned, held_out)
     examples = _examples(spec, recipe, learned, sampled)
     _pin(recipe)  # the drafts were made on one thread
-    model, tokenizer = _load(Path(spec.base_folder))
-    trainer = _trainer(model, tokenizer, examples, recipe, Path(spec.work_folder))
+    model, tokenizer = _load(Path(spec.base_folder), recipe, precision)
+    trainer = _trainer(model, tokenizer, examples, recipe, Path(spec.work_folder), precision)
     last = last_checkpoint(Path(spec.work_folder))
     state = trainer.train(resume_from_checkpoint=str(last) if last else None)
     metrics = {
@@ -69,7 +83,8 @@ def run(spec: JobSpec) -> dict[str, Any]:
     }
     looked_at = recipe.model_copy(update={"wrong_each": 1})
     metrics |= _held_out_figures(trainer, tokenizer, _examples(spec, looked_at, held_out, greedy), recipe)
-    _save(trainer.model, tokenizer, spec, metrics, lambda model: calibration(model, recipe, held_out, greedy))
+    finished = _finished(trainer.model, precision)
+    _save(finished, tokenizer, spec, metrics, lambda model: calibration(model, recipe, held_out, greedy))
     shutil.rmtree(Path(spec.work_folder) / CHECKPOINTS, ignore_errors=True)
     steps = int(trainer.state.global_step)
     return {"steps_done": steps, "steps_count": steps, "loss": metrics["loss"], "metrics": metrics}
@@ -137,34 +152,40 @@ def _pin(recipe: Recipe) -> None:
     set_seed(recipe.seed)
 
 
-def _load(base: Path) -> tuple[Any, Any]:
+def _load(base: Path, recipe: Recipe, precision: Precision) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    # Adapters are float32 over a base of any kind (PEFT's autocast_adapter_dtype).
+    frozen = recipe.lora_rank > 0 and precision is Precision.MIXED
+    dtype = torch.bfloat16 if frozen else torch.float32
     model = AutoModelForCausalLM.from_pretrained(base, trust_remote_code=False, use_safetensors=True, dtype=dtype)
     return model, tokenizer
 
 
-def _trainer(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recipe, work: Path) -> Any:
+def _trainer(
+    model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recipe, work: Path, precision: Precision
+) -> Any:
     from datasets import Dataset
     from trl import SFTConfig
 
     from xinstruct.training.muon import muon_for
 
-    branching = recipe.wrong_each > 1
+    branching, mixed = recipe.wrong_each > 1, precision is Precision.MIXED
+    at_once = recipe.rows_at_once or recipe.rows_per_batch
     encoded = [encode(tokenizer, example, recipe.tokens_max) for example in examples]
     rows = _branching(examples, encoded) if branching else [row | {"length": len(row["input_ids"])} for row in encoded]
     arguments = SFTConfig(
         output_dir=str(work / CHECKPOINTS), seed=recipe.seed, data_seed=recipe.seed,
-        per_device_train_batch_size=recipe.rows_per_batch, num_train_epochs=recipe.epochs,
-        max_steps=recipe.steps_max or -1, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay,
-        lr_scheduler_type="cosine", warmup_steps=recipe.warmup_ratio, max_grad_norm=recipe.gradient_norm_max,
-        adam_beta1=0.9, adam_beta2=0.98, optim="adamw_torch_fused", bf16=_on_gpu(), use_cpu=not _on_gpu(),
-        gradient_checkpointing=_on_gpu(), train_sampling_strategy="group_by_length", length_column_name="length",
+        per_device_train_batch_size=at_once, gradient_accumulation_steps=recipe.rows_per_batch // at_once,
+        num_train_epochs=recipe.epochs, max_steps=recipe.steps_max or -1, learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay, lr_scheduler_type="cosine", warmup_steps=recipe.warmup_ratio,
+        max_grad_norm=recipe.gradient_norm_max, adam_beta1=0.9, adam_beta2=0.98, optim="adamw_torch_fused",
+        bf16=mixed, use_cpu=not _on_gpu(), gradient_checkpointing=mixed,
+        train_sampling_strategy="group_by_length", length_column_name="length",
         dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, packing=False, dataloader_num_workers=0,
         save_strategy="steps", save_steps=recipe.checkpoint_steps, save_total_limit=1, logging_steps=PROGRESS_STEPS,
         report_to="none", disable_tqdm=True, eval_strategy="no", remove_unused_columns=not branching,
@@ -193,26 +214,39 @@ def _trainer_class() -> Any:
 
     class AnswerTrainer(SFTTrainer):
         """TRL's trainer with a loss that projects the answer's positions only: twice as fast for a small model on a
-        CPU, where TRL's own fused head scores every position of the prompt too."""
+        CPU, where TRL's own fused head scores every position of the prompt too. What a loss is divided by is counted
+        over all rows of a step, however many of them are in memory together: sums of such losses are the step's."""
+
+        loss_is_scaled_for_ga = True
+
+        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+            batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+            return batches, torch.as_tensor(sum(map(_divisor, batches)), device=device)
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             weights = inputs.get("weights")
-            if return_outputs or (_on_gpu() and weights is None):
+            if return_outputs or (self.args.bf16 and weights is None):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             wanted = inputs["labels"][:, 1:] != IGNORED
             # Padding stands on the right, where a causal model cannot see it from the left: no mask, a faster kernel.
             seen = {} if weights is None else {name: inputs[name] for name in ("attention_mask", "position_ids")}
-            hidden = model.get_decoder()(input_ids=inputs["input_ids"], use_cache=False, **seen).last_hidden_state
-            scores = model.get_output_embeddings()(hidden[:, :-1][wanted]).float()
+            with self.accelerator.autocast():  # accelerate casts in the model's own forward only
+                hidden = model.get_decoder()(input_ids=inputs["input_ids"], use_cache=False, **seen).last_hidden_state
+                scores = model.get_output_embeddings()(hidden[:, :-1][wanted]).float()
             losses = torch.nn.functional.cross_entropy(scores, inputs["labels"][:, 1:][wanted], reduction="none")
             if weights is not None:
-                return (losses * weights[:, 1:][wanted]).sum() / weights[:, 1:][wanted].sum()
-            count = wanted.sum() if num_items_in_batch is None else num_items_in_batch
-            return losses.sum() / torch.as_tensor(count).clamp(min=1)
+                return (losses * weights[:, 1:][wanted]).sum() / num_items_in_batch
+            return losses.sum() / num_items_in_batch.clamp(min=1)
 
     return AnswerTrainer
+
+
+def _divisor(batch: Any) -> Any:
+    """Labels that are learned in a batch, each with its weight where they have weights."""
+    wanted = batch["labels"][:, 1:] != IGNORED
+    return batch["weights"][:, 1:][wanted].sum() if "weights" in batch else wanted.sum()
 
 
 def _on_gpu() -> bool:
@@ -264,6 +298,14 @@ def _held_out_figures(trainer: Any, tokenizer: Any, examples: Sequence[Example],
     return {"held_out_loss": round(loss / tokens, 5), "held_out_exact": round(exact / len(encoded), 4)}
 
 
+def _finished(model: Any, precision: Precision) -> Any:
+    """The model as it is served: one without adapters."""
+    import torch
+
+    merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    return merged.to(torch.bfloat16) if precision is Precision.MIXED else merged
+
+
 def _save(
     model: Any, tokenizer: Any, spec: JobSpec, metrics: dict[str, Any], calibrated: Callable[[Path], str]
 ) -> None:
@@ -271,8 +313,7 @@ def _save(
     work = Path(spec.work_folder)
     partial = work / f"{MODEL}.part"
     shutil.rmtree(partial, ignore_errors=True)
-    merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-    merged.save_pretrained(partial, safe_serialization=True)
+    model.save_pretrained(partial, safe_serialization=True)
     tokenizer.save_pretrained(partial)
     if text := calibrated(partial):
         (partial / CALIBRATION).write_text(text, encoding="utf-8")

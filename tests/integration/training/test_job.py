@@ -77,8 +77,11 @@ def finish(spec: Path) -> dict[str, Any]:
     return dict(json.loads((spec.parent / "result.json").read_text()))
 
 
-def test_equal_specs_give_equal_weights_and_a_killed_job_goes_on_to_the_same(spec: Callable[..., Path]) -> None:
-    whole, killed = spec("whole"), spec("killed")
+@pytest.mark.parametrize("rows_at_once", [0, 2])
+def test_equal_specs_give_equal_weights_and_a_killed_job_goes_on_to_the_same(
+    spec: Callable[..., Path], rows_at_once: int
+) -> None:
+    whole, killed = (spec(name, rows_at_once=rows_at_once) for name in ("whole", "killed"))
     result = finish(whole)
     assert result["steps_done"] == result["steps_count"] > 10
     process = start(killed)

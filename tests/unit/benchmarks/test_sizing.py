@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+from ruamel.yaml import YAML
 
 from architecture.source import ROOT
-from benchmarks.sizing import Cost, gib_per_day, gpus, partitions, pods, table
+from benchmarks.sizing import Cost, gib_per_day, gpus, partitions, pods, table, training_gb
 
 PAGE = ROOT / "docs" / "capacity.md"
+PARAMETERS, ADAPTERS = 8.03e9, 41.9e6
+"""Of the model on the page, and of LoRA adapters of rank 16 on its linear layers."""
 
 
 @pytest.mark.parametrize(("cpu_s", "cores", "rate", "wanted"), [
@@ -59,6 +62,26 @@ def test_the_table_of_the_page_is_what_the_costs_of_the_page_give() -> None:
     costs, sizes = _costs(page), _sizes(page)
     assert costs and sizes
     assert "\n".join(table(costs, sizes)) in page
+
+
+@pytest.mark.parametrize(("rows_at_once", "row"), [
+    (8, "| sum with `rows_at_once` 8 | {lora:.0f} | {full:.0f} |"),
+    (128, "| the same with all 128 rows of a step at once | {lora:.0f} | {full:.0f} |"),
+    (1, "`lora_rank: 0, learning_rate: 0.00001, rows_at_once: 1`: {full:.0f} GB"),
+])
+def test_the_memory_of_training_on_the_page_is_what_its_parts_give(rows_at_once: int, row: str) -> None:
+    lora = training_gb(ADAPTERS, PARAMETERS, rows_at_once=rows_at_once, row_gb=0.5 + 1.0, rest_gb=0.3)
+    full = training_gb(PARAMETERS, 0, rows_at_once=rows_at_once, row_gb=1.1 + 1.0, rest_gb=0.3 + 2.1)
+    assert row.format(lora=lora, full=full) in PAGE.read_text("utf-8")
+
+
+@pytest.mark.parametrize("role", ["generator", "evaluator"])
+def test_a_job_of_the_gpu_profile_leaves_half_of_80_gb_free(role: str) -> None:
+    values = YAML(typ="safe").load((ROOT / "charts/xinstruct/profiles/gpu.yaml").read_text("utf-8"))
+    recipe = values["config"]["training"][role]
+    assert (recipe["lora_rank"], recipe["tokens_max"]) == (16, 2048)  # what the sums are of
+    needed = training_gb(ADAPTERS, PARAMETERS, rows_at_once=recipe["rows_at_once"], row_gb=0.5 + 1.0, rest_gb=0.3)
+    assert needed < 40
 
 
 def _costs(page: str) -> list[Cost]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -75,4 +76,26 @@ def test_a_recipe_is_the_configured_one_with_changes_over_it() -> None:
 @pytest.mark.parametrize("changes", ["[1]", "{", '{"epochs": "many"}', '{"epoch": 2}', '{"epochs": -1}', "7"])
 def test_what_is_no_recipe_is_refused(changes: str) -> None:
     with pytest.raises(Invalid, match="not a recipe"):
+        TrainingSettings().recipe_of("generator", changes)
+
+
+@pytest.mark.parametrize("changes", ["", '{"rows_at_once": 0}', '{"rows_at_once": 8}'])
+def test_a_recipe_of_before_there_was_rows_at_once_still_names_the_same_job(changes: str) -> None:
+    recipe = TrainingSettings().recipe_of("generator", changes)
+    assert hashlib.sha256(recipe.encode()).hexdigest()[:16] == "5b67cc8e4f64a63c"
+    assert name(role="generator", recipe=recipe) == "generator-r1-118983b96add"
+
+
+def test_fewer_rows_at_once_name_another_job() -> None:
+    fewer = TrainingSettings().recipe_of("generator", '{"rows_at_once": 2}')
+    assert name(recipe=fewer) != name(recipe=TrainingSettings().recipe_of("generator", ""))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ('{"rows_at_once": 3}', "must divide rows_per_batch, which is 8"),
+    ('{"rows_at_once": 16}', "must divide rows_per_batch, which is 8"),
+    ('{"lora_rank": 16}', "set optimizer to adamw"),
+])
+def test_a_recipe_that_could_not_be_followed_is_refused_with_what_to_do(changes: str, message: str) -> None:
+    with pytest.raises(Invalid, match=message):
         TrainingSettings().recipe_of("generator", changes)
