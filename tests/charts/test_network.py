@@ -281,7 +281,7 @@ def test_a_port_that_is_written_in_an_address_is_open(path: str, value: Any, ser
     ("config.curation.releases_location", "/var/lib/xinstruct/releases", set()),
     ("config.blobs_url", "file:///var/lib/xinstruct/blobs", set()),
 ])
-def test_an_object_store_is_reached_by_whoever_is_told_of_a_place_in_one(path: str, value: str, reach: set[str]) -> None:
+def test_an_object_store_is_reached_by_who_is_told_of_a_place_in_one(path: str, value: str, reach: set[str]) -> None:
     here = installed(changed(merged(profile("small"), FREE), path, value), profile("small", INFERENCE))
     found = {
         service for service in SERVICES
