@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from contract.jobs.bench import Bench, checkpoint_steps, ended, spec_in, steps_told, until
 from xinstruct.inference.model_folder import model_digest
 from xinstruct.training.job_log import read_piece
@@ -39,8 +41,9 @@ def test_a_cancelled_job_ends_and_goes_on_from_its_checkpoint_when_it_is_started
     jobs.close()
 
 
-def test_what_a_job_says_is_there_while_it_runs(bench: Bench) -> None:
-    spec, jobs = spec_in(bench, "generator-r0-ffffffffffff", epochs=40.0), bench.open()
+def test_what_a_job_says_is_there_while_it_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # a machine that sets it would hide the fault
+    spec, jobs = spec_in(bench, "generator-r0-ffffffffffff"), bench.open()
     log = Path(spec.work_folder) / OUTPUT
     look = until(jobs, spec, lambda look: ended(look) or read_piece(log, 0).text.count("'loss'") >= 2)
     assert look.phase is JobPhase.RUNNING
