@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#xinstruct/v1/training_service.proto\x12\x0cxinstruct.v1\"\xe6\x01\n\x15SubmitTrainingRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x12\n\nbase_model\x18\x03 \x01(\t\x12\x16\n\x0eseeds_location\x18\x04 \x01(\t\x12\r\n\x05round\x18\x05 \x01(\r\x12\x18\n\x10\x65valuator_digest\x18\x06 \x01(\t\x12\x18\n\x10generator_digest\x18\x07 \x01(\t\x12\x0e\n\x06recipe\x18\x08 \x01(\t\x12\x11\n\tlanguages\x18\t \x03(\t\x12\x19\n\x11promote_when_done\x18\n \x01(\x08\"*\n\x16SubmitTrainingResponse\x12\x10\n\x08job_name\x18\x01 \x01(\t\"!\n\rGetJobRequest\x12\x10\n\x08job_name\x18\x01 \x01(\t\"$\n\x10\x43\x61ncelJobRequest\x12\x10\n\x08job_name\x18\x01 \x01(\t\"\xe2\x01\n\x03Job\x12\x10\n\x08job_name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x12\n\nsteps_done\x18\x05 \x01(\x04\x12\x13\n\x0bsteps_count\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x02\x12\x14\n\x0cmodel_digest\x18\x08 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\t \x01(\t\x12\x16\n\x0e\x61ttempts_count\x18\n \x01(\r\x12\x16\n\x0e\x63hange_time_ms\x18\x0b \x01(\x03\x12\x0f\n\x07metrics\x18\x0c \x01(\t\"8\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.xinstruct.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x0fWatchJobRequest\x12\x10\n\x08job_name\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\">\n\x08JobEvent\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.xinstruct.v1.Job\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xae\x01\n\x05Model\x12\x14\n\x0cmodel_digest\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x10\n\x08location\x18\x03 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x04 \x01(\t\x12\x0f\n\x07licence\x18\x05 \x01(\t\x12\x10\n\x08job_name\x18\x06 \x01(\t\x12\r\n\x05round\x18\x07 \x01(\r\x12\x10\n\x08promoted\x18\x08 \x01(\x08\x12\x16\n\x0e\x63reate_time_ms\x18\t \x01(\x03\"H\n\x11ListModelsRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.xinstruct.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x14RegisterModelRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x10\n\x08location\x18\x02 \x01(\t\"9\n\x13PromoteModelRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t2\xdb\x04\n\x0fTrainingService\x12[\n\x0eSubmitTraining\x12#.xinstruct.v1.SubmitTrainingRequest\x1a$.xinstruct.v1.SubmitTrainingResponse\x12\x38\n\x06GetJob\x12\x1b.xinstruct.v1.GetJobRequest\x1a\x11.xinstruct.v1.Job\x12I\n\x08ListJobs\x12\x1d.xinstruct.v1.ListJobsRequest\x1a\x1e.xinstruct.v1.ListJobsResponse\x12\x43\n\x08WatchJob\x12\x1d.xinstruct.v1.WatchJobRequest\x1a\x16.xinstruct.v1.JobEvent0\x01\x12>\n\tCancelJob\x12\x1e.xinstruct.v1.CancelJobRequest\x1a\x11.xinstruct.v1.Job\x12O\n\nListModels\x12\x1f.xinstruct.v1.ListModelsRequest\x1a .xinstruct.v1.ListModelsResponse\x12H\n\rRegisterModel\x12\".xinstruct.v1.RegisterModelRequest\x1a\x13.xinstruct.v1.Model\x12\x46\n\x0cPromoteModel\x12!.xinstruct.v1.PromoteModelRequest\x1a\x13.xinstruct.v1.Modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#xinstruct/v1/training_service.proto\x12\x0cxinstruct.v1\"\xe6\x01\n\x15SubmitTrainingRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x12\n\nbase_model\x18\x03 \x01(\t\x12\x16\n\x0eseeds_location\x18\x04 \x01(\t\x12\r\n\x05round\x18\x05 \x01(\r\x12\x18\n\x10\x65valuator_digest\x18\x06 \x01(\t\x12\x18\n\x10generator_digest\x18\x07 \x01(\t\x12\x0e\n\x06recipe\x18\x08 \x01(\t\x12\x11\n\tlanguages\x18\t \x03(\t\x12\x19\n\x11promote_when_done\x18\n \x01(\x08\"*\n\x16SubmitTrainingResponse\x12\x10\n\x08job_name\x18\x01 \x01(\t\"!\n\rGetJobRequest\x12\x10\n\x08job_name\x18\x01 \x01(\t\"$\n\x10\x43\x61ncelJobRequest\x12\x10\n\x08job_name\x18\x01 \x01(\t\"\xf7\x01\n\x03Job\x12\x10\n\x08job_name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x12\n\nsteps_done\x18\x05 \x01(\x04\x12\x13\n\x0bsteps_count\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x02\x12\x14\n\x0cmodel_digest\x18\x08 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\t \x01(\t\x12\x16\n\x0e\x61ttempts_count\x18\n \x01(\r\x12\x16\n\x0e\x63hange_time_ms\x18\x0b \x01(\x03\x12\x0f\n\x07metrics\x18\x0c \x01(\t\x12\x13\n\x0bwaiting_for\x18\r \x01(\t\"8\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.xinstruct.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x0fWatchJobRequest\x12\x10\n\x08job_name\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\">\n\x08JobEvent\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.xinstruct.v1.Job\x12\x12\n\npage_token\x18\x02 \x01(\t\"n\n\x12WatchJobLogRequest\x12\x10\n\x08job_name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x17\n\ntail_lines\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x42\r\n\x0b_tail_lines\"`\n\x0bJobLogEvent\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x04\x12\x1e\n\x03job\x18\x04 \x01(\x0b\x32\x11.xinstruct.v1.Job\"\xae\x01\n\x05Model\x12\x14\n\x0cmodel_digest\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x10\n\x08location\x18\x03 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x04 \x01(\t\x12\x0f\n\x07licence\x18\x05 \x01(\t\x12\x10\n\x08job_name\x18\x06 \x01(\t\x12\r\n\x05round\x18\x07 \x01(\r\x12\x10\n\x08promoted\x18\x08 \x01(\x08\x12\x16\n\x0e\x63reate_time_ms\x18\t \x01(\x03\"H\n\x11ListModelsRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.xinstruct.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x14RegisterModelRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x10\n\x08location\x18\x02 \x01(\t\"9\n\x13PromoteModelRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t2\xa9\x05\n\x0fTrainingService\x12[\n\x0eSubmitTraining\x12#.xinstruct.v1.SubmitTrainingRequest\x1a$.xinstruct.v1.SubmitTrainingResponse\x12\x38\n\x06GetJob\x12\x1b.xinstruct.v1.GetJobRequest\x1a\x11.xinstruct.v1.Job\x12I\n\x08ListJobs\x12\x1d.xinstruct.v1.ListJobsRequest\x1a\x1e.xinstruct.v1.ListJobsResponse\x12\x43\n\x08WatchJob\x12\x1d.xinstruct.v1.WatchJobRequest\x1a\x16.xinstruct.v1.JobEvent0\x01\x12L\n\x0bWatchJobLog\x12 .xinstruct.v1.WatchJobLogRequest\x1a\x19.xinstruct.v1.JobLogEvent0\x01\x12>\n\tCancelJob\x12\x1e.xinstruct.v1.CancelJobRequest\x1a\x11.xinstruct.v1.Job\x12O\n\nListModels\x12\x1f.xinstruct.v1.ListModelsRequest\x1a .xinstruct.v1.ListModelsResponse\x12H\n\rRegisterModel\x12\".xinstruct.v1.RegisterModelRequest\x1a\x13.xinstruct.v1.Model\x12\x46\n\x0cPromoteModel\x12!.xinstruct.v1.PromoteModelRequest\x1a\x13.xinstruct.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,25 +40,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELJOBREQUEST']._serialized_start=365
   _globals['_CANCELJOBREQUEST']._serialized_end=401
   _globals['_JOB']._serialized_start=404
-  _globals['_JOB']._serialized_end=630
-  _globals['_LISTJOBSREQUEST']._serialized_start=632
-  _globals['_LISTJOBSREQUEST']._serialized_end=688
-  _globals['_LISTJOBSRESPONSE']._serialized_start=690
-  _globals['_LISTJOBSRESPONSE']._serialized_end=766
-  _globals['_WATCHJOBREQUEST']._serialized_start=768
-  _globals['_WATCHJOBREQUEST']._serialized_end=823
-  _globals['_JOBEVENT']._serialized_start=825
-  _globals['_JOBEVENT']._serialized_end=887
-  _globals['_MODEL']._serialized_start=890
-  _globals['_MODEL']._serialized_end=1064
-  _globals['_LISTMODELSREQUEST']._serialized_start=1066
-  _globals['_LISTMODELSREQUEST']._serialized_end=1138
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1140
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1222
-  _globals['_REGISTERMODELREQUEST']._serialized_start=1224
-  _globals['_REGISTERMODELREQUEST']._serialized_end=1278
-  _globals['_PROMOTEMODELREQUEST']._serialized_start=1280
-  _globals['_PROMOTEMODELREQUEST']._serialized_end=1337
-  _globals['_TRAININGSERVICE']._serialized_start=1340
-  _globals['_TRAININGSERVICE']._serialized_end=1943
+  _globals['_JOB']._serialized_end=651
+  _globals['_LISTJOBSREQUEST']._serialized_start=653
+  _globals['_LISTJOBSREQUEST']._serialized_end=709
+  _globals['_LISTJOBSRESPONSE']._serialized_start=711
+  _globals['_LISTJOBSRESPONSE']._serialized_end=787
+  _globals['_WATCHJOBREQUEST']._serialized_start=789
+  _globals['_WATCHJOBREQUEST']._serialized_end=844
+  _globals['_JOBEVENT']._serialized_start=846
+  _globals['_JOBEVENT']._serialized_end=908
+  _globals['_WATCHJOBLOGREQUEST']._serialized_start=910
+  _globals['_WATCHJOBLOGREQUEST']._serialized_end=1020
+  _globals['_JOBLOGEVENT']._serialized_start=1022
+  _globals['_JOBLOGEVENT']._serialized_end=1118
+  _globals['_MODEL']._serialized_start=1121
+  _globals['_MODEL']._serialized_end=1295
+  _globals['_LISTMODELSREQUEST']._serialized_start=1297
+  _globals['_LISTMODELSREQUEST']._serialized_end=1369
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1371
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1453
+  _globals['_REGISTERMODELREQUEST']._serialized_start=1455
+  _globals['_REGISTERMODELREQUEST']._serialized_end=1509
+  _globals['_PROMOTEMODELREQUEST']._serialized_start=1511
+  _globals['_PROMOTEMODELREQUEST']._serialized_end=1568
+  _globals['_TRAININGSERVICE']._serialized_start=1571
+  _globals['_TRAININGSERVICE']._serialized_end=2252
 # @@protoc_insertion_point(module_scope)

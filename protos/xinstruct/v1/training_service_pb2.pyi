@@ -152,6 +152,7 @@ class Job(_message.Message):
     ATTEMPTS_COUNT_FIELD_NUMBER: _builtins.int
     CHANGE_TIME_MS_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_FIELD_NUMBER: _builtins.int
     job_name: _builtins.str
     """Deterministic name."""
     role: _builtins.str
@@ -176,6 +177,8 @@ class Job(_message.Message):
     """When any of this changed last."""
     metrics: _builtins.str
     """JSON of held-out figures; empty before the end."""
+    waiting_for: _builtins.str
+    """What keeps it from starting or going on, for a person; empty: nothing that is known."""
     def __init__(
         self,
         *,
@@ -191,10 +194,11 @@ class Job(_message.Message):
         attempts_count: _builtins.int = ...,
         change_time_ms: _builtins.int = ...,
         metrics: _builtins.str = ...,
+        waiting_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_count", b"attempts_count", "change_time_ms", b"change_time_ms", "failure", b"failure", "job_name", b"job_name", "loss", b"loss", "metrics", b"metrics", "model_digest", b"model_digest", "role", b"role", "round", b"round", "state", b"state", "steps_count", b"steps_count", "steps_done", b"steps_done"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_count", b"attempts_count", "change_time_ms", b"change_time_ms", "failure", b"failure", "job_name", b"job_name", "loss", b"loss", "metrics", b"metrics", "model_digest", b"model_digest", "role", b"role", "round", b"round", "state", b"state", "steps_count", b"steps_count", "steps_done", b"steps_done", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,6 +303,74 @@ class JobEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobEvent: _TypeAlias = JobEvent  # noqa: Y015
+
+@_typing.final
+class WatchJobLogRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_NAME_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    TAIL_LINES_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    job_name: _builtins.str
+    """Never empty."""
+    offset: _builtins.int
+    """Byte of the log to begin at; behind its end, the log was begun anew: from 0."""
+    tail_lines: _builtins.int
+    """Begin with so many last lines of the last 16 MiB; 0: what comes; not set: at offset."""
+    follow: _builtins.bool
+    """Stay until the job has ended."""
+    def __init__(
+        self,
+        *,
+        job_name: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        tail_lines: _builtins.int | None = ...,
+        follow: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tail_lines", b"_tail_lines", "tail_lines", b"tail_lines"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tail_lines", b"_tail_lines", "follow", b"follow", "job_name", b"job_name", "offset", b"offset", "tail_lines", b"tail_lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__tail_lines: _TypeAlias = _typing.Literal["tail_lines"]  # noqa: Y015
+    _WhichOneofArgType__tail_lines: _TypeAlias = _typing.Literal["_tail_lines", b"_tail_lines"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tail_lines) -> _WhichOneofReturnType__tail_lines | None: ...
+
+Global___WatchJobLogRequest: _TypeAlias = WatchJobLogRequest  # noqa: Y015
+
+@_typing.final
+class JobLogEvent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Made of at most 64 KiB of the log, U+FFFD for what is no UTF-8; empty: the job has changed."""
+    offset: _builtins.int
+    """Byte of the log where text begins."""
+    next_offset: _builtins.int
+    """Resume here after this event."""
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """The job when it has changed, its end in the last event; else not set."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        next_offset: _builtins.int = ...,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "next_offset", b"next_offset", "offset", b"offset", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobLogEvent: _TypeAlias = JobLogEvent  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):

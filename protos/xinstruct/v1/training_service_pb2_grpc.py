@@ -54,6 +54,11 @@ class TrainingServiceStub:
                 request_serializer=xinstruct_dot_v1_dot_training__service__pb2.WatchJobRequest.SerializeToString,
                 response_deserializer=xinstruct_dot_v1_dot_training__service__pb2.JobEvent.FromString,
                 _registered_method=True)
+        self.WatchJobLog = channel.unary_stream(
+                '/xinstruct.v1.TrainingService/WatchJobLog',
+                request_serializer=xinstruct_dot_v1_dot_training__service__pb2.WatchJobLogRequest.SerializeToString,
+                response_deserializer=xinstruct_dot_v1_dot_training__service__pb2.JobLogEvent.FromString,
+                _registered_method=True)
         self.CancelJob = channel.unary_unary(
                 '/xinstruct.v1.TrainingService/CancelJob',
                 request_serializer=xinstruct_dot_v1_dot_training__service__pb2.CancelJobRequest.SerializeToString,
@@ -103,6 +108,16 @@ class TrainingServiceServicer:
 
     def WatchJob(self, request, context):
         """One job's progress until it ends, from page_token on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchJobLog(self, request, context):
+        """What one job says, as it stands in its log, and every change of the job itself. With `follow` until the job has ended
+        and all is sent, the end in the last event; otherwise what is there now. NOT_FOUND when there is none of that name, or
+        when it has ended and its log is not there: it never started, or its folder was removed. INVALID_ARGUMENT: offset and
+        tail_lines both. All attempts stand in one log, in turn; half a character that a killed one left at the end is left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +174,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.WatchJob,
                     request_deserializer=xinstruct_dot_v1_dot_training__service__pb2.WatchJobRequest.FromString,
                     response_serializer=xinstruct_dot_v1_dot_training__service__pb2.JobEvent.SerializeToString,
+            ),
+            'WatchJobLog': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchJobLog,
+                    request_deserializer=xinstruct_dot_v1_dot_training__service__pb2.WatchJobLogRequest.FromString,
+                    response_serializer=xinstruct_dot_v1_dot_training__service__pb2.JobLogEvent.SerializeToString,
             ),
             'CancelJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelJob,
@@ -289,6 +309,33 @@ class TrainingService:
             '/xinstruct.v1.TrainingService/WatchJob',
             xinstruct_dot_v1_dot_training__service__pb2.WatchJobRequest.SerializeToString,
             xinstruct_dot_v1_dot_training__service__pb2.JobEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchJobLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/xinstruct.v1.TrainingService/WatchJobLog',
+            xinstruct_dot_v1_dot_training__service__pb2.WatchJobLogRequest.SerializeToString,
+            xinstruct_dot_v1_dot_training__service__pb2.JobLogEvent.FromString,
             options,
             channel_credentials,
             insecure,

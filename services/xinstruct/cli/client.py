@@ -58,10 +58,15 @@ class Client:
     """Stubs of every service, and calls that raise the errors of spine/errors.py."""
 
     def __init__(
-        self, settings: XinstructSettings, channel_of: Callable[[str], grpc.Channel], *, patience_s: float = 0.0
+        self, settings: XinstructSettings, channel_of: Callable[[str], grpc.Channel], *, patience_s: float = 0.0,
+        alone: bool = False,
     ) -> None:
-        """`patience_s`: how long a call that meets nobody is repeated, for servers that are being started again."""
+        """`patience_s`: how long a call that meets nobody is repeated, for servers that are being started again.
+
+        `alone`: the services are those that this command has opened, without their loops.
+        """
         self.settings = settings
+        self.alone = alone
         self._channel_of = channel_of
         self._patience_s = patience_s
 
@@ -181,7 +186,7 @@ def connect(config: Path | None, work: Work = Work.READ) -> Iterator[Client]:
         return
     opened = _Opened(settings, home, work)
     try:
-        yield Client(settings, opened.channel)
+        yield Client(settings, opened.channel, alone=work is Work.READ)
     finally:
         opened.close()
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xinstruct.cli.client import Client, Work, connect
+from xinstruct.cli.client import Work, connect
+from xinstruct.cli.jobs import follow_job, follow_log, jobs, logs
 from xinstruct.cli.options import ConfigOption, JsonOption, RequestIdOption, absolute, request_id, split_list
 from xinstruct.cli.output import cell_text, print_json, print_line, print_note, print_table, short_digest
-from xinstruct.spine.errors import Unavailable
 
 if TYPE_CHECKING:
-    from xinstruct.v1.training_service_pb2 import Job, Model
+    from xinstruct.v1.training_service_pb2 import Model
 
 group = typer.Typer(name="models", help="Models and which one each role uses.", no_args_is_help=True)
 RoleArgument = Annotated[str, typer.Argument(help="generator, evaluator or encoder.")]
@@ -24,6 +23,8 @@ RoleArgument = Annotated[str, typer.Argument(help="generator, evaluator or encod
 def mount(app: typer.Typer) -> None:
     """Add the group and `train` to the command line."""
     app.add_typer(group)
+    group.command()(jobs)
+    group.command()(logs)
     app.command()(train)
 
 
@@ -106,6 +107,7 @@ def train(
     languages: Annotated[str, typer.Option(metavar="TAG,…", help="Default: all in the seeds.")] = "",
     recipe: Annotated[str, typer.Option(metavar="JSON", help="Over the configured recipe.")] = "",
     promote_when_done: Annotated[bool, typer.Option("--promote", help="Promote the model when the job ends.")] = False,
+    with_logs: Annotated[bool, typer.Option("--logs", help="Show what the job says, on stderr.")] = False,
     id_: RequestIdOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -129,24 +131,11 @@ def train(
     with connect(config, Work.CHANGE) as client:
         name = client.ask(client.training.SubmitTraining, request).job_name
         print_note(f"job {name}; while `xinstruct up` runs it needs this command no longer")
-        job = follow_job(client, name, lambda job: print_note(f"{job.state} {job.steps_done}/{job.steps_count or '?'}"))
+        job = follow_log(client, name) if with_logs else follow_job(client, name)
     if as_json:
         print_json(job)
     else:
         print_line(f"{role} {short_digest(job.model_digest)}, loss {job.loss:.3f}, held out: {job.metrics}")
-
-
-def follow_job(client: Client, name: str, tell: Callable[[Job], None]) -> Job:
-    """Call `tell` with every state of the job until it is done, and return the last. Unavailable when it failed."""
-    from xinstruct.v1.training_service_pb2 import WatchJobRequest
-
-    for event in client.watch(client.training.WatchJob, WatchJobRequest(job_name=name)):
-        tell(event.job)
-        if event.job.state == "failed":
-            raise Unavailable(f"training job {name} failed: {event.job.failure}")
-        if event.job.state == "done":
-            return event.job
-    raise Unavailable(f"the server stopped before training job {name} ended; it goes on at the next start")
 
 
 def _row(model: Model) -> tuple[object, ...]:

@@ -18,19 +18,23 @@ from xinstruct.spine.prompts import Family
 from xinstruct.spine.rpc import page_token, page_values
 from xinstruct.spine.topics import TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
-from xinstruct.training.domain import JobState, checked, job_name_of
+from xinstruct.training.domain import OPEN_STATES, checked, job_name_of
 from xinstruct.training.folders import calibration_of, licence_of
+from xinstruct.training.job_log import read_piece, tail_offset
 from xinstruct.training.loops import resolve_base
 from xinstruct.training.promotion import SERVED_ELSEWHERE, answers_at, family_of, promote, waits_for
 from xinstruct.training.serving import Serving
 from xinstruct.training.snapshot import seeds_digest
 from xinstruct.training.tables import end_job, job_named, job_of_request, jobs_after
+from xinstruct.training.work_folder import OUTPUT, work_folder_of
 from xinstruct.v1 import training_service_pb2 as pb
 from xinstruct.v1 import training_service_pb2_grpc
 
 PAGE_SIZE_MAX = 1000
 PAGE_SIZE = 100
 WATCH_POLL_S = 0.2
+LAST_WORDS_LOOKS = 5
+"""At the log of a job that has just ended: its last words may come after its result."""
 
 
 class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
@@ -59,10 +63,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
 
     def GetJob(self, message: pb.GetJobRequest, context: Any) -> pb.Job:
         """See training_service.proto."""
-        row = job_named(self._deps.database, message.job_name)
-        if row is None:
-            raise NotFound(f"no job {message.job_name!r}; a command that was just submitted takes a moment to be read")
-        return _job(row)
+        return _job(self._row(message.job_name))
 
     def ListJobs(self, message: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """See training_service.proto."""
@@ -82,14 +83,41 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
             if row is not None and row.change_number > seen:
                 seen = row.change_number
                 yield pb.JobEvent(job=_job(row), page_token=page_token(seen))
-            if row is not None and row.state in (JobState.DONE.value, JobState.FAILED.value):
+            if row is not None and row.state not in OPEN_STATES:
                 return
+            pause.wait(WATCH_POLL_S)
+
+    def WatchJobLog(self, message: pb.WatchJobLogRequest, context: Any) -> Iterator[pb.JobLogEvent]:
+        """See training_service.proto."""
+        tail = message.HasField("tail_lines")
+        require(not (tail and message.offset), "offset and tail_lines both say where to begin: send one of them")
+        row, pause, told = self._row(message.job_name), _Pause(context), 0
+        file = work_folder_of(self._deps.home, row.job_name) / OUTPUT
+        offset = tail_offset(file, message.tail_lines) if tail else message.offset
+        looks_left = LAST_WORDS_LOOKS if row.state in OPEN_STATES else 0
+        while context.is_active():
+            row = self._row(message.job_name)
+            piece = read_piece(file, offset)  # after the row: of a job that has ended, this is all
+            offset, is_open = piece.next_offset, row.state in OPEN_STATES
+            stays = message.follow and (is_open or looks_left > 0)
+            # That a job has ended is told when all that it said has been sent.
+            news = row.change_number > told and (is_open or not (piece.text or stays))
+            if news or piece.text:
+                told = row.change_number if news else told
+                yield pb.JobLogEvent(
+                    text=piece.text, offset=piece.offset, next_offset=offset, job=_job(row) if news else None)
+            if piece.text:
+                continue
+            if not stays:
+                if not is_open and not file.exists():
+                    raise NotFound(f"{row.job_name} left no log: it never started, or {file.parent} was removed")
+                return
+            looks_left -= not is_open
             pause.wait(WATCH_POLL_S)
 
     def CancelJob(self, message: pb.CancelJobRequest, context: Any) -> pb.Job:
         """See training_service.proto."""
-        if job_named(self._deps.database, message.job_name) is None:
-            raise NotFound(f"no job {message.job_name!r}")
+        self._row(message.job_name)
         if not end_job(self._deps.database, message.job_name, failure="cancelled", now_ms=self._deps.clock()):
             raise Conflict(f"the job {message.job_name} has ended")
         return _job(job_named(self._deps.database, message.job_name))
@@ -129,6 +157,15 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
                 "it caught up"
             )
         return self._model(model)
+
+    def _row(self, job_name: str) -> Any:
+        row = job_named(self._deps.database, job_name)
+        if row is None:
+            raise NotFound(
+                f"no job {job_name!r}; `xinstruct models jobs` lists what there is, and a command that was just "
+                "submitted takes a moment to be read"
+            )
+        return row
 
     def _command(self, message: pb.SubmitTrainingRequest) -> TrainingRequested:
         """The command with every default filled in and its job's name."""
@@ -193,6 +230,7 @@ def _job(row: Any) -> pb.Job:
         job_name=row.job_name, role=row.role, state=row.state, round=row.round, steps_done=row.steps_done,
         steps_count=row.steps_count, loss=math.nan if row.loss is None else row.loss, model_digest=row.model_digest,
         failure=row.failure, attempts_count=row.attempts_count, change_time_ms=row.change_time_ms, metrics=row.metrics,
+        waiting_for=row.waiting_for,
     )
 
 

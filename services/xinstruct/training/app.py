@@ -15,6 +15,7 @@ from xinstruct.training.local_jobs import LocalJobs
 from xinstruct.training.loops import JobKeeper, TrainingCommands
 from xinstruct.training.promotion import SERVED_ELSEWHERE, EndpointModels
 from xinstruct.training.serving import Serving, SlotServers
+from xinstruct.training.work_folder import JOBS
 from xinstruct.v1 import training_service_pb2, training_service_pb2_grpc
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def build(config: TrainingSettings, deps: Deps, *, endpoint_models: Mapping[str,
 
 
 def _jobs(config: TrainingSettings, deps: Deps) -> Jobs:
-    folder = deps.home / "jobs"
+    folder = deps.home / JOBS
     if config.jobs.kind == "local":
         return LocalJobs(folder)
     from xinstruct.training.kubernetes_jobs import KubernetesJobs, read_manifest

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import fcntl
+import io
 import os
 import signal
 import sys
@@ -53,6 +54,8 @@ def _copy_output(file: Path) -> None:
     for descriptor in (1, 2):
         os.dup2(writer, descriptor)
     os.close(writer)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # as on a terminal: somebody may be reading
 
     def copy() -> None:
         with file.open("ab", buffering=0) as kept:

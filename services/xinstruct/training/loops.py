@@ -25,7 +25,7 @@ from xinstruct.training.promotion import SERVED_ELSEWHERE, family_of, promotable
 from xinstruct.training.serving import Serving
 from xinstruct.training.snapshot import build_snapshot
 from xinstruct.training.tables import JOBS, POSITIONS
-from xinstruct.training.work_folder import OUTPUT, write_whole
+from xinstruct.training.work_folder import work_folder_of, write_whole
 
 NAME = "training"
 STAGE_VERSION = "1"
@@ -161,17 +161,23 @@ class JobKeeper:
 
     def _start(self, row: Any, *, attempts_count: int) -> bool:
         if attempts_count >= self._config.attempts_max:
-            output = self._work_folder(row) / OUTPUT
-            return self._fail(row, f"given up after {attempts_count} starts; see {output}")
+            said = f"`xinstruct models logs {row.job_name}` shows what it said"
+            return self._fail(row, f"given up after {attempts_count} starts; {said}")
         request = TrainingRequested.decode(row.command)
         try:
             snapshot = row.snapshot_digest or build_snapshot(request, self._deps.log, self._deps.blobs)
-            self._change(row.job_name, snapshot_digest=snapshot)
+            if snapshot != row.snapshot_digest:
+                self._change(row.job_name, snapshot_digest=snapshot)
             spec = self._spec(row, request, snapshot)
         except (Invalid, NotFound) as error:
             return self._fail(row, error.message)
-        self._jobs.start(spec)  # where it cannot be started now, that was no start
-        self._change(row.job_name, state=JobState.RUNNING.value, attempts_count=attempts_count + 1)
+        try:
+            self._jobs.start(spec)
+        except Unavailable as error:  # that was no start
+            if row.waiting_for != error.message:
+                self._change(row.job_name, waiting_for=error.message)
+            raise
+        self._change(row.job_name, state=JobState.RUNNING.value, attempts_count=attempts_count + 1, waiting_for="")
         return True
 
     def _spec(self, row: Any, request: TrainingRequested, snapshot: str) -> JobSpec:
@@ -190,7 +196,7 @@ class JobKeeper:
         )
 
     def _work_folder(self, row: Any) -> Path:
-        return (self._deps.home / "jobs" / str(row.job_name)).absolute()
+        return work_folder_of(self._deps.home, str(row.job_name))
 
     def _look(self, row: Any) -> bool:
         if row.failure:
@@ -205,7 +211,7 @@ class JobKeeper:
             return self._start(row, attempts_count=row.attempts_count)
         owned_until_ms = self._deps.clock() + self._config.lease_s * 1000
         now = {"state": JobState.RUNNING.value, "steps_done": look.steps_done, "steps_count": look.steps_count,
-               "loss": look.loss}
+               "loss": look.loss, "waiting_for": look.waiting_for}
         if any(getattr(row, name) != value for name, value in now.items()):
             self._change(row.job_name, owned_until_ms=owned_until_ms, **now)
         elif row.owned_until_ms < owned_until_ms - self._config.lease_s * 500:
@@ -238,7 +244,7 @@ class JobKeeper:
         self._job_name = ""
         self._change(row.job_name, state=JobState.DONE.value, model_digest=digest, metrics=look.metrics,
                      steps_done=look.steps_done, steps_count=look.steps_count, loss=look.loss,
-                     promotion_open=request.promote_when_done, owner="")
+                     promotion_open=request.promote_when_done, owner="", waiting_for="")
         shutil.rmtree(made, ignore_errors=True)
         return True
 
@@ -252,7 +258,7 @@ class JobKeeper:
         self._deps.log.append([failed.record(MODEL_TRAINED.name)])
         self._forget_rows(row)
         self._job_name = ""
-        self._change(row.job_name, state=JobState.FAILED.value, failure=failure, owner="")
+        self._change(row.job_name, state=JobState.FAILED.value, failure=failure, owner="", waiting_for="")
         return True
 
     def _forget_rows(self, row: Any) -> None:

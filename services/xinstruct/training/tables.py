@@ -31,6 +31,7 @@ JOBS = sa.Table(
     sa.Column("owned_until_ms", sa.BigInteger, nullable=False),
     sa.Column("change_time_ms", sa.BigInteger, nullable=False),
     sa.Column("change_number", sa.BigInteger, nullable=False),  # grows with every change: the watch token
+    sa.Column("waiting_for", sa.Text, nullable=False, server_default=""),
 )
 POSITIONS = sa.Table(
     "training_positions", METADATA,

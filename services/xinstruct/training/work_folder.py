@@ -11,10 +11,17 @@ from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec
 from xinstruct.training.jobs import JobLook, JobPhase
 
 SPEC, PROGRESS, RESULT, OUTPUT, LOCK, MODEL = "spec.json", "progress.jsonl", "result.json", "job.log", "lock", "model"
-CHECKPOINTS = "checkpoints"
+JOBS, CHECKPOINTS = "jobs", "checkpoints"
 _TAIL_BYTES = 4096
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_PROMPT = {"PYTHONUNBUFFERED": "1"}
+"""A line of the log is there when it is said, not when 8 KB of them are."""
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def work_folder_of(home: Path, job_name: str) -> Path:
+    """The folder of a job of the service whose home folder is `home`, absolute; wherever jobs run."""
+    return (home / JOBS / job_name).absolute()
 
 
 def write_spec(spec: JobSpec) -> Path:
@@ -33,9 +40,9 @@ def write_whole(file: Path, content: bytes) -> None:
 
 
 def variables(spec: JobSpec) -> dict[str, str]:
-    """What the process's environment must hold before a library is loaded: pinned threads, and no hub."""
+    """What the process's environment must hold before a library is loaded: pinned threads, no hub, prompt output."""
     threads = str(spec.recipe.get("threads_count", 1))
-    return {name: threads for name in _THREAD_VARIABLES} | _OFFLINE
+    return {name: threads for name in _THREAD_VARIABLES} | _OFFLINE | _PROMPT
 
 
 def ended(work: Path) -> JobLook | None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from contract.jobs.bench import Bench, checkpoint_steps, ended, spec_in, steps_told, until
 from xinstruct.inference.model_folder import model_digest
+from xinstruct.training.job_log import read_piece
 from xinstruct.training.jobs import JobPhase
+from xinstruct.training.work_folder import OUTPUT
 
 
 def test_a_job_that_was_never_started_is_absent_and_may_be_cancelled(bench: Bench) -> None:
@@ -35,6 +39,18 @@ def test_a_cancelled_job_ends_and_goes_on_from_its_checkpoint_when_it_is_started
     assert model_digest(Path(done.model_folder)).startswith("sha256:")
     assert bench.open().look(spec.job_name) == done  # a keeper that comes later sees the same
     jobs.close()
+
+
+def test_what_a_job_says_is_there_while_it_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # a machine that sets it would hide the fault
+    spec, jobs = spec_in(bench, "generator-r0-ffffffffffff"), bench.open()
+    log = Path(spec.work_folder) / OUTPUT
+    look = until(jobs, spec, lambda look: ended(look) or read_piece(log, 0).text.count("'loss'") >= 2)
+    assert look.phase is JobPhase.RUNNING
+    jobs.cancel(spec.job_name)
+    said = read_piece(log, 0)
+    jobs.close()
+    assert read_piece(log, 0).text.startswith(said.text)  # and stays
 
 
 def test_a_killed_job_goes_on_from_its_checkpoint_under_the_next_keeper(bench: Bench) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import json
+import select
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from xinstruct.training.domain import JobSpec
 from xinstruct.training.job_pod import TERMINATED_EXIT
+
+LINE_S_MAX = 30.0
 
 
 def told(work: Path, **recipe: object) -> list[str]:
@@ -37,6 +42,26 @@ def test_what_a_crashing_job_says_stands_in_the_pods_output_and_beside_its_spec(
     assert "Traceback" in ended.stdout and "valid integer" in ended.stdout
     assert (tmp_path / "job" / "job.log").read_text() == ended.stdout
     assert not (tmp_path / "job" / "result.json").exists()
+
+
+def test_a_line_of_a_pod_is_copied_when_it_is_said_and_not_when_the_pod_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # a machine that sets it would hide the fault
+    file = tmp_path / "job.log"
+    program = (
+        "import sys; from pathlib import Path; from xinstruct.training.job_pod import _copy_output;"
+        "_copy_output(Path(sys.argv[1])); print('step 1'); sys.stdin.read(); print('step 2')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as pod:
+        assert pod.stdin is not None and pod.stdout is not None
+        assert select.select([pod.stdout], [], [], LINE_S_MAX)[0]
+        assert pod.stdout.readline() == b"step 1\n"
+        pod.stdin.close()
+        assert pod.stdout.read() == b"step 2\n"
+    assert file.read_text() == "step 1\nstep 2\n"
 
 
 def test_a_pod_waits_for_the_one_that_holds_its_folder_and_ends_when_it_is_told_to(tmp_path: Path) -> None:

@@ -136,24 +136,36 @@ def test_what_a_job_waits_for_is_said_and_its_progress_and_lease_are_kept(deps: 
     keeper = JobKeeper(TrainingSettings(), deps, jobs)
     keeper.step()
     jobs.says = JobLook(JobPhase.RUNNING, 3, 10, 2.0, waiting_for="Unschedulable: no node has a GPU")
-    with pytest.raises(Unavailable, match="waits: Unschedulable: no node has a GPU"):
-        keeper.step()
+    changes = set()
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="waits: Unschedulable: no node has a GPU"):
+            keeper.step()
+        changes.add(row(deps).change_number)
+    assert len(changes) == 1  # it is told once, not at every look
     assert (row(deps).state, row(deps).steps_done) == ("running", 3)
+    assert row(deps).waiting_for == "Unschedulable: no node has a GPU"
     jobs.says = JobLook(JobPhase.RUNNING, 4, 10, 2.0)
     assert not keeper.step()
+    assert row(deps).waiting_for == ""
 
 
 def test_a_job_that_cannot_be_started_now_is_tried_again_as_often_as_it_takes(deps: Deps) -> None:
     class Away(RecordedJobs):
         def start(self, spec: JobSpec) -> None:
-            self.started.append(spec.job_name)
-            raise Unavailable("the API does not answer")
+            if len(self.started) < 5:
+                self.started.append(spec.job_name)
+                raise Unavailable("the API does not answer")
+            super().start(spec)
 
-    keeper = JobKeeper(TrainingSettings(attempts_max=2), deps, Away())
+    keeper, changes = JobKeeper(TrainingSettings(attempts_max=2), deps, Away()), set()
     for _ in range(5):
         with pytest.raises(Unavailable):
             keeper.step()
+        changes.add(row(deps).change_number)
     assert (row(deps).state, row(deps).attempts_count) == ("queued", 0)
+    assert (row(deps).waiting_for, len(changes)) == ("the API does not answer", 1)
+    keeper.step()
+    assert (row(deps).state, row(deps).waiting_for) == ("running", "")
 
 
 def test_a_keeper_that_lost_its_job_writes_nothing_about_it(deps: Deps) -> None:
