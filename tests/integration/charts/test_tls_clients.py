@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 import servers
+from certificates import Authority, authority
 from charts.rendering import SERVICES, Manifest, Values, before_the_release, changed, manifests, named, profile
-from integration.spine.test_rpc_tls import Authority, authority
 from xinstruct.spine.blobs import Blobs, digest_of
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.sql import open_engine
