@@ -40,6 +40,7 @@ from cluster.work import asked, feed, rows
 BASE = ROOT / "models" / "tiny-base"
 PAIRS_COUNT = 24
 RECIPE = {"steps_max": 80, "rows_per_batch": 4, "checkpoint_steps": 10, "tokens_max": 256}
+TRAIN_JOBS = "trainjob.trainer.kubeflow.org"
 READY_S_MAX = 240
 PROMOTED_S_MAX = 300
 
@@ -74,6 +75,10 @@ class Promoting:
         """Have an evaluator trained, and kill its pod once when it has a checkpoint."""
         name = submitted(self.inside, resource, role="evaluator", recipe=RECIPE | {"seed": seed})
         return killed(self.inside, checkpointed(self.volume / "jobs" / name))
+
+    def gone(self, resource: str) -> bool:
+        """Whether no job has an object of the kind any more."""
+        return not self.inside.all(resource, labels="xinstruct/job")
 
     def promoted(self, but: str = "") -> str:
         """Digest of the evaluator that is promoted, if it is another one than `but`; "" otherwise."""
@@ -138,7 +143,7 @@ def house_values(bed: Bed, *, train_job: str) -> dict[str, Any]:
                 "evaluator": {"prompt_family": "tiny"}, "serving": {"evaluator": evaluator_of("{slot}")},
             },
         },
-        "trainingJobs": {"trainJob": train_job},
+        "trainingJobs": {"trainJob": train_job, "ttlS": 5},
     })
 
 
@@ -167,6 +172,8 @@ def test_the_model_of_a_killed_job_is_promoted_into_an_inferenceservice_and_labe
     assert model["storageUri"] == f"pvc://{CLAIMS[0]}/models/{digest.removeprefix('sha256:')}"
     until(lambda: promoting.labelled_by(digest) == PAIRS_COUNT, "all pairs are labelled", within_s=120)
     assert not promoting.pods("b")
+    until(lambda: promoting.gone("job"), "what ran it is gone", within_s=60)
+    assert promoting.promoted() == digest
     print(f"promoted {seconds:.1f} s after the kill")
 
 
@@ -177,7 +184,7 @@ def test_the_model_of_a_killed_trainjob_labels_all_pairs_in_the_other_slot_which
         pytest.skip("the Kubeflow Trainer is not installed: ADDONS=trainer")
     first = promoting.promoted()
     install(promoting.inside, house_values(promoting.bed, train_job="always"), promoting.folder, "--wait")
-    stopped = promoting.train("trainjob.trainer.kubeflow.org", seed=1)
+    stopped = promoting.train(TRAIN_JOBS, seed=1)
     seconds = until(lambda: bool(promoting.promoted(but=first)), "the next one is promoted", within_s=PROMOTED_S_MAX)
     stopped.went_on()
     second = promoting.promoted(but=first)
@@ -188,4 +195,6 @@ def test_the_model_of_a_killed_trainjob_labels_all_pairs_in_the_other_slot_which
     feed(promoting.inside, promoting.volume, "Tolemba", 6, within_s=120)
     until(lambda: promoting.labelled_by(second) == PAIRS_COUNT + 6, "the new slot labels what is new", within_s=120)
     assert promoting.labelled_by(first) == PAIRS_COUNT
+    until(lambda: promoting.gone(TRAIN_JOBS), "training deletes what ran it", within_s=60)
+    assert promoting.promoted() == second
     print(f"labelled all again and promoted {seconds:.1f} s after the kill")
