@@ -142,7 +142,7 @@ def test_a_job_that_takes_more_memory_than_it_may_fails_and_says_so(bed: Bed, be
 
 
 def test_an_evicted_pod_is_no_failure_and_the_next_goes_on_from_its_checkpoint(brief: PodBench) -> None:
-    spec, jobs = spec_in(brief, "generator-r0-ffffffffffff"), brief.open()
+    spec, jobs = spec_in(brief, "generator-r0-ffffffffffff", epochs=40.0), brief.open()
     until_look(jobs, spec, lambda _: checkpoint_steps(spec) > 0)
     stopped = evicted(brief.inside, spec)
     look = until_look(jobs, spec, ended)
