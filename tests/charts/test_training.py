@@ -26,6 +26,7 @@ from charts.schemas import faults
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import JobSpec
 from xinstruct.training.kubernetes_api import INFERENCE_SERVICE, JOB, TRAIN_JOB
+from xinstruct.training.kubernetes_ended import TTL_ANNOTATION
 from xinstruct.training.kubernetes_jobs import made_of, read_manifest
 
 PODS = changed(profile("small"), "config.training.jobs.kind", "kubernetes")
@@ -76,6 +77,8 @@ def test_the_trainers_job_is_the_plain_one_with_another_name_of_its_container() 
 def test_a_train_job_uses_plain_fields_and_a_runtime_of_the_release(tmp_path: Path) -> None:
     job = made(TRAINER, tmp_path)
     assert set(job["spec"]) == {"runtimeRef", "trainer"}
+    # The Trainer has no time to live for it: training reads this one.
+    assert job["metadata"]["annotations"][TTL_ANNOTATION] == "86400"
     (runtime,) = of_kind(manifests(PODS, apis=TRAINER), "TrainingRuntime")
     assert job["spec"]["runtimeRef"] == {
         "apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": runtime["metadata"]["name"],
@@ -117,7 +120,7 @@ def test_a_jobs_pod_reaches_nothing_but_names() -> None:
 
 
 JOBS = {"jobs": ["create", "get", "delete"], "trainjobs": ["get", "delete"], "pods": ["get", "list"]}
-TRAIN_JOBS = {"jobs": ["get", "delete"], "trainjobs": ["create", "get", "delete"], "pods": ["get", "list"]}
+TRAIN_JOBS = {"jobs": ["get", "delete"], "trainjobs": ["create", "get", "list", "delete"], "pods": ["get", "list"]}
 
 
 @pytest.mark.parametrize(("values", "apis", "rights"), [

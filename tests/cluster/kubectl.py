@@ -68,6 +68,13 @@ class Cluster:
         """Whether a pod has come to its end, good or bad."""
         return self.get("pod", name)["status"].get("phase") in ("Succeeded", "Failed")
 
+    def evict(self, pod: str) -> None:
+        """End a pod as a drain of its node does, which its disruption budget has to allow. Refused when it does not."""
+        named = {"name": pod, "namespace": self.namespace}
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": named}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+        self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+
     def stats(self) -> dict[str, Manifest]:
         """Pod of the namespace → what its kubelet counts of it: cpu, memory, volumes."""
         found: dict[str, Manifest] = {}

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ import yaml
 from kubernetes.config import new_client_from_config
 
 from cluster.house import CHART, CLAIMS, FULL_NAME, HOME, RELEASE, TRAINER, Bed, install, merged, namespace, small
-from cluster.kubectl import Cluster, Manifest, Refused, until
-from cluster.work import asked
-from contract.jobs.bench import base_in, ended, spec_in
+from cluster.kubectl import Cluster, Manifest, condition, until
+from cluster.training import checkpointed, done, evicted, killed, pods_of, submitted
+from contract.jobs.bench import base_in, checkpoint_steps, ended, spec_in
 from contract.jobs.bench import until as until_look
 from contract.jobs.test_jobs import (  # noqa: F401 - the contract, asked of this module's bench
     test_a_cancelled_job_ends_and_goes_on_from_its_checkpoint_when_it_is_started_again,
@@ -37,7 +36,9 @@ from xinstruct.training.kubernetes_jobs import KubernetesJobs
 RECIPE: Mapping[str, Any] = {
     "epochs": 40.0, "rows_per_batch": 4, "checkpoint_steps": 5, "tokens_max": 256, "learning_rate": 0.02,
 }
-JOB_S_MAX = 420
+RESOURCE = {"Job": "job", "TrainJob": "trainjob.trainer.kubeflow.org"}
+BRIEF: Mapping[str, Any] = {"config": {"training": {"attempts_max": 1}}, "trainingJobs": {"ttlS": 5}}
+"""Values of jobs that no failure is forgiven, and whose objects soon go."""
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -55,44 +56,56 @@ class PodBench:
         return KubernetesJobs(self.folder, Api(client, self.inside.namespace), self.manifest)
 
     def kill(self, job_name: str) -> None:
-        """What a failing node does, as the Job sees it."""
-        for label in ("batch.kubernetes.io/job-name", "jobset.sigs.k8s.io/jobset-name"):
-            self.inside.kubectl(
-                "delete", "pod", "-l", f"{label}=house-xinstruct-{job_name}", "--force", "--grace-period=0"
-            )
+        """What a failing node does, as the Job sees it. Another pod has its place then."""
+        killed(self.inside, checkpointed(self.folder / job_name))
 
 
-@pytest.fixture(scope="module", params=["Job", "TrainJob"])
+@pytest.fixture(scope="module", params=RESOURCE)
 def bench(request: pytest.FixtureRequest, bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodBench]:
     """The manifest of the chart in a namespace of its own, without the release."""
-    if bed.volumes is None:
-        pytest.skip("jobs and this machine must share a folder: the machine-local cluster only")
-    if request.param == "TrainJob" and not bed.has(TRAINER):
-        pytest.skip("the Kubeflow Trainer is not installed: ADDONS=trainer")
+    with prepared(bed, request.param, tmp_path_factory.mktemp("values")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=RESOURCE)
+def brief(request: pytest.FixtureRequest, bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodBench]:
+    """The same, with the manifest that the chart makes of BRIEF."""
+    with prepared(bed, request.param, tmp_path_factory.mktemp("values"), BRIEF) as made:
+        yield made
+
+
+@contextmanager
+def prepared(bed: Bed, kind: str, folder: Path, more: Mapping[str, Any] = {}) -> Iterator[PodBench]:
+    """What the release would bring for jobs: their claim, and with the Trainer their runtime. `more`: values."""
+    needed(bed, kind)
+    assert bed.volumes is not None
     before = os.umask(0)  # jobs run as another user than this one
     try:
         with namespace(bed, claims=CLAIMS[:1]) as inside:
-            yield prepared(bed, inside, request.param, tmp_path_factory.mktemp("values"))
+            # A path that is the same here and there, and below no folder that only root may enter.
+            place = folder / "data"
+            place.symlink_to(bed.volumes / inside.namespace / CLAIMS[0])
+            values = merged(small(bed), {"trainingJobs": {"trainJob": "always" if kind == "TrainJob" else "never"}})
+            file = folder / f"{kind}.yaml"
+            file.write_text(yaml.safe_dump(merged(values, more)), "utf-8")
+            profile = str(CHART / "profiles" / "small.yaml")
+            text = inside.helm("template", RELEASE, str(CHART), "-f", profile, "-f", str(file))
+            items = [item for item in yaml.safe_load_all(text.replace(HOME, str(place))) if item]
+            inside.apply(*(item for item in items if item["kind"] in ("PersistentVolumeClaim", "TrainingRuntime")))
+            (config,) = [item for item in items if item["kind"] == "ConfigMap" and "job.json" in item["data"]]
+            jobs = place / "jobs"
+            readable(base_in(jobs))
+            yield PodBench(jobs, inside, json.loads(config["data"]["job.json"]))
     finally:
         os.umask(before)
 
 
-def prepared(bed: Bed, inside: Cluster, kind: str, folder: Path, **more: Any) -> PodBench:
-    """What the release would bring for jobs: their claim, and with the Trainer their runtime."""
-    assert bed.volumes is not None
-    # A path that is the same here and there, and below no folder that only root may enter.
-    place = folder / "data"
-    place.symlink_to(bed.volumes / inside.namespace / CLAIMS[0])
-    values = merged(small(bed), {"trainingJobs": {"trainJob": "always" if kind == "TrainJob" else "never", **more}})
-    file = folder / f"{kind}.yaml"
-    file.write_text(yaml.safe_dump(values), "utf-8")
-    text = inside.helm("template", RELEASE, str(CHART), "-f", str(CHART / "profiles/small.yaml"), "-f", str(file))
-    items = [item for item in yaml.safe_load_all(text.replace(HOME, str(place))) if item]
-    inside.apply(*(item for item in items if item["kind"] in ("PersistentVolumeClaim", "TrainingRuntime")))
-    (config,) = [item for item in items if item["kind"] == "ConfigMap" and "job.json" in item["data"]]
-    jobs = place / "jobs"
-    readable(base_in(jobs))
-    return PodBench(jobs, inside, json.loads(config["data"]["job.json"]))
+def needed(bed: Bed, kind: str) -> None:
+    """Skip where jobs of the kind cannot be tried."""
+    if bed.volumes is None:
+        pytest.skip("jobs and this machine must share a folder: the machine-local cluster only")
+    if kind == "TrainJob" and not bed.has(TRAINER):
+        pytest.skip("the Kubeflow Trainer is not installed: ADDONS=trainer")
 
 
 @pytest.mark.parametrize(("change", "said"), [
@@ -128,15 +141,41 @@ def test_a_job_that_takes_more_memory_than_it_may_fails_and_says_so(bed: Bed, be
     )
 
 
-@pytest.mark.parametrize("kind", ["Job", "TrainJob"])
+def test_an_evicted_pod_is_no_failure_and_the_next_goes_on_from_its_checkpoint(brief: PodBench) -> None:
+    spec, jobs = spec_in(brief, "generator-r0-ffffffffffff", epochs=40.0), brief.open()
+    until_look(jobs, spec, lambda _: checkpoint_steps(spec) > 0)
+    stopped = evicted(brief.inside, spec)
+    look = until_look(jobs, spec, ended)
+    assert (look.phase, look.failure) == (JobPhase.DONE, "")
+    stopped.went_on()
+
+
+def test_what_ran_a_job_goes_when_its_time_is_over_and_the_job_stays_done(brief: PodBench) -> None:
+    spec, jobs = spec_in(brief, "generator-r0-999999999999", epochs=1.0), brief.open()
+    look = until_look(jobs, spec, ended)
+    assert look.phase is JobPhase.DONE
+    assert pods_of(brief.inside, spec.job_name)
+    kind = brief.manifest["kind"]
+
+    def gone() -> bool:
+        names = [item["metadata"]["name"] for item in brief.inside.all("jobset" if kind == "TrainJob" else "job")]
+        return f"{FULL_NAME}-{spec.job_name}" not in names and not pods_of(brief.inside, spec.job_name)
+
+    seconds = until(gone, "what ran it is gone", within_s=60)
+    print(f"{kind}: gone {seconds:.1f} s after it was seen to be done")
+    if kind == "TrainJob":  # which has no time of its own, and is not run again
+        left = brief.inside.get(RESOURCE[kind], f"{FULL_NAME}-{spec.job_name}")
+        assert condition(left, "Complete")["status"] == "True"
+    assert brief.open().look(spec.job_name) == look
+
+
+@pytest.mark.parametrize("kind", RESOURCE)
 def test_a_release_trains_in_pods_through_the_end_of_its_keeper_and_of_the_job_and_takes_jobs_along(
     bed: Bed, tmp_path: Path, kind: str
 ) -> None:
-    if bed.volumes is None:
-        pytest.skip("seeds and base are put on the volume from this machine")
-    if kind == "TrainJob" and not bed.has(TRAINER):
-        pytest.skip("the Kubeflow Trainer is not installed: ADDONS=trainer")
-    before = os.umask(0)
+    needed(bed, kind)
+    assert bed.volumes is not None
+    resource, before = RESOURCE[kind], os.umask(0)
     try:
         with namespace(bed) as inside:
             place = bed.volumes / inside.namespace / CLAIMS[0]
@@ -148,17 +187,16 @@ def test_a_release_trains_in_pods_through_the_end_of_its_keeper_and_of_the_job_a
             })
             install(inside, values, tmp_path)
             until(lambda: inside.pod_ready(f"{FULL_NAME}-training-0"), "training is ready", within_s=240)
-            resource = "trainjob.trainer.kubeflow.org" if kind == "TrainJob" else "job"
-            name = submitted(inside, resource)
-            progress = place / "jobs" / name / "progress.jsonl"
-            until(lambda: progress.exists(), "the job makes steps", within_s=JOB_S_MAX)
+            name = submitted(inside, resource, role="generator", recipe=RECIPE)
+            spec = checkpointed(place / "jobs" / name)
             keeper = f"{FULL_NAME}-training-0"
             first = inside.get("pod", keeper)["metadata"]["uid"]
             inside.kubectl("delete", "pod", keeper, "--wait=false")
-            killed(inside, name)
+            stopped = killed(inside, spec)
             until(lambda: inside.pod_replaced(keeper, first), "another keeper is ready", within_s=120)
-            (model,) = finished(inside, name)
+            (model,) = done(inside, name)
             assert (model["job_name"], model["promoted"]) == (name, True)
+            stopped.went_on()
             (made,) = inside.all(resource, labels=f"xinstruct/job={name}")
             assert made["metadata"]["ownerReferences"][0]["name"] == f"{FULL_NAME}-training"
             inside.helm("uninstall", RELEASE, "--wait")
@@ -179,38 +217,3 @@ def stocked(place: Path) -> None:
     rows = [{"instruction": "Describe the lake.", "response": f"Ziwa {n}\n\nNi ziwa.", "language": "sw"}
             for n in range(60)]
     (place / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-
-
-def submitted(
-    inside: Cluster, resource: str, *, role: str = "generator", recipe: Mapping[str, Any] = RECIPE
-) -> str:
-    """Name of a job on what stocked() put there, asked for from another pod of the release, which goes away again."""
-    def made() -> bool:
-        with suppress(Refused):  # the command would wait for the job's end; again it is the same job
-            asked(inside, "train", role, "--base", f"{HOME}/base", "--seeds", f"{HOME}/seeds.jsonl", "--promote",
-                  "--recipe", json.dumps(recipe))
-        return bool(inside.all(resource, labels="xinstruct/job"))
-
-    until(made, "the job has its object", within_s=120)
-    (job,) = inside.all(resource, labels="xinstruct/job")
-    return str(job["metadata"]["labels"]["xinstruct/job"])
-
-
-def killed(inside: Cluster, job_name: str) -> None:
-    """Kill the job's pod as a failing node would."""
-    for label in ("batch.kubernetes.io/job-name", "jobset.sigs.k8s.io/jobset-name"):
-        inside.kubectl("delete", "pod", "-l", f"{label}={FULL_NAME}-{job_name}", "--force", "--grace-period=0")
-
-
-def finished(inside: Cluster, job_name: str) -> list[dict[str, Any]]:
-    """The models that there are when the job has ended."""
-    end_s = time.monotonic() + JOB_S_MAX
-    while time.monotonic() < end_s:
-        try:
-            listed = asked(inside, "models", "list", "--json")
-        except Refused:  # training's pod is being replaced
-            listed = ""
-        if listed.strip():
-            return [json.loads(line) for line in listed.splitlines()]
-        time.sleep(1.0)
-    raise AssertionError(f"the job {job_name} did not end within {JOB_S_MAX} s")

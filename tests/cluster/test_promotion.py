@@ -1,7 +1,7 @@
 """Models that training made in pods are put to use by it, in InferenceServices that KServe runs: one for each slot.
 
 The first evaluator comes out of a Job and gets the first slot; the next one comes out of a TrainJob, labels all pairs
-again in the other slot and is promoted then. What served the one before rests.
+again in the other slot and is promoted then. What served the one before rests. The pod of either job is killed once.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ from cluster.house import (
     small,
 )
 from cluster.kubectl import Cluster, Manifest, Refused, ready, until
-from cluster.test_jobs import submitted
+from cluster.training import Stopped, checkpointed, killed, submitted
 from cluster.work import asked, feed, rows
 
 BASE = ROOT / "models" / "tiny-base"
 PAIRS_COUNT = 24
-RECIPE = {"steps_max": 12, "rows_per_batch": 4, "checkpoint_steps": 6, "tokens_max": 256}
+RECIPE = {"steps_max": 80, "rows_per_batch": 4, "checkpoint_steps": 10, "tokens_max": 256}
+TRAIN_JOBS = "trainjob.trainer.kubeflow.org"
 READY_S_MAX = 240
 PROMOTED_S_MAX = 300
 
@@ -69,6 +70,15 @@ class Promoting:
     def pods(self, slot: str) -> list[Manifest]:
         """Pods of a slot's InferenceService."""
         return self.inside.all("pod", labels=f"app.kubernetes.io/component=evaluator-{slot}")
+
+    def train(self, resource: str, *, seed: int) -> Stopped:
+        """Have an evaluator trained, and kill its pod once when it has a checkpoint."""
+        name = submitted(self.inside, resource, role="evaluator", recipe=RECIPE | {"seed": seed})
+        return killed(self.inside, checkpointed(self.volume / "jobs" / name))
+
+    def gone(self, resource: str) -> bool:
+        """Whether no job has an object of the kind any more."""
+        return not self.inside.all(resource, labels="xinstruct/job")
 
     def promoted(self, but: str = "") -> str:
         """Digest of the evaluator that is promoted, if it is another one than `but`; "" otherwise."""
@@ -133,7 +143,7 @@ def house_values(bed: Bed, *, train_job: str) -> dict[str, Any]:
                 "evaluator": {"prompt_family": "tiny"}, "serving": {"evaluator": evaluator_of("{slot}")},
             },
         },
-        "trainingJobs": {"trainJob": train_job},
+        "trainingJobs": {"trainJob": train_job, "ttlS": 5},
     })
 
 
@@ -149,28 +159,34 @@ def model_values(bed: Bed) -> dict[str, Any]:
     }
 
 
-def test_the_model_of_a_job_is_promoted_into_an_inferenceservice_and_labels_all_pairs(promoting: Promoting) -> None:
+def test_the_model_of_a_killed_job_is_promoted_into_an_inferenceservice_and_labels_all_pairs(
+    promoting: Promoting,
+) -> None:
     assert not promoting.pods("a") and not promoting.pods("b")
-    submitted(promoting.inside, "job", role="evaluator", recipe=RECIPE)
+    stopped = promoting.train("job", seed=0)
     seconds = until(lambda: bool(promoting.promoted()), "the model is promoted", within_s=PROMOTED_S_MAX)
+    stopped.went_on()
     digest = promoting.promoted()
     model = promoting.service("a")["spec"]["predictor"]["model"]
     assert promoting.digest("a") == digest
     assert model["storageUri"] == f"pvc://{CLAIMS[0]}/models/{digest.removeprefix('sha256:')}"
     until(lambda: promoting.labelled_by(digest) == PAIRS_COUNT, "all pairs are labelled", within_s=120)
     assert not promoting.pods("b")
-    print(f"trained and promoted after {seconds:.1f} s")
+    until(lambda: promoting.gone("job"), "what ran it is gone", within_s=60)
+    assert promoting.promoted() == digest
+    print(f"promoted {seconds:.1f} s after the kill")
 
 
-def test_the_model_of_a_trainjob_labels_all_pairs_in_the_other_slot_which_scoring_moves_to(
+def test_the_model_of_a_killed_trainjob_labels_all_pairs_in_the_other_slot_which_scoring_moves_to(
     promoting: Promoting,
 ) -> None:
     if not promoting.bed.has(TRAINER):
         pytest.skip("the Kubeflow Trainer is not installed: ADDONS=trainer")
     first = promoting.promoted()
     install(promoting.inside, house_values(promoting.bed, train_job="always"), promoting.folder, "--wait")
-    submitted(promoting.inside, "trainjob.trainer.kubeflow.org", role="evaluator", recipe=RECIPE | {"seed": 1})
+    stopped = promoting.train(TRAIN_JOBS, seed=1)
     seconds = until(lambda: bool(promoting.promoted(but=first)), "the next one is promoted", within_s=PROMOTED_S_MAX)
+    stopped.went_on()
     second = promoting.promoted(but=first)
     assert promoting.digest("b") == second
     until(lambda: promoting.labelled_by(second) == PAIRS_COUNT, "the catalog has the new labels", within_s=30)
@@ -179,4 +195,6 @@ def test_the_model_of_a_trainjob_labels_all_pairs_in_the_other_slot_which_scorin
     feed(promoting.inside, "Tolemba", 6, within_s=120)
     until(lambda: promoting.labelled_by(second) == PAIRS_COUNT + 6, "the new slot labels what is new", within_s=120)
     assert promoting.labelled_by(first) == PAIRS_COUNT
-    print(f"trained, labelled all again and promoted after {seconds:.1f} s")
+    until(lambda: promoting.gone(TRAIN_JOBS), "training deletes what ran it", within_s=60)
+    assert promoting.promoted() == second
+    print(f"labelled all again and promoted {seconds:.1f} s after the kill")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import datetime
 
@@ -45,7 +44,7 @@ def test_all_pods_together_but_the_models_use_at_most_two_and_a_half_gibibytes(h
 def test_a_light_pod_that_was_drained_is_gone_in_ten_seconds_and_back_in_five(house: House, service: str) -> None:
     name = f"{FULL_NAME}-{service}-0"
     begin = time.monotonic()
-    evict(house, name)
+    house.inside.evict(name)
     house.inside.kubectl("wait", "--for=delete", f"pod/{name}")
     gone_s = time.monotonic() - begin
     until(lambda: house.inside.pod_ready(name), f"{name} is ready again", within_s=60)
@@ -65,11 +64,3 @@ def seconds_until_ready(pod: Manifest) -> float:
     moments = (pod["metadata"]["creationTimestamp"], condition(pod, "Ready")["lastTransitionTime"])
     created, became_ready = (datetime.fromisoformat(moment) for moment in moments)
     return (became_ready - created).total_seconds()
-
-
-def evict(house: House, pod: str) -> None:
-    """As a drain of its node does it, which the disruption budget has to allow."""
-    space = house.inside.namespace
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": space}}
-    path = f"/api/v1/namespaces/{space}/pods/{pod}/eviction"
-    house.inside.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))

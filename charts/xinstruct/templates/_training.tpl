@@ -51,7 +51,10 @@ metadata:
     {{- with $j.labels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with .Values.commonAnnotations }}
+  {{- $annotations := .Values.commonAnnotations | default dict }}
+  {{- /* The Trainer has no time to live for TrainJobs: training deletes those that are over. */}}
+  {{- if $trainJob }}{{ $annotations = merge (dict "xinstruct/ttl-s" (int64 $j.ttlS | toString)) $annotations }}{{ end }}
+  {{- with $annotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}

@@ -39,6 +39,7 @@ def build(config: TrainingSettings, deps: Deps, *, endpoint_models: Mapping[str,
     loops: list[Loop] = [TrainingCommands(deps), endpoints, *keepers]
     if config.serving.evaluator or config.serving.encoder:
         loops.append(SlotServers(deps, serving))
+    loops += _tidying(config, deps)
     return App(loops=loops, servicers=[servicer])
 
 
@@ -49,6 +50,18 @@ def _jobs(config: TrainingSettings, deps: Deps) -> Jobs:
     from xinstruct.training.kubernetes_jobs import KubernetesJobs, read_manifest
 
     return KubernetesJobs(folder, _cluster(), read_manifest(Path(config.jobs.manifest_file)))
+
+
+def _tidying(config: TrainingSettings, deps: Deps) -> list[Loop]:
+    if config.jobs.kind == "local":
+        return []
+    from xinstruct.training.kubernetes_api import TRAIN_JOB
+    from xinstruct.training.kubernetes_ended import EndedTrainJobs
+    from xinstruct.training.kubernetes_jobs import read_manifest
+
+    manifest = read_manifest(Path(config.jobs.manifest_file))
+    # Jobs have a time to live of their own.
+    return [EndedTrainJobs(_cluster(), manifest, deps.clock)] if manifest["kind"] == TRAIN_JOB.name else []
 
 
 def _serving(config: TrainingSettings, deps: Deps) -> Serving:

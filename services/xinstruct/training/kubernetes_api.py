@@ -91,10 +91,17 @@ class Cluster:
         except NotFound:
             return
 
+    def labelled(self, kind: Kind, label: str, value: str) -> list[Manifest]:
+        """Objects with the label, oldest first; none when there is no such kind."""
+        try:
+            found = self._ask("GET", kind, query={"labelSelector": f"{label}={value}"})["items"]
+        except NotFound:
+            return []
+        return sorted(found, key=lambda item: (item["metadata"]["creationTimestamp"], item["metadata"]["name"]))
+
     def pods(self, label: str, value: str) -> list[Manifest]:
         """Pods with the label, oldest first."""
-        found = self._ask("GET", _POD, query={"labelSelector": f"{label}={value}"})["items"]
-        return sorted(found, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+        return self.labelled(_POD, label, value)
 
     def owners(self) -> list[Manifest]:
         """References to what owns this pod, for what shall be deleted with it; none when this process is in no pod."""

@@ -36,7 +36,7 @@ class Bench(Protocol):
         """The back end as a service finds it that has just been started."""
 
     def kill(self, job_name: str) -> None:
-        """Kill what runs the job, as a machine would that fails."""
+        """Kill what runs the job, as a machine would that fails. Fails where nothing does."""
 
 
 def base_in(folder: Path) -> Path:

@@ -21,9 +21,11 @@ class LocalBench:
 
     def kill(self, job_name: str) -> None:
         """The process whose arguments name the job's folder."""
-        for process in psutil.Process().children(recursive=True):
-            if any(job_name in argument for argument in process.cmdline()):
-                process.kill()
+        found = [process for process in psutil.Process().children(recursive=True)
+                 if any(job_name in argument for argument in process.cmdline())]
+        assert found, f"nothing runs {job_name}"
+        for process in found:
+            process.kill()
 
 
 @pytest.fixture(scope="module")

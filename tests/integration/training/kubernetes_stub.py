@@ -51,9 +51,10 @@ class Store:
             return self.refuses, _status(f"refused with {self.refuses}")
         if method == "POST":
             return self._make(path, body)
-        if method == "GET" and path.endswith("/pods"):
+        if method == "GET" and "labelSelector" in query:
             key, _, value = query["labelSelector"][0].partition("=")
-            found = [pod for pod in self.of("pods") if pod["metadata"].get("labels", {}).get(key) == value]
+            items = self.of(path.rpartition("/")[2])
+            found = [item for item in items if item["metadata"].get("labels", {}).get(key) == value]
             return 200, {"items": found}
         if path not in self.items:
             return 404, _status(f"{path} not found")
