@@ -181,6 +181,14 @@ def install_chart(
     )
 
 
+def claim(bed: Bed, name: str) -> Manifest:
+    """A claim that no chart makes."""
+    wanted: Manifest = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    if bed.storage_class:
+        wanted["storageClassName"] = "" if bed.storage_class == "-" else bed.storage_class
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": wanted}
+
+
 def put(bed: Bed, inside: Cluster, folder: Path, *, below: str, claim: str = CLAIMS[0]) -> None:
     """Copy a folder of this machine to `below` in a claim's volume, wherever the cluster is: a pod unpacks it there."""
     packed = io.BytesIO()

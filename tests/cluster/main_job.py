@@ -32,6 +32,7 @@ from cluster.house import (
     MODELS_CHART,
     RESTRICTED,
     Bed,
+    claim,
     install,
     install_chart,
     merged,
@@ -192,7 +193,7 @@ python /run/read_log.py /run/xinstruct.yaml
         {"name": "models", "persistentVolumeClaim": {"claimName": CLAIMS[0]}},
     ]
     with namespace(bed, claims=CLAIMS[:1]) as inside:
-        inside.apply(claim(bed), {
+        inside.apply(claim(bed, CLAIMS[0]), {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "embedded"},
             "data": {"xinstruct.yaml": yaml.safe_dump(config), "job.sh": script, "read_log.py": READ_LOG},
         })
@@ -204,14 +205,6 @@ python /run/read_log.py /run/xinstruct.yaml
     assert good, said[-3000:]
     *rows, status, records = [line for line in said.splitlines() if line.strip()]
     return Outcome(rows_of(rows), json.loads(status)["funnel"], json.loads(records))
-
-
-def claim(bed: Bed) -> Manifest:
-    """The claim that the chart makes, for runs without it."""
-    wanted: Manifest = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    if bed.storage_class:
-        wanted["storageClassName"] = "" if bed.storage_class == "-" else bed.storage_class
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIMS[0]}, "spec": wanted}
 
 
 def rows_of(lines: list[str]) -> Rows:

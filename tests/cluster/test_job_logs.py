@@ -11,7 +11,8 @@ import pytest
 
 from cluster.house import CLAIMS, FULL_NAME, Bed, install, merged, namespace, small
 from cluster.kubectl import Cluster, until
-from cluster.test_jobs import JOB_S_MAX, bench, stocked, submitted  # noqa: F401 - bench is the contract's
+from cluster.test_jobs import RECIPE, bench, stocked  # noqa: F401 - bench is the contract's
+from cluster.training import JOB_S_MAX, submitted
 from cluster.work import asked
 from contract.jobs.test_jobs import test_what_a_job_says_is_there_while_it_runs  # noqa: F401 - the contract
 
@@ -34,7 +35,7 @@ def test_why_a_job_waits_then_what_it_says_and_its_end_come_out_of_its_release(b
             })
             install(inside, values, tmp_path)
             until(lambda: inside.pod_ready(f"{FULL_NAME}-training-0"), "training is ready", within_s=240)
-            name = submitted(inside, "job")
+            name = submitted(inside, "job", role="generator", recipe=RECIPE)
             until(lambda: waits_for(logs(inside, name)[-1]), "why it waits is told", within_s=120)
             inside.kubectl("label", "node", "--all", f"{LABEL}=yes")
             try:

@@ -8,8 +8,6 @@ passes backgen's guard; evaluator and encoder are models/tiny-base.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +16,19 @@ from typing import Any
 import pytest
 
 from cluster.house import (
-    CLAIMS,
     FULL_NAME,
     KSERVE,
     MODEL_POD,
     MODELS_CHART,
     ROOT,
-    RUNS_AS,
     Bed,
+    claim,
     install,
     install_chart,
     merged,
     namespace,
     probe,
+    put,
     small,
 )
 from cluster.kubectl import Cluster, ready, until
@@ -68,10 +66,8 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def folders(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Role → folder of its model."""
-    if bed.volumes is None:
-        pytest.skip("the models are put into a folder of this machine: the machine-local cluster only")
     return {"generator": chosen_models(tmp_path_factory.mktemp("trained")) / "generator", "evaluator": BASE,
             "encoder": BASE}
 
@@ -82,32 +78,20 @@ def served(
 ) -> Iterator[Served]:
     """The release: a generator on the runtime tgi, evaluator and encoder on the predictor, every pod ready."""
     by_kserve = request.param == "KServe"
-    assert bed.volumes is not None
     if by_kserve and not bed.has(KSERVE):
         pytest.skip("KServe is not installed: ADDONS=kserve")
     with namespace(bed, claims=(CLAIM,)) as inside:
-        put_models(folders, bed.volumes / inside.namespace / CLAIM)
-        inside.apply(claim(), {
+        inside.apply(claim(bed, CLAIM), {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tgi-server"},
             "data": {SERVER.name: SERVER.read_text("utf-8")},
         })
+        for role, folder in folders.items():
+            put(bed, inside, folder, below=role, claim=CLAIM)
         install_chart(inside, RELEASE, MODELS_CHART, values(bed, by_kserve), tmp_path_factory.mktemp("values"))
         found = Served(bed, inside, by_kserve, folders)
         seconds = until(lambda: all_ready(found), "every model is ready", within_s=READY_S_MAX)
         print(f"{request.param}: ready after {seconds:.1f} s")
         yield found
-
-
-def put_models(folders: Mapping[str, Path], folder: Path) -> None:
-    for name, source in folders.items():
-        shutil.copytree(source, folder / name, copy_function=shutil.copyfile)
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, RUNS_AS, RUNS_AS)
-
-
-def claim() -> dict[str, Any]:
-    asked = {"accessModes": ["ReadWriteMany"], "storageClassName": "", "resources": {"requests": {"storage": "1Gi"}}}
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM}, "spec": asked}
 
 
 def values(bed: Bed, by_kserve: bool) -> dict[str, Any]:
@@ -174,7 +158,6 @@ writer.close(); judge.close(); encoder.close()
 
 
 def test_backgen_drafts_through_text_generation_inference(served: Served, tmp_path: Path) -> None:
-    assert served.bed.volumes is not None
     # Another namespace: what Services are for.
     address = f"http://xinstruct-generator.{served.inside.namespace}.svc"
     with namespace(served.bed) as inside:
@@ -185,7 +168,7 @@ def test_backgen_drafts_through_text_generation_inference(served: Served, tmp_pa
         drafted = json.loads(asked(inside, "draft", PROMPT, "--language", "sw", "--json", within_s=110))
         assert len(drafted["instruction"]) >= INSTRUCTION_CHARS_MIN, drafted
         assert drafted["generator_digest"] == ENDPOINT
-        feed(inside, served.bed.volumes / inside.namespace / CLAIMS[0], "Mbasi", 1, within_s=120)
+        feed(inside, "Mbasi", 1, within_s=120)
         seconds = until(lambda: rows(inside, "pairs") == 1, "the text that was fed is drafted", within_s=60)
         assert rows(inside, "pairs", f"generator_digest = '{ENDPOINT}'") == 1
         print(f"asked for: {drafted['instruction']!r}; in the stream: a pair {seconds:.1f} s after its text")
