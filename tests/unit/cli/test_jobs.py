@@ -12,6 +12,7 @@ from xinstruct.v1.training_service_pb2 import Job
     (["one\ntw", "o\n", "three"], ["one", "two"], "three"),
     (["one\n\ntwo\n"], ["one", "", "two"], ""),
     (["one\r", "\ntwo\r\n"], ["one", "two"], ""),
+    (["one\r", "two\n"], ["one", "two"], ""),
     (["\r 0%", "\r 50", "%\r100%", "\nsaved\n"], [" 0%", " 50%", "100%", "saved"], ""),
     (["x" * LINE_CHARS_MAX, "y", "z\n"], ["x" * LINE_CHARS_MAX + "y", "z"], ""),
 ])
