@@ -96,7 +96,7 @@ class Promoting:
 
 @pytest.fixture(scope="module")
 def promoting(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Promoting]:
-    """Drafted pairs, two InferenceServices at rest, and no evaluator."""
+    """Drafted pairs, two InferenceServices, and no evaluator."""
     if bed.volumes is None:
         pytest.skip("seeds and base are put on the volume from this machine: the machine-local cluster only")
     if not bed.has(KSERVE):
@@ -162,7 +162,7 @@ def model_values(bed: Bed) -> dict[str, Any]:
 def test_the_model_of_a_killed_job_is_promoted_into_an_inferenceservice_and_labels_all_pairs(
     promoting: Promoting,
 ) -> None:
-    assert not promoting.pods("a") and not promoting.pods("b")
+    until(lambda: not promoting.pods("a") and not promoting.pods("b"), "both rest: there is no model", within_s=120)
     stopped = promoting.train("job", seed=0)
     seconds = until(lambda: bool(promoting.promoted()), "the model is promoted", within_s=PROMOTED_S_MAX)
     stopped.went_on()

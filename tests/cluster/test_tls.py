@@ -13,7 +13,7 @@ import pytest
 
 from certificates import Authority, authority
 from cluster.conftest import House
-from cluster.house import FULL_NAME, RELEASE, SERVICES, Bed, install, models, namespace, probe, secret, small
+from cluster.house import FULL_NAME, SERVICES, Bed, install, models, namespace, probe, secret, small
 from cluster.kubectl import Cluster, Manifest, condition, until
 from cluster.work import asked
 from xinstruct.spine.certificates import Tls
@@ -22,7 +22,6 @@ TLS = {
     "enabled": True, "secretName": "ours",
     "mutual": {"enabled": True, "authoritySecret": {"name": "ours-authority"}},
 }
-OURS = f"app.kubernetes.io/instance={RELEASE}"
 NEED_A_MODEL = ("backgen", "scoring-a", "scoring-b")
 STARTED_S_MAX = 180.0
 READY_S_MAX = 120.0

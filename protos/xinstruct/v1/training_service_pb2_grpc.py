@@ -115,8 +115,8 @@ class TrainingServiceServicer:
 
     def WatchJobLog(self, request, context):
         """What one job says, as it stands in its log, and every change of the job itself. With `follow` until the job has ended
-        and all is sent, the end in the last event; otherwise what is there now. NOT_FOUND when there is none of that name, or
-        when it has ended and its log is not there: it never started, or its folder was removed. INVALID_ARGUMENT: offset and
+        and all is sent, the end in the last event; otherwise what is there now. NOT_FOUND when there is none of that name, or,
+        behind the event of its end, when its log is not there: it never started, or its folder was removed. INVALID_ARGUMENT: offset and
         tail_lines both. All attempts stand in one log, in turn; half a character that a killed one left at the end is left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

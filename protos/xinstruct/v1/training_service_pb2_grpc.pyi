@@ -43,8 +43,8 @@ class TrainingServiceStub:
     """One job's progress until it ends, from page_token on."""
     WatchJobLog: _grpc.UnaryStreamMultiCallable[_training_service_pb2.WatchJobLogRequest, _training_service_pb2.JobLogEvent]
     """What one job says, as it stands in its log, and every change of the job itself. With `follow` until the job has ended
-    and all is sent, the end in the last event; otherwise what is there now. NOT_FOUND when there is none of that name, or
-    when it has ended and its log is not there: it never started, or its folder was removed. INVALID_ARGUMENT: offset and
+    and all is sent, the end in the last event; otherwise what is there now. NOT_FOUND when there is none of that name, or,
+    behind the event of its end, when its log is not there: it never started, or its folder was removed. INVALID_ARGUMENT: offset and
     tail_lines both. All attempts stand in one log, in turn; half a character that a killed one left at the end is left out.
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_training_service_pb2.CancelJobRequest, _training_service_pb2.Job]
@@ -73,8 +73,8 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """One job's progress until it ends, from page_token on."""
     WatchJobLog: _aio.UnaryStreamMultiCallable[_training_service_pb2.WatchJobLogRequest, _training_service_pb2.JobLogEvent]  # type: ignore[assignment]
     """What one job says, as it stands in its log, and every change of the job itself. With `follow` until the job has ended
-    and all is sent, the end in the last event; otherwise what is there now. NOT_FOUND when there is none of that name, or
-    when it has ended and its log is not there: it never started, or its folder was removed. INVALID_ARGUMENT: offset and
+    and all is sent, the end in the last event; otherwise what is there now. NOT_FOUND when there is none of that name, or,
+    behind the event of its end, when its log is not there: it never started, or its folder was removed. INVALID_ARGUMENT: offset and
     tail_lines both. All attempts stand in one log, in turn; half a character that a killed one left at the end is left out.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_training_service_pb2.CancelJobRequest, _training_service_pb2.Job]  # type: ignore[assignment]
@@ -130,8 +130,8 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_training_service_pb2.JobLogEvent], _abc.AsyncIterator[_training_service_pb2.JobLogEvent]]:
         """What one job says, as it stands in its log, and every change of the job itself. With `follow` until the job has ended
-        and all is sent, the end in the last event; otherwise what is there now. NOT_FOUND when there is none of that name, or
-        when it has ended and its log is not there: it never started, or its folder was removed. INVALID_ARGUMENT: offset and
+        and all is sent, the end in the last event; otherwise what is there now. NOT_FOUND when there is none of that name, or,
+        behind the event of its end, when its log is not there: it never started, or its folder was removed. INVALID_ARGUMENT: offset and
         tail_lines both. All attempts stand in one log, in turn; half a character that a killed one left at the end is left out.
         """
 

@@ -59,14 +59,15 @@ class Client:
 
     def __init__(
         self, settings: XinstructSettings, channel_of: Callable[[str], grpc.Channel], *, patience_s: float = 0.0,
-        alone: bool = False,
+        opened_for: Work | None = None,
     ) -> None:
         """`patience_s`: how long a call that meets nobody is repeated, for servers that are being started again.
 
-        `alone`: the services are those that this command has opened, without their loops.
+        `opened_for`: why this command has opened the services itself; None: they are served by others.
         """
         self.settings = settings
-        self.alone = alone
+        self.alone = opened_for is Work.READ
+        """Whether no loop of the services runs anywhere, as far as this command can see."""
         self._channel_of = channel_of
         self._patience_s = patience_s
 
@@ -186,7 +187,7 @@ def connect(config: Path | None, work: Work = Work.READ) -> Iterator[Client]:
         return
     opened = _Opened(settings, home, work)
     try:
-        yield Client(settings, opened.channel, alone=work is Work.READ)
+        yield Client(settings, opened.channel, opened_for=work)
     finally:
         opened.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 from xinstruct.cli.client import Client, connect
 from xinstruct.cli.options import ConfigOption, JsonOption
 from xinstruct.cli.output import print_json, print_line, print_note, print_table, to_plain
-from xinstruct.spine.errors import Unavailable
+from xinstruct.spine.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from xinstruct.v1.training_service_pb2 import Job, JobLogEvent, WatchJobLogRequest
@@ -84,7 +85,7 @@ def follow_log(client: Client, name: str) -> Job:
 
     # A command that was just submitted takes a moment to be read.
     next(_until_ended(lambda: client.watch(client.training.WatchJob, WatchJobRequest(job_name=name))))
-    return _done(_show(_log_events(client, WatchJobLogRequest(job_name=name, follow=True)), print_note))
+    return _done(_show(_said(client, WatchJobLogRequest(job_name=name, follow=True)), print_note))
 
 
 def job_line(job: Job) -> str:
@@ -137,27 +138,35 @@ def _log_events(client: Client, request: WatchJobLogRequest) -> Iterator[JobLogE
         yield event
 
 
-def _until_ended(opened: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    """Events about a job up to that of its end. `opened` begins behind the last: a server may be started again.
+def _said(client: Client, request: WatchJobLogRequest) -> Iterator[JobLogEvent]:
+    """What the job says, if anything: one that never started has no log, and says in its state why."""
+    with suppress(NotFound):
+        yield from _log_events(client, request)
 
-    Unavailable when it does not come back soon.
+
+def _until_ended(opened: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """Events about a job up to that of its end, and what the stream says behind it. `opened` begins behind the last: a
+    server may be started again.
+
+    Unavailable when it does not come back soon. What is wrong with the stream is told also after the job's end: that it
+    left no log, say.
     """
     from xinstruct.spine.rpc import RETRY_RESTS_S
 
-    rests_s = list(RETRY_RESTS_S)
-    while True:
+    rests_s, ended = list(RETRY_RESTS_S), False
+    while not ended:
         lost = Unavailable("the server stopped before the training job ended; it goes on at the next start")
         try:
             for event in opened():
                 rests_s = list(RETRY_RESTS_S)
+                ended = ended or event.job.state in ("done", "failed")
                 yield event
-                if event.job.state in ("done", "failed"):
-                    return
         except Unavailable as error:
             lost = error
-        if not rests_s:
-            raise lost
-        time.sleep(rests_s.pop(0))
+        if not ended:
+            if not rests_s:
+                raise lost
+            time.sleep(rests_s.pop(0))
 
 
 def _done(job: Job) -> Job:

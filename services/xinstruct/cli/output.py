@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,8 @@ class ExitCode(IntEnum):
 
 
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
+_UNSEEN = re.compile(f"[\x7f-\x9f\u2028\u2029{''.join(sorted(_BIDI_CONTROLS))}]")
+"""What JSON may hold as it is, and a terminal or a reader by lines takes for more than text."""
 
 
 def clean(text: str) -> str:
@@ -48,9 +51,9 @@ def line(text: str, width: int) -> str:
 
 
 def print_json(value: Message | Mapping[str, Any]) -> None:
-    """One JSON document on one line of stdout."""
+    """One JSON document on one line of stdout; what cannot be seen stands in it escaped."""
     plain = to_plain(value) if isinstance(value, Message) else value
-    sys.stdout.write(json.dumps(plain, ensure_ascii=False) + "\n")
+    sys.stdout.write(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(plain, ensure_ascii=False)) + "\n")
     sys.stdout.flush()
 
 

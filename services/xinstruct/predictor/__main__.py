@@ -80,7 +80,7 @@ def await_end(folder: Path) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    telemetry.logger().warning("there is no model yet", waits_for="a process with one in its place", folder=str(folder))
+    telemetry.logger().warning("model_awaited", waits_for="a process with one in its place", folder=str(folder))
     ended.wait()
 
 

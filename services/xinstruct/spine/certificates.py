@@ -74,13 +74,17 @@ class Renewed:
         That is also kept while the files cannot be used, which is logged once, not for each connection.
         """
         try:
-            if _content(self._files) == self.tls:
-                return None
-            self.tls = read(self._files)
+            found = _content(self._files)
+            changed = found != self.tls
+            if changed:
+                self.tls = read(self._files)
         except (OSError, Invalid) as error:
             if str(error) != self._refused:
                 logger().error("certificate_not_renewed", reason=str(error))
             self._refused = str(error)
+            return None
+        self._refused = ""  # the next fault is another one, also in the same words
+        if not changed:
             return None
         logger().info("certificate_renewed", file=self._files.certificate)
         return self.tls

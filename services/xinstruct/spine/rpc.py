@@ -116,8 +116,8 @@ class Server:
             self.set_health(name, "not started yet")
         reflection.enable_server_reflection([*self.names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         self.port = _bind(self._server, settings.host, settings.port, _server_credentials(settings))
-        self._server.start()
         self._probed = self._health_alone(settings) if settings.health_port else None
+        self._server.start()
 
     def set_health(self, name: str, why_not: str) -> None:
         """Health of service `name` ("" = the whole process): SERVING when `why_not` is empty."""

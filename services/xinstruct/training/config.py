@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -68,6 +69,14 @@ class Recipe(Settings):
         return rank
 
 
+def recipe_in(values: Mapping[str, Any]) -> Recipe:
+    """The recipe of these values. Invalid when they are none, as those of a job from before a rule came."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise Invalid(f"not a recipe: {error}") from error
+
+
 class JobsSettings(Settings):
     """Where jobs run."""
 
@@ -119,9 +128,10 @@ class TrainingSettings(Settings):
         base: Recipe = getattr(self, role)
         try:
             over: Any = json.loads(changes or "{}")
-            recipe = Recipe.model_validate(base.model_dump() | over)
-        except (ValueError, TypeError, ValidationError) as error:
+            changed = base.model_dump() | over
+        except (ValueError, TypeError) as error:
             raise Invalid(f"not a recipe: {error}") from error
+        recipe = recipe_in(changed)
         values = recipe.model_dump()
         if recipe.rows_at_once in (0, recipe.rows_per_batch):
             del values["rows_at_once"]  # says nothing: a job is named as it was before there was this key

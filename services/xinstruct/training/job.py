@@ -20,7 +20,7 @@ from typing import Any
 
 from xinstruct.inference.model_folder import CALIBRATION, model_digest
 from xinstruct.spine.errors import Invalid, XinstructError
-from xinstruct.training.config import Recipe
+from xinstruct.training.config import Recipe, recipe_in
 from xinstruct.training.data import Example, generator_examples, sample_of, split
 from xinstruct.training.domain import JobSpec, PairRow
 from xinstruct.training.folders import MANIFEST, licence_of
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(spec: JobSpec, precision: Precision) -> dict[str, Any]:
     """Train and save the model of `spec`; returns what result.json holds. Invalid when there is nothing to learn."""
-    recipe = Recipe.model_validate(spec.recipe)
+    recipe = recipe_in(spec.recipe)
     _pin(recipe)
     rows = read_rows(Path(spec.snapshot_file))
     learned, held_out = split(rows, recipe.held_out_ratio)
@@ -183,7 +183,7 @@ def _trainer(
         per_device_train_batch_size=at_once, gradient_accumulation_steps=recipe.rows_per_batch // at_once,
         num_train_epochs=recipe.epochs, max_steps=recipe.steps_max or -1, learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay, lr_scheduler_type="cosine", warmup_steps=recipe.warmup_ratio,
-        max_grad_norm=recipe.gradient_norm_max, adam_beta1=0.9, adam_beta2=0.98, optim="adamw_torch_fused",
+        max_grad_norm=recipe.gradient_norm_max, adam_beta1=0.9, adam_beta2=0.95, optim="adamw_torch_fused",
         bf16=mixed, use_cpu=not _on_gpu(), gradient_checkpointing=mixed,
         train_sampling_strategy="group_by_length", length_column_name="length",
         dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, packing=False, dataloader_num_workers=0,

@@ -12,8 +12,8 @@ from xinstruct.training.kubernetes_pods import conditions
 TTL_ANNOTATION = "xinstruct/ttl-s"
 """Seconds for which an ended TrainJob is kept; the manifest brings it, and one without it stays."""
 OWNER_LABEL = "app.kubernetes.io/managed-by"
-LOOK_S = 60.0
-"""Seconds between two looks, at most: a shorter time to live is looked at as often as it is long."""
+LOOK_S, LOOK_S_MIN = 60.0, 1.0
+"""Seconds between two looks, at most and at least: a shorter time to live is looked at as often as it is long."""
 
 
 class EndedTrainJobs:
@@ -26,7 +26,7 @@ class EndedTrainJobs:
         metadata = manifest["metadata"]
         self._cluster = cluster
         self._owner = str(metadata.get("labels", {}).get(OWNER_LABEL, ""))
-        self._look_each_s = min(LOOK_S, _ttl_s(manifest, LOOK_S))
+        self._look_each_s = max(LOOK_S_MIN, min(LOOK_S, _ttl_s(manifest, LOOK_S)))
         self._clock = clock
         self._look_ms = 0
 

@@ -58,7 +58,7 @@ class InferenceServices:
 
     def rest_without_model(self, role: str) -> None:
         """See Serving."""
-        self._stop(self._names.get(role, ""), lambda item: not item["spec"]["predictor"]["model"].get("storageUri"))
+        self._stop(self._names.get(role, ""), _names_no_model)
 
     def close(self) -> None:
         """See Serving."""
@@ -147,6 +147,12 @@ def _unready(item: Manifest) -> str:
     told = [c for c in conditions.values() if c["status"] == "False" and (c.get("message") or c.get("reason"))]
     why = "; ".join(sorted({str(c.get("message") or c["reason"]) for c in told}))
     return f"InferenceService {metadata['name']} is not ready{': ' if why else ''}{why}"
+
+
+def _names_no_model(item: Manifest) -> bool:
+    """Whether it has a place for a model and none in it. A container of somebody's own has no such place."""
+    model = item["spec"]["predictor"].get("model")
+    return model is not None and not model.get("storageUri")
 
 
 def _annotations(item: Manifest) -> dict[str, str]:

@@ -62,7 +62,10 @@ class SlotServers:
         self._look_ms = 0
 
     def step(self) -> bool:
-        """Compare both slots. Unavailable, with a sentence, while a model is not served."""
+        """Compare both slots, and let an encoder rest that has no model.
+
+        Unavailable, with a sentence, while a model is not served.
+        """
         if self._deps.clock() < self._look_ms + LOOK_S * 1000:
             return False
         self._serving.rest_without_model("encoder")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,26 +136,34 @@ def test_training_shows_what_its_job_says_on_stderr_and_fails_as_it_does(
     assert (shown.out, shown.err.splitlines()) == ("", [*SHOWN, "failed 5/40: full"])
 
 
-def test_a_followed_job_is_shown_to_its_end_through_a_restart_of_its_server(
-    config: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("arguments", [[], ["--follow"]])
+def test_an_ended_job_without_a_log_is_said_to_have_none_whether_it_is_followed_or_not(
+    config: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
-    codes: list[int] = []
     with served(config) as built:
-        file = job(built.deps.database, built.deps.home)
-        command = ["models", "logs", NAME, "--follow", "--config", str(config)]
-        following = threading.Thread(target=lambda: codes.append(main(command)))
-        following.start()
-        shown = ""
-        while "ziwa" not in shown:
-            shown += capsys.readouterr().out
-    with served(config) as again:
-        with file.open("a", encoding="utf-8") as log:
-            log.write("saved\n")
-        with again.deps.database.begin() as connection:
-            connection.execute(sa.update(JOBS).values(state="failed", failure="full", change_number=2))
-        following.join(timeout=60)
-    assert not following.is_alive()
-    rest = capsys.readouterr()
-    assert codes == [ExitCode.OK]
-    assert (shown + rest.out).splitlines() == [*SHOWN, "saved"]
-    assert "failed 5/40: full" in rest.err
+        job(built.deps.database, built.deps.home, state="failed", failure="full").unlink()
+        assert main(["models", "logs", NAME, *arguments, "--config", str(config)]) == ExitCode.NOT_FOUND
+        shown = capsys.readouterr()
+        assert shown.out == "" and "failed 5/40: full" in shown.err and "left no log" in shown.err
+        with connect(config) as client, pytest.raises(Unavailable, match=f"training job {NAME} failed: full"):
+            follow_log(client, NAME)
+
+
+def test_a_followed_job_is_shown_to_its_end_through_a_restart_of_its_server(config: Path, tmp_path: Path) -> None:
+    shown, said = tmp_path / "shown", tmp_path / "said"
+    command = [str(Path(sys.executable).with_name("xinstruct")), "models", "logs", NAME, "--follow"]
+    with shown.open("wb") as out, said.open("wb") as err:
+        with served(config) as built:
+            file = job(built.deps.database, built.deps.home)
+            following = subprocess.Popen([*command, "--config", str(config)], stdout=out, stderr=err)
+            while "ziwa" not in shown.read_text("utf-8"):
+                assert following.poll() is None, said.read_text("utf-8")
+                time.sleep(0.1)
+        with served(config) as again:
+            with file.open("a", encoding="utf-8") as log:
+                log.write("saved\n")
+            with again.deps.database.begin() as connection:
+                connection.execute(sa.update(JOBS).values(state="failed", failure="full", change_number=2))
+            assert following.wait(timeout=60) == ExitCode.OK
+    assert shown.read_text("utf-8").splitlines() == [*SHOWN, "saved"]
+    assert "failed 5/40: full" in said.read_text("utf-8")

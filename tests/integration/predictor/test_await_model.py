@@ -19,7 +19,7 @@ def predictor(folder: Path, *options: str) -> subprocess.Popen[str]:
 def test_a_predictor_that_may_wait_for_its_model_waits_until_it_is_told_to_end(tmp_path: Path, name: str) -> None:
     process = predictor(tmp_path / name, "--await-model")
     assert process.stderr is not None
-    assert json.loads(process.stderr.readline())["event"] == "there is no model yet"
+    assert json.loads(process.stderr.readline())["event"] == "model_awaited"
     assert process.poll() is None
     process.terminate()
     assert process.wait(timeout=30) == 0

@@ -163,6 +163,16 @@ def test_the_encoders_server_rests_until_it_is_given_a_model_and_no_longer(
     assert "serving.kserve.io/stop" not in item["metadata"]["annotations"]
 
 
+def test_a_container_of_ones_own_where_a_model_would_be_is_left_alone(api: Api, serving: InferenceServices) -> None:
+    store, _ = api
+    installed = service("near")
+    installed["metadata"]["annotations"] = {}
+    installed["spec"]["predictor"] = {"containers": [{"name": "ours"}]}
+    store.put("inferenceservices", installed)
+    serving.rest_without_model("encoder")
+    assert not [call for call in store.calls if call[0] == "PATCH"]
+
+
 def test_a_role_without_slots_has_one_inference_service_and_one_without_a_name_none(
     api: Api, serving: InferenceServices, tmp_path: Path
 ) -> None:

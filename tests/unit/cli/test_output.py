@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
 from builders import document, score
-from xinstruct.cli.output import cell_text, clean, enum_word, line, short_digest, to_plain
+from xinstruct.cli.output import cell_text, clean, enum_word, line, print_json, short_digest, to_plain
 from xinstruct.v1 import messages_pb2
 
 
@@ -26,6 +27,16 @@ from xinstruct.v1 import messages_pb2
 )
 def test_nothing_printed_can_steer_a_terminal(raw: str, shown: str) -> None:
     assert clean(raw) == shown
+
+
+def test_json_holds_all_of_a_text_and_shows_nothing_that_steers_a_terminal_or_breaks_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = "\x1b[31mہے\u200cنہیں\u202e \x9b2J\x7f\x85 a\u2028b สวัสดี"
+    print_json({"text": text})
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == {"text": text} and "ہے\u200cنہیں" in shown and "สวัสดี" in shown
+    assert len(shown.splitlines()) == 1 and clean(shown) == shown
 
 
 def test_a_line_is_one_line_of_at_most_its_width() -> None:

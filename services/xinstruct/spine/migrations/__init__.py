@@ -55,7 +55,7 @@ def _go_on_with(revision: str) -> None:
             f"which does not know it: run {minor}, or restore a backup that {MINOR} made (docs/backup.md); code goes "
             "back over a database within a minor version only"
         )
-    telemetry.logger().info("the schema is newer than this code, and admits it", revision=revision)
+    telemetry.logger().info("schema_newer", revision=revision)
 
 
 def minor_of(revision: str) -> str:
