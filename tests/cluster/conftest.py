@@ -42,9 +42,12 @@ def bed() -> Bed:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def house(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """The small profile beside a server of models, every pod ready."""
+    """The small profile beside a server of models, every pod ready.
+
+    A module's, not the session's: a node of two processors has no room for it beside a release of another test.
+    """
     with namespace(bed) as inside:
         inside.apply(*models(bed))
         begin = time.monotonic()

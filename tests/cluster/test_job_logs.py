@@ -43,7 +43,7 @@ def test_why_a_job_waits_then_what_it_says_and_its_end_come_out_of_its_release(b
             finally:
                 inside.kubectl("label", "node", "--all", f"{LABEL}-")
             text = "".join(event["text"] for event in events)
-            assert text == (place / "jobs" / name / "job.log").read_text("utf-8")
+            assert text == (place / "jobs" / name / "job.log").read_bytes().decode()
             assert text.count("'loss'") > 2
             assert events[-1]["job"]["state"] == "done"
     finally:
