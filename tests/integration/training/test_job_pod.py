@@ -31,15 +31,20 @@ def ran(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
 
 
-def test_a_failure_that_the_job_knows_is_a_result_and_no_failure_of_the_pod(tmp_path: Path) -> None:
-    assert ran(told(tmp_path / "job")).returncode == 0
-    assert "holds no pairs" in json.loads((tmp_path / "job" / "result.json").read_text())["failure"]
+@pytest.mark.parametrize(("recipe", "failure"), [({}, "holds no pairs"), ({"threads_count": "many"}, "valid integer")])
+def test_a_failure_that_the_job_knows_is_a_result_and_no_failure_of_the_pod(
+    tmp_path: Path, recipe: dict[str, object], failure: str
+) -> None:
+    assert ran(told(tmp_path / "job", **recipe)).returncode == 0
+    assert failure in json.loads((tmp_path / "job" / "result.json").read_text())["failure"]
 
 
 def test_what_a_crashing_job_says_stands_in_the_pods_output_and_beside_its_spec(tmp_path: Path) -> None:
-    ended = ran(told(tmp_path / "job", threads_count="many"))
+    command = told(tmp_path / "job")
+    (tmp_path / "job" / "rows.jsonl").write_text("no row\n")
+    ended = ran(command)
     assert ended.returncode == 1
-    assert "Traceback" in ended.stdout and "valid integer" in ended.stdout
+    assert "Traceback" in ended.stdout and "JSONDecodeError" in ended.stdout
     assert (tmp_path / "job" / "job.log").read_text() == ended.stdout
     assert not (tmp_path / "job" / "result.json").exists()
 
