@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.house import CLAIMS, FULL_NAME, Bed, install, merged, namespace, small
+from cluster.house import Bed
 from cluster.kubectl import Cluster, until
 from cluster.test_jobs import RECIPE, bench, stocked  # noqa: F401 - bench is the contract's
-from cluster.training import JOB_S_MAX, submitted
+from cluster.training import JOB_S_MAX, shared, submitted, trains
 from cluster.work import asked
 from contract.jobs.test_jobs import test_what_a_job_says_is_there_while_it_runs  # noqa: F401 - the contract
 
@@ -24,30 +23,20 @@ pytestmark = pytest.mark.timeout(900)
 def test_why_a_job_waits_then_what_it_says_and_its_end_come_out_of_its_release(bed: Bed, tmp_path: Path) -> None:
     if bed.volumes is None:
         pytest.skip("seeds and base are put on the volume from this machine")
-    before = os.umask(0)
-    try:
-        with namespace(bed) as inside:
-            place = bed.volumes / inside.namespace / CLAIMS[0]
-            stocked(place)
-            values = merged(small(bed), {
-                "config": {"inference": {role: {"kind": "scripted"} for role in ("generator", "evaluator")}},
-                "trainingJobs": {"trainJob": "never", "nodeSelector": {LABEL: "yes"}},
-            })
-            install(inside, values, tmp_path)
-            until(lambda: inside.pod_ready(f"{FULL_NAME}-training-0"), "training is ready", within_s=240)
-            name = submitted(inside, "job", role="generator", recipe=RECIPE)
-            until(lambda: waits_for(logs(inside, name)[-1]), "why it waits is told", within_s=120)
-            inside.kubectl("label", "node", "--all", f"{LABEL}=yes")
-            try:
-                events = logs(inside, name, "--follow", within_s=JOB_S_MAX)
-            finally:
-                inside.kubectl("label", "node", "--all", f"{LABEL}-")
-            text = "".join(event["text"] for event in events)
-            assert text == (place / "jobs" / name / "job.log").read_bytes().decode()
-            assert text.count("'loss'") > 2
-            assert events[-1]["job"]["state"] == "done"
-    finally:
-        os.umask(before)
+    with shared(bed) as (inside, place):
+        stocked(place)
+        trains(inside, bed, tmp_path, {"trainJob": "never", "nodeSelector": {LABEL: "yes"}})
+        name = submitted(inside, "job", role="generator", recipe=RECIPE)
+        until(lambda: waits_for(logs(inside, name)[-1]), "why it waits is told", within_s=120)
+        inside.kubectl("label", "node", "--all", f"{LABEL}=yes")
+        try:
+            events = logs(inside, name, "--follow", within_s=JOB_S_MAX)
+        finally:
+            inside.kubectl("label", "node", "--all", f"{LABEL}-")
+        text = "".join(event["text"] for event in events)
+        assert text == (place / "jobs" / name / "job.log").read_bytes().decode()
+        assert text.count("'loss'") > 2
+        assert events[-1]["job"]["state"] == "done"
 
 
 def logs(inside: Cluster, job_name: str, *options: str, within_s: int = 60) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ Jobs see the shared volume at the path at which this machine has it: so this nee
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ import pytest
 import yaml
 from kubernetes.config import new_client_from_config
 
-from cluster.house import CHART, CLAIMS, FULL_NAME, HOME, RELEASE, TRAINER, Bed, install, merged, namespace, small
+from cluster.house import CHART, CLAIMS, FULL_NAME, HOME, RELEASE, TRAINER, Bed, merged, small
 from cluster.kubectl import Cluster, Manifest, condition, until
-from cluster.training import checkpointed, done, evicted, killed, pods_of, submitted
+from cluster.training import checkpointed, done, evicted, killed, pods_of, shared, submitted, trains
 from contract.jobs.bench import base_in, checkpoint_steps, ended, spec_in
 from contract.jobs.bench import until as until_look
 from contract.jobs.test_jobs import (  # noqa: F401 - the contract, asked of this module's bench
@@ -79,25 +78,21 @@ def prepared(bed: Bed, kind: str, folder: Path, more: Mapping[str, Any] = {}) ->
     """What the release would bring for jobs: their claim, and with the Trainer their runtime. `more`: values."""
     needed(bed, kind)
     assert bed.volumes is not None
-    before = os.umask(0)  # jobs run as another user than this one
-    try:
-        with namespace(bed, claims=CLAIMS[:1]) as inside:
-            # A path that is the same here and there, and below no folder that only root may enter.
-            place = folder / "data"
-            place.symlink_to(bed.volumes / inside.namespace / CLAIMS[0])
-            values = merged(small(bed), {"trainingJobs": {"trainJob": "always" if kind == "TrainJob" else "never"}})
-            file = folder / f"{kind}.yaml"
-            file.write_text(yaml.safe_dump(merged(values, more)), "utf-8")
-            profile = str(CHART / "profiles" / "small.yaml")
-            text = inside.helm("template", RELEASE, str(CHART), "-f", profile, "-f", str(file))
-            items = [item for item in yaml.safe_load_all(text.replace(HOME, str(place))) if item]
-            inside.apply(*(item for item in items if item["kind"] in ("PersistentVolumeClaim", "TrainingRuntime")))
-            (config,) = [item for item in items if item["kind"] == "ConfigMap" and "job.json" in item["data"]]
-            jobs = place / "jobs"
-            readable(base_in(jobs))
-            yield PodBench(jobs, inside, json.loads(config["data"]["job.json"]))
-    finally:
-        os.umask(before)
+    with shared(bed, CLAIMS[:1]) as (inside, volume):
+        # A path that is the same here and there, and below no folder that only root may enter.
+        place = folder / "data"
+        place.symlink_to(volume)
+        values = merged(small(bed), {"trainingJobs": {"trainJob": "always" if kind == "TrainJob" else "never"}})
+        file = folder / f"{kind}.yaml"
+        file.write_text(yaml.safe_dump(merged(values, more)), "utf-8")
+        profile = str(CHART / "profiles" / "small.yaml")
+        text = inside.helm("template", RELEASE, str(CHART), "-f", profile, "-f", str(file))
+        items = [item for item in yaml.safe_load_all(text.replace(HOME, str(place))) if item]
+        inside.apply(*(item for item in items if item["kind"] in ("PersistentVolumeClaim", "TrainingRuntime")))
+        (config,) = [item for item in items if item["kind"] == "ConfigMap" and "job.json" in item["data"]]
+        jobs = place / "jobs"
+        readable(base_in(jobs))
+        yield PodBench(jobs, inside, json.loads(config["data"]["job.json"]))
 
 
 def needed(bed: Bed, kind: str) -> None:
@@ -175,34 +170,24 @@ def test_a_release_trains_in_pods_through_the_end_of_its_keeper_and_of_the_job_a
 ) -> None:
     needed(bed, kind)
     assert bed.volumes is not None
-    resource, before = RESOURCE[kind], os.umask(0)
-    try:
-        with namespace(bed) as inside:
-            place = bed.volumes / inside.namespace / CLAIMS[0]
-            stocked(place)
-            values = merged(small(bed), {
-                # No server whose model training would wait for, and put to use in the place of the job's.
-                "config": {"inference": {role: {"kind": "scripted"} for role in ("generator", "evaluator")}},
-                "trainingJobs": {"trainJob": "always" if kind == "TrainJob" else "never"},
-            })
-            install(inside, values, tmp_path)
-            until(lambda: inside.pod_ready(f"{FULL_NAME}-training-0"), "training is ready", within_s=240)
-            name = submitted(inside, resource, role="generator", recipe=RECIPE)
-            spec = checkpointed(place / "jobs" / name)
-            keeper = f"{FULL_NAME}-training-0"
-            first = inside.get("pod", keeper)["metadata"]["uid"]
-            inside.kubectl("delete", "pod", keeper, "--wait=false")
-            stopped = killed(inside, spec)
-            until(lambda: inside.pod_replaced(keeper, first), "another keeper is ready", within_s=120)
-            (model,) = done(inside, name)
-            assert (model["job_name"], model["promoted"]) == (name, True)
-            stopped.went_on()
-            (made,) = inside.all(resource, labels=f"xinstruct/job={name}")
-            assert made["metadata"]["ownerReferences"][0]["name"] == f"{FULL_NAME}-training"
-            inside.helm("uninstall", RELEASE, "--wait")
-            until(lambda: not inside.all(resource, labels=f"xinstruct/job={name}"), "its job goes along", within_s=60)
-    finally:
-        os.umask(before)
+    resource = RESOURCE[kind]
+    with shared(bed) as (inside, place):
+        stocked(place)
+        trains(inside, bed, tmp_path, {"trainJob": "always" if kind == "TrainJob" else "never"})
+        name = submitted(inside, resource, role="generator", recipe=RECIPE)
+        spec = checkpointed(place / "jobs" / name)
+        keeper = f"{FULL_NAME}-training-0"
+        first = inside.get("pod", keeper)["metadata"]["uid"]
+        inside.kubectl("delete", "pod", keeper, "--wait=false")
+        stopped = killed(inside, spec)
+        until(lambda: inside.pod_replaced(keeper, first), "another keeper is ready", within_s=120)
+        (model,) = done(inside, name)
+        assert (model["job_name"], model["promoted"]) == (name, True)
+        stopped.went_on()
+        (made,) = inside.all(resource, labels=f"xinstruct/job={name}")
+        assert made["metadata"]["ownerReferences"][0]["name"] == f"{FULL_NAME}-training"
+        inside.helm("uninstall", RELEASE, "--wait")
+        until(lambda: not inside.all(resource, labels=f"xinstruct/job={name}"), "its job goes along", within_s=60)
 
 
 def readable(base: Path) -> None:

@@ -30,11 +30,10 @@ from cluster.house import (
     install_chart,
     merged,
     models,
-    namespace,
     small,
 )
 from cluster.kubectl import Cluster, Manifest, Refused, ready, until
-from cluster.training import Stopped, checkpointed, killed, submitted
+from cluster.training import Stopped, checkpointed, killed, shared, submitted
 from cluster.work import asked, feed, rows
 
 BASE = ROOT / "models" / "tiny-base"
@@ -101,21 +100,18 @@ def promoting(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
         pytest.skip("seeds and base are put on the volume from this machine: the machine-local cluster only")
     if not bed.has(KSERVE):
         pytest.skip("KServe is not installed: ADDONS=kserve")
-    folder, before = tmp_path_factory.mktemp("values"), os.umask(0)
-    try:
-        with namespace(bed) as inside:
-            found = Promoting(bed, inside, bed.volumes / inside.namespace / CLAIMS[0], folder)
-            stocked(found.volume)
-            inside.apply(*models(bed))
-            install(inside, house_values(bed, train_job="never"), folder)
-            install_chart(inside, "models", MODELS_CHART, model_values(bed), folder)
-            names = [f"{FULL_NAME}-{name}-0" for name in ("crawler", "backgen", "training", "curation")]
-            until(lambda: all(inside.pod_ready(name) for name in names), "the release is ready", within_s=READY_S_MAX)
-            feed(inside, "Mbasi", PAIRS_COUNT, within_s=120)
-            until(lambda: rows(inside, "pairs") == PAIRS_COUNT, "all pairs are drafted", within_s=120)
-            yield found
-    finally:
-        os.umask(before)
+    folder = tmp_path_factory.mktemp("values")
+    with shared(bed) as (inside, volume):
+        found = Promoting(bed, inside, volume, folder)
+        stocked(found.volume)
+        inside.apply(*models(bed))
+        install(inside, house_values(bed, train_job="never"), folder)
+        install_chart(inside, "models", MODELS_CHART, model_values(bed), folder)
+        names = [f"{FULL_NAME}-{name}-0" for name in ("crawler", "backgen", "training", "curation")]
+        until(lambda: all(inside.pod_ready(name) for name in names), "the release is ready", within_s=READY_S_MAX)
+        feed(inside, "Mbasi", PAIRS_COUNT, within_s=120)
+        until(lambda: rows(inside, "pairs") == PAIRS_COUNT, "all pairs are drafted", within_s=120)
+        yield found
 
 
 def evaluator_of(slot: str) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cluster.house import FULL_NAME, HOME
+from cluster.house import CLAIMS, FULL_NAME, HOME, Bed, install, merged, namespace, small
 from cluster.kubectl import Cluster, Manifest, Refused, until
 from cluster.work import asked
 from contract.jobs.bench import checkpoint_steps, steps_told
@@ -39,6 +40,26 @@ class Stopped:
         following = steps_told(self.spec)[self.told :]
         print(f"a checkpoint of {self.steps} steps, then told {following[:1]}, at the end {following[-1:]}")
         assert following and following[0] > self.steps > 0
+
+
+@contextmanager
+def shared(bed: Bed, claims: tuple[str, ...] = CLAIMS) -> Iterator[tuple[Cluster, Path]]:
+    """A namespace, and its first volume as a folder of this machine: who runs jobs may write what is put there."""
+    assert bed.volumes is not None
+    before = os.umask(0)
+    try:
+        with namespace(bed, claims=claims) as inside:
+            yield inside, bed.volumes / inside.namespace / CLAIMS[0]
+    finally:
+        os.umask(before)
+
+
+def trains(inside: Cluster, bed: Bed, folder: Path, jobs: Mapping[str, Any]) -> None:
+    """Install a release of which training is wanted alone, with these `trainingJobs`, and wait for that."""
+    # No server whose model training would wait for, and put to use in the place of a job's.
+    scripted = {"inference": {role: {"kind": "scripted"} for role in ("generator", "evaluator")}}
+    install(inside, merged(small(bed), {"config": scripted, "trainingJobs": jobs}), folder)
+    until(lambda: inside.pod_ready(f"{FULL_NAME}-training-0"), "training is ready", within_s=240)
 
 
 def submitted(inside: Cluster, resource: str, *, role: str, recipe: Mapping[str, Any]) -> str:
