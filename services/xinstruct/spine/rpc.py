@@ -293,7 +293,8 @@ _POLICY = {
         "retryPolicy": {
             "maxAttempts": 1 + len(RETRY_RESTS_S), "initialBackoff": f"{RETRY_RESTS_S[0]}s",
             "maxBackoff": f"{RETRY_RESTS_S[1]}s", "backoffMultiplier": RETRY_RESTS_S[1] / RETRY_RESTS_S[0],
-            "retryableStatusCodes": ["UNAVAILABLE"],
+            # gRPC's server cancels a call that comes in as it stops; a caller's own cancelling is none of these.
+            "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
         },
     }],
 }
