@@ -21,6 +21,7 @@ from charts.rendering import (
     before_the_release,
     changed,
     manifests,
+    merged,
     named,
     of_kind,
     profile,
@@ -194,6 +195,23 @@ def test_with_tls_services_serve_the_certificate_and_probes_ask_on_a_port_withou
     assert {"name": "health", "containerPort": rpc["health_port"]} in container["ports"]
     assert rpc["tls_certificate_file"] == "/etc/xinstruct/secrets/tls/tls.crt"
     assert bool(of_kind(items, "Certificate")) is (secret != "ours")
+
+
+@pytest.mark.parametrize(("change", "believed"), [
+    ({}, "try-xinstruct-tls"), ({"mutual": {"authoritySecret": {"name": "house-ca"}}}, "house-ca"),
+    # A Secret of one's own may have no authority: who signed its certificate by itself has none.
+    ({"secretName": "ours"}, ""), ({"secretName": "ours", "mutual": {"authoritySecret": {"name": "house-ca"}}}, "house-ca"),
+])
+def test_callers_believe_the_authority_where_one_is_known_and_not_a_certificate_that_will_be_renewed(
+    change: Values, believed: str
+) -> None:
+    items = manifests(merged(TLS, {"tls": change}), apis=OPTIONAL_APIS)
+    pod = named(items, "StatefulSet", "backgen")["spec"]["template"]["spec"]
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    assert secrets.get("secret-tls-authority", "") == believed
+    rpc = yaml.safe_load(named(items, "ConfigMap", "backgen")["data"]["config.yaml"])["rpc"]
+    assert rpc.get("tls_ca_file", "") == ("/etc/xinstruct/secrets/tls-authority/ca.crt" if believed else "")
+    assert "tls_client_ca_file" not in rpc
 
 
 @pytest.mark.parametrize(("authority", "mounted"), [

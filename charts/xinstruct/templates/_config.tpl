@@ -94,9 +94,9 @@ them asks Kafka nothing. Takes (list $ name).
 {{- $_ := set $rpc "health_port" 7701 -}}
 {{- $_ := set $rpc "tls_certificate_file" "/etc/xinstruct/secrets/tls/tls.crt" -}}
 {{- $_ := set $rpc "tls_key_file" "/etc/xinstruct/secrets/tls/tls.key" -}}
-{{- if .Values.tls.mutual.enabled -}}
-{{- $_ := set $rpc "tls_client_ca_file" "/etc/xinstruct/secrets/tls-authority/ca.crt" -}}
+{{- if include "xinstruct.tlsAuthority" . -}}
 {{- $_ := set $rpc "tls_ca_file" "/etc/xinstruct/secrets/tls-authority/ca.crt" -}}
+{{- if .Values.tls.mutual.enabled }}{{ $_ := set $rpc "tls_client_ca_file" $rpc.tls_ca_file }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $rpc -}}
@@ -142,7 +142,7 @@ Takes (list $ name). Jobs read what the database and Kafka ask for, nothing else
 {{- $_ := set $mounted "token" (dict "secret" $v.tokenSecret.name "items" (dict $v.tokenSecret.key "token")) -}}
 {{- if $v.tls.enabled -}}
 {{- $_ := set $mounted "tls" (dict "secret" (include "xinstruct.tlsSecret" $root) "items" (dict "tls.crt" "tls.crt" "tls.key" "tls.key")) -}}
-{{- with $v.tls.mutual }}{{ if .enabled }}{{ $_ := set $mounted "tls-authority" (dict "secret" (.authoritySecret.name | default (include "xinstruct.tlsSecret" $root)) "items" (dict .authoritySecret.key "ca.crt")) }}{{ end }}{{ end -}}
+{{- with include "xinstruct.tlsAuthority" $root }}{{ $_ := set $mounted "tls-authority" (dict "secret" . "items" (dict $v.tls.mutual.authoritySecret.key "ca.crt")) }}{{ end -}}
 {{- end -}}
 {{- if ne $name "test" -}}
 {{- with $v.objectStore.caSecret }}{{ if .name }}{{ $_ := set $mounted "object-store-ca" (dict "secret" .name "items" (dict .key "ca.crt")) }}{{ end }}{{ end -}}

@@ -98,6 +98,17 @@ annotations:
 {{- .Values.tls.secretName | default (printf "%s-tls" (include "xinstruct.fullname" .)) -}}
 {{- end -}}
 
+{{/*
+Name of the Secret with the authorities of those certificates; empty: none is known to have them, and tls.crt is believed.
+It is not where an authority is known: when a certificate is renewed, pods get it one after the other.
+*/}}
+{{- define "xinstruct.tlsAuthority" -}}
+{{- with .Values.tls -}}
+{{- $beside := or .mutual.enabled (not .secretName) | ternary (include "xinstruct.tlsSecret" $) "" -}}
+{{- .mutual.authoritySecret.name | default $beside -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The storageClassName of a claim, if any: "-" stands for none. Takes the value. */}}
 {{- define "xinstruct.storageClass" -}}
 {{- if . }}storageClassName: {{ eq . "-" | ternary "" . | quote }}{{ end -}}

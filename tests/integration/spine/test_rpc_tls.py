@@ -137,6 +137,13 @@ def test_a_self_made_certificate_is_trusted_by_those_who_have_it(tmp_path: Path)
         assert call(server, tls=tls_of(RpcSettings(**pair.as_server()))) == "ok"
 
 
+def test_a_certificate_that_is_renewed_here_first_is_no_reason_to_believe_nobody(ours: Authority) -> None:
+    not_yet, renewed = ours.signed("not-yet"), ours.signed("renewed").as_server()
+    with serving(**not_yet.as_server()) as server:
+        assert call(server, tls=tls_of(RpcSettings(**renewed, tls_ca_file=str(ours.own.certificate)))) == "ok"
+        assert refused(server, tls=tls_of(RpcSettings(**renewed))) in NOT_LET_IN  # why the chart names the authority
+
+
 def test_asking_for_certificates_without_tls_is_refused() -> None:
     with pytest.raises(Invalid, match="tls_certificate_file"):
         Server(RpcSettings(port=0, tls_client_ca_file="authority.pem"), [])
