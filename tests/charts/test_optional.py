@@ -200,7 +200,8 @@ def test_with_tls_services_serve_the_certificate_and_probes_ask_on_a_port_withou
 @pytest.mark.parametrize(("change", "believed"), [
     ({}, "try-xinstruct-tls"), ({"mutual": {"authoritySecret": {"name": "house-ca"}}}, "house-ca"),
     # A Secret of one's own may have no authority: who signed its certificate by itself has none.
-    ({"secretName": "ours"}, ""), ({"secretName": "ours", "mutual": {"authoritySecret": {"name": "house-ca"}}}, "house-ca"),
+    ({"secretName": "ours"}, ""),
+    ({"secretName": "ours", "mutual": {"authoritySecret": {"name": "house-ca"}}}, "house-ca"),
 ])
 def test_callers_believe_the_authority_where_one_is_known_and_not_a_certificate_that_will_be_renewed(
     change: Values, believed: str

@@ -119,7 +119,7 @@ def test_a_jobs_pod_reaches_nothing_but_names() -> None:
     assert [policy["metadata"]["name"] for policy in reached] == ["try-xinstruct-deny", "try-xinstruct-dns"]
 
 
-JOBS = {"jobs": ["create", "get", "delete"], "trainjobs": ["get", "delete"], "pods": ["get", "list"]}
+JOBS = {"jobs": ["create", "get", "delete"], "trainjobs": ["get", "list", "delete"], "pods": ["get", "list"]}
 TRAIN_JOBS = {"jobs": ["get", "delete"], "trainjobs": ["create", "get", "list", "delete"], "pods": ["get", "list"]}
 
 

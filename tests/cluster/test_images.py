@@ -72,24 +72,30 @@ print(json.dumps({name: ended(name) for name in NAMES}))
 """
 
 pytestmark = pytest.mark.timeout(900)
-images = pytest.mark.parametrize("image", ["xinstruct", "xinstruct-model"])
+IMAGES = ("xinstruct", "xinstruct-model")
+Found = dict[str, dict[str, Any]]
+images = pytest.mark.parametrize("image", IMAGES)
+
+
+@pytest.fixture(scope="module")
+def found(house: House) -> Found:
+    """What a search of each image finds."""
+    return {image: run(house, image, SEARCH, COMPILERS=COMPILERS) for image in IMAGES}
 
 
 @images
-def test_an_image_works_for_any_user_on_a_root_that_cannot_be_written_to(house: House, image: str) -> None:
-    found = run(house, image, SEARCH, COMPILERS=COMPILERS)
-    assert found["ids"] == [ANYBODY, ANYBODY]
-    assert (found["version"], found["written"]) == (["xinstruct"], "Read-only file system")
+def test_an_image_works_for_any_user_on_a_root_that_cannot_be_written_to(found: Found, image: str) -> None:
+    assert found[image]["ids"] == [ANYBODY, ANYBODY]
+    assert (found[image]["version"], found[image]["written"]) == (["xinstruct"], "Read-only file system")
 
 
 @images
-def test_an_image_has_no_compiler_and_no_program_that_lends_rights(house: House, image: str) -> None:
-    found = run(house, image, SEARCH, COMPILERS=COMPILERS)
-    assert (found["compilers"], found["lending"]) == ([], [])
+def test_an_image_has_no_compiler_and_no_program_that_lends_rights(found: Found, image: str) -> None:
+    assert (found[image]["compilers"], found[image]["lending"]) == ([], [])
 
 
-def test_torch_is_in_the_model_image_alone(house: House) -> None:
-    assert not run(house, "xinstruct", SEARCH, COMPILERS=COMPILERS)["torch"]
+def test_torch_is_in_the_model_image_alone(house: House, found: Found) -> None:
+    assert not found["xinstruct"]["torch"]
     assert run(house, "xinstruct-model", IMPORT) == "torch"
 
 

@@ -125,8 +125,7 @@ print(json.dumps([calls, failures]))
 
     def ended() -> tuple[int, list[str]]:
         run.inside.kubectl("exec", "caller", "--", "touch", "/tmp/stop")
-        finished = ("Succeeded", "Failed")
-        until(lambda: run.inside.get("pod", "caller")["status"]["phase"] in finished, "calls end", within_s=60)
+        until(lambda: run.inside.ended("caller"), "calls end", within_s=60)
         calls, failures = json.loads(run.inside.kubectl("logs", "caller").splitlines()[-1])
         return int(calls), list(failures)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xinstruct.cli.client import Client, connect
 from xinstruct.cli.options import ConfigOption, JsonOption
-from xinstruct.cli.output import print_json, print_line, print_note, print_table, to_plain
+from xinstruct.cli.output import minute, print_json, print_line, print_note, print_table, to_plain
 from xinstruct.spine.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def follow_log(client: Client, name: str) -> Job:
 def job_line(job: Job) -> str:
     """State and steps of a job, and why it waits or failed."""
     why = job.failure or (f"waits: {job.waiting_for}" if job.waiting_for else "")
-    return f"{job.state} {job.steps_done}/{job.steps_count or '?'}{': ' if why else ''}{why}"
+    return f"{job.state} {_steps(job)}{': ' if why else ''}{why}"
 
 
 def lines_of(text: str, piece: str) -> tuple[list[str], str]:
@@ -148,12 +147,12 @@ def _until_ended(opened: Callable[[], Iterator[Any]]) -> Iterator[Any]:
     """Events about a job up to that of its end, and what the stream says behind it. `opened` begins behind the last: a
     server may be started again.
 
-    Unavailable when it does not come back soon. What is wrong with the stream is told also after the job's end: that it
-    left no log, say.
+    Unavailable when it does not come back soon; whether it is there at all is the channel's to try. What is wrong with
+    the stream is told also after the job's end: that it left no log, say.
     """
     from xinstruct.spine.rpc import RETRY_RESTS_S
 
-    rests_s, ended = list(RETRY_RESTS_S), False
+    rests_s, ended = list[float](), False
     while not ended:
         lost = Unavailable("the server stopped before the training job ended; it goes on at the next start")
         try:
@@ -181,6 +180,9 @@ def _plain(event: JobLogEvent) -> dict[str, Any]:
 
 
 def _row(job: Job) -> tuple[object, ...]:
-    changed = datetime.fromtimestamp(job.change_time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-    steps = f"{job.steps_done}/{job.steps_count or '?'}"
-    return job.job_name, job.state, steps, job.loss, job.attempts_count, changed, job.failure or job.waiting_for
+    why, changed = job.failure or job.waiting_for, minute(job.change_time_ms)
+    return job.job_name, job.state, _steps(job), job.loss, job.attempts_count, changed, why
+
+
+def _steps(job: Job) -> str:
+    return f"{job.steps_done}/{job.steps_count or '?'}"

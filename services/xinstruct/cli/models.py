@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from xinstruct.cli.client import Work, connect
 from xinstruct.cli.jobs import follow_job, follow_log, jobs, logs
 from xinstruct.cli.options import ConfigOption, JsonOption, RequestIdOption, absolute, request_id, split_list
-from xinstruct.cli.output import cell_text, print_json, print_line, print_note, print_table, short_digest
+from xinstruct.cli.output import cell_text, minute, print_json, print_line, print_note, print_table, short_digest
 
 if TYPE_CHECKING:
     from xinstruct.v1.training_service_pb2 import Model
@@ -139,7 +138,7 @@ def train(
 
 
 def _row(model: Model) -> tuple[object, ...]:
-    registered = datetime.fromtimestamp(model.create_time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+    registered = minute(model.create_time_ms)
     return (
         model.role,
         short_digest(model.model_digest),

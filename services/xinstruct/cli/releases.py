@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ import typer
 
 from xinstruct.cli.client import LONG_DEADLINE_S, Work, connect
 from xinstruct.cli.options import ConfigOption, JsonOption, LanguageOption, RequestIdOption, request_id
-from xinstruct.cli.output import ExitCode, print_json, print_line, print_note, print_table, short_digest
+from xinstruct.cli.output import ExitCode, minute, print_json, print_line, print_note, print_table, short_digest
 from xinstruct.spine.errors import require
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def list_releases(config: ConfigOption = None, as_json: JsonOption = False) -> N
                 x.name,
                 x.pairs_count,
                 x.rows_gone or "",
-                _time(x.publish_time_ms),
+                minute(x.publish_time_ms),
                 short_digest(x.generator_digest),
                 short_digest(x.evaluator_digest),
                 x.location,
@@ -91,7 +90,7 @@ def show(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = 
         ("name", release.name),
         ("pairs", f"{release.pairs_count:,}"),
         ("gone since", f"{release.rows_gone:,} (superseded or taken down)"),
-        ("published", _time(release.publish_time_ms)),
+        ("published", minute(release.publish_time_ms)),
         ("location", release.location),
         ("generator", release.generator_digest),
         ("evaluator", release.evaluator_digest),
@@ -218,7 +217,3 @@ def _say(release: Release, sentence: str, as_json: bool) -> None:
         print_json(release)
     else:
         print_line(sentence)
-
-
-def _time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")

@@ -130,7 +130,7 @@ class Server:
         self._health.enter_graceful_shutdown()
         self._server.stop(grace_s).wait(grace_s + 1)
         if self._probed is not None:
-            self._probed.stop(None).wait(1)
+            self._probed.stop(0).wait(1)  # with None it waits by itself, for ever
 
     def _health_alone(self, settings: RpcSettings) -> grpc.Server:
         """A started server of the same states; whoever asks it for anything else gets UNIMPLEMENTED."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from xinstruct.training.local_jobs import LocalJobs
 from xinstruct.training.loops import JobKeeper, TrainingCommands
 from xinstruct.training.promotion import SERVED_ELSEWHERE, EndpointModels
 from xinstruct.training.serving import Serving, SlotServers
+from xinstruct.training.tables import open_jobs
 from xinstruct.training.work_folder import JOBS
 from xinstruct.v1 import training_service_pb2, training_service_pb2_grpc
 
@@ -55,13 +57,11 @@ def _jobs(config: TrainingSettings, deps: Deps) -> Jobs:
 def _tidying(config: TrainingSettings, deps: Deps) -> list[Loop]:
     if config.jobs.kind == "local":
         return []
-    from xinstruct.training.kubernetes_api import TRAIN_JOB
     from xinstruct.training.kubernetes_ended import EndedTrainJobs
     from xinstruct.training.kubernetes_jobs import read_manifest
 
     manifest = read_manifest(Path(config.jobs.manifest_file))
-    # Jobs have a time to live of their own.
-    return [EndedTrainJobs(_cluster(), manifest, deps.clock)] if manifest["kind"] == TRAIN_JOB.name else []
+    return [EndedTrainJobs(_cluster(), manifest, partial(open_jobs, deps.database), deps.clock)]
 
 
 def _serving(config: TrainingSettings, deps: Deps) -> Serving:

@@ -54,19 +54,28 @@ class InferenceServices:
 
     def rest(self, role: str, slot: str) -> None:
         """See Serving."""
-        self._stop(self._names.get(role, "").replace("{slot}", slot), lambda _item: True)
+        name = self._names.get(role, "").replace("{slot}", slot)
+        if name:
+            self._stop(name, self._cluster.get(INFERENCE_SERVICE, name))
 
-    def rest_without_model(self, role: str) -> None:
+    def first(self, role: str, model: registry.Model | None) -> str:
         """See Serving."""
-        self._stop(self._names.get(role, ""), _names_no_model)
+        name = self._names.get(role, "")
+        item = self._cluster.get(INFERENCE_SERVICE, name) if name else None
+        if item is None or not _names_no_model(item):
+            return ""
+        if model is None:
+            self._stop(name, item)
+            return ""
+        self._seen.pop(name, None)  # it was looked at before it was installed anew
+        return self.serve(model)
 
     def close(self) -> None:
         """See Serving."""
         self._cluster.close()
 
-    def _stop(self, name: str, which: Callable[[Manifest], bool]) -> None:
-        item = self._cluster.get(INFERENCE_SERVICE, name) if name else None
-        if item is not None and _annotations(item).get(STOP_ANNOTATION) != "true" and which(item):
+    def _stop(self, name: str, item: Manifest | None) -> None:
+        if item is not None and _annotations(item).get(STOP_ANNOTATION) != "true":
             self._seen.pop(name, None)
             stop = {"annotations": {STOP_ANNOTATION: "true"}, "resourceVersion": item["metadata"]["resourceVersion"]}
             self._patch(name, {"metadata": stop})

@@ -25,8 +25,10 @@ class Serving(Protocol):
     def rest(self, role: str, slot: str) -> None:
         """Nobody asks that slot any more: what serves it may end. Unavailable when it cannot be told now."""
 
-    def rest_without_model(self, role: str) -> None:
-        """What serves a role without slots may end if it was never given a model. Unavailable as above."""
+    def first(self, role: str, model: registry.Model | None) -> str:
+        """Have `model` answer for a role without slots if what serves that names none: that was installed anew. Without
+        a model it may end. Returns what serve() does. Unavailable as above.
+        """
 
     def close(self) -> None:
         """Release connections; servers work on."""
@@ -42,8 +44,9 @@ class ServedElsewhere:
     def rest(self, role: str, slot: str) -> None:
         """See Serving."""
 
-    def rest_without_model(self, role: str) -> None:
+    def first(self, role: str, model: registry.Model | None) -> str:
         """See Serving."""
+        return ""
 
     def close(self) -> None:
         """See Serving."""
@@ -51,7 +54,7 @@ class ServedElsewhere:
 
 class SlotServers:
     """Each slot's server has the evaluator that the slot has, whoever changed either; that of a resting slot rests, and
-    so does the encoder's before it has a model: both are installed running, by a chart that knows no cluster.
+    so does the encoder's before one is promoted: both are installed running, by a chart that knows no cluster.
     """
 
     name = "training-serving"
@@ -62,15 +65,15 @@ class SlotServers:
         self._look_ms = 0
 
     def step(self) -> bool:
-        """Compare both slots, and let an encoder rest that has no model.
+        """Compare both slots, and an encoder's server that names no model.
 
         Unavailable, with a sentence, while a model is not served.
         """
         if self._deps.clock() < self._look_ms + LOOK_S * 1000:
             return False
-        self._serving.rest_without_model("encoder")
+        # One that names a model is left alone: it may be the next one's, which is promoted as soon as it answers.
+        waiting = [self._serving.first("encoder", registry.promoted(self._deps.database, "encoder"))]
         held = registry.slots(self._deps.database)
-        waiting = []
         for slot in SLOT_NAMES:
             if slot in held:
                 model = registry.get(self._deps.database, "evaluator", held[slot][0])

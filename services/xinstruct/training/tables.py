@@ -46,6 +46,12 @@ def job_named(database: sa.Engine, job_name: str) -> Any:
         return connection.execute(sa.select(JOBS).where(JOBS.c.job_name == job_name)).first()
 
 
+def open_jobs(database: sa.Engine) -> set[str]:
+    """Names of jobs that are to run, or run, as far as their keepers know."""
+    with transaction(database) as connection:
+        return set(connection.execute(sa.select(JOBS.c.job_name).where(JOBS.c.state.in_(OPEN_STATES))).scalars())
+
+
 def job_of_request(database: sa.Engine, request_id: str) -> str:
     """Name of the job that a command asked for, empty while none has been read."""
     query = sa.select(JOBS.c.job_name).where(JOBS.c.request_id == request_id)

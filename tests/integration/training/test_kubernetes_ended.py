@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from integration.training.kubernetes_stub import Item, Store, kubernetes
-from xinstruct.spine.errors import Unavailable
 from xinstruct.training.kubernetes_api import Cluster
 from xinstruct.training.kubernetes_ended import LOOK_S, EndedTrainJobs
 
@@ -35,8 +34,8 @@ def train_job(name: str, end: str = "Complete", *, ttl_s: str = "600", **metadat
 
 
 def loop(api: Api, seconds: float) -> EndedTrainJobs:
-    """The loop, so many seconds after the end."""
-    return EndedTrainJobs(api[1], train_job("try"), lambda: END_MS + int(seconds * 1000))
+    """The loop, so many seconds after the end, where no job is open."""
+    return EndedTrainJobs(api[1], train_job("try"), set, lambda: END_MS + int(seconds * 1000))
 
 
 def left(api: Api) -> list[str]:
@@ -58,6 +57,7 @@ def test_an_ended_trainjob_goes_when_its_own_time_is_over_and_not_before(api: Ap
     train_job("other", labels={"app.kubernetes.io/managed-by": "try-training"}),
     train_job("other", annotations={}),
     train_job("other", ttl_s="601"),
+    train_job("other", ttl_s="never"),  # whoever wants to keep one ends no process by it
 ])
 def test_what_runs_or_is_somebody_elses_or_has_time_left_stays(api: Api, other: Item) -> None:
     api[0].put("trainjobs", other)
@@ -68,7 +68,7 @@ def test_what_runs_or_is_somebody_elses_or_has_time_left_stays(api: Api, other: 
 @pytest.mark.parametrize(("ttl_s", "each_s"), [("86400", LOOK_S), ("5", 5)])
 def test_the_api_is_asked_once_a_minute_or_as_often_as_the_time_is_long(api: Api, ttl_s: str, each_s: float) -> None:
     now_ms = [END_MS]
-    looking = EndedTrainJobs(api[1], train_job("try", ttl_s=ttl_s), lambda: now_ms[0])
+    looking = EndedTrainJobs(api[1], train_job("try", ttl_s=ttl_s), set, lambda: now_ms[0])
     looking.step()
     now_ms[0] += int(each_s * 1000) - 1
     looking.step()
@@ -78,10 +78,32 @@ def test_the_api_is_asked_once_a_minute_or_as_often_as_the_time_is_long(api: Api
     assert len(api[0].calls) == 2
 
 
-def test_an_api_that_refuses_is_waited_for_with_a_sentence(api: Api) -> None:
+def test_one_whose_end_its_keeper_has_not_seen_stays(api: Api) -> None:
+    # It would be started again, and what it said at its end were lost.
+    open_jobs = {OURS["xinstruct/job"]}
+    api[0].put("trainjobs", train_job("one", ttl_s="0"))
+    looking = EndedTrainJobs(api[1], train_job("try"), lambda: open_jobs, lambda: END_MS)
+    assert not looking.step()
+    assert left(api) == ["one"]
+    open_jobs.clear()
+    assert EndedTrainJobs(api[1], train_job("try"), lambda: open_jobs, lambda: END_MS).step()
+    assert left(api) == []
+
+
+def test_those_of_before_the_trainer_was_switched_off_go_too(api: Api) -> None:
+    api[0].put("trainjobs", train_job("one"))
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "try", "labels": OURS}}
+    assert EndedTrainJobs(api[1], manifest, set, lambda: END_MS + 600_000).step()
+    assert left(api) == []
+
+
+def test_an_api_that_refuses_is_told_in_the_log_and_makes_nothing_of_training_wait(
+    api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
     api[0].refuses = 403
-    with pytest.raises(Unavailable, match=r"does not let training get trainjobs.*rbac\.enabled"):
-        loop(api, 0).step()
+    assert not loop(api, 0).step()
+    said = "".join(capsys.readouterr())
+    assert "does not let training get trainjobs" in said and "rbac.enabled" in said
 
 
 def test_without_the_trainer_there_is_nothing_to_delete(api: Api) -> None:

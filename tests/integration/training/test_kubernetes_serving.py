@@ -73,6 +73,10 @@ def evaluator(digest: str, folder: Path) -> registry.Model:
     return registry.Model(digest, "evaluator", str(folder / "models" / digest.removeprefix("sha256:")))
 
 
+def encoder(digest: str, folder: Path) -> registry.Model:
+    return registry.Model(digest, "encoder", str(folder / "encoders" / digest.removeprefix("sha256:")))
+
+
 def test_a_slots_inference_service_is_told_the_model_and_started(
     api: Api, serving: InferenceServices, now_s: list[float], tmp_path: Path
 ) -> None:
@@ -155,12 +159,28 @@ def test_the_encoders_server_rests_until_it_is_given_a_model_and_no_longer(
     installed = service("near")
     del installed["metadata"]["annotations"]["serving.kserve.io/stop"]
     item = store.put("inferenceservices", installed)
-    serving.rest_without_model("encoder")
+    assert serving.first("encoder", None) == ""
     assert item["metadata"]["annotations"]["serving.kserve.io/stop"] == "true"
-    serving.serve(registry.Model(FIRST, "encoder", str(tmp_path / "encoders" / "e5")))
-    serving.rest_without_model("encoder")
-    serving.rest_without_model("generator")  # there is none
+    serving.serve(encoder(FIRST, tmp_path))
+    assert serving.first("encoder", None) == ""
+    assert serving.first("generator", None) == ""  # there is none
     assert "serving.kserve.io/stop" not in item["metadata"]["annotations"]
+
+
+def test_an_encoders_server_that_is_installed_anew_gets_the_promoted_one_and_keeps_the_next(
+    api: Api, serving: InferenceServices, tmp_path: Path
+) -> None:
+    store, _ = api
+    promoted = encoder(FIRST, tmp_path)
+    store.put("inferenceservices", service("near"))
+    serving.serve(promoted)
+    item = store.put("inferenceservices", service("near"))
+    assert "has just been given" in serving.first("encoder", promoted)
+    assert item["metadata"]["annotations"]["xinstruct/model-digest"] == FIRST
+    assert "serving.kserve.io/stop" not in item["metadata"]["annotations"]
+    serving.serve(encoder(SECOND, tmp_path))  # on its way to be promoted
+    assert serving.first("encoder", promoted) == ""
+    assert item["metadata"]["annotations"]["xinstruct/model-digest"] == SECOND
 
 
 def test_a_container_of_ones_own_where_a_model_would_be_is_left_alone(api: Api, serving: InferenceServices) -> None:
@@ -169,7 +189,7 @@ def test_a_container_of_ones_own_where_a_model_would_be_is_left_alone(api: Api, 
     installed["metadata"]["annotations"] = {}
     installed["spec"]["predictor"] = {"containers": [{"name": "ours"}]}
     store.put("inferenceservices", installed)
-    serving.rest_without_model("encoder")
+    serving.first("encoder", None)
     assert not [call for call in store.calls if call[0] == "PATCH"]
 
 

@@ -201,8 +201,11 @@ class Servers:
     def rest(self, role: str, slot: str) -> None:
         self.resting.append(slot)
 
-    def rest_without_model(self, role: str) -> None:
-        self.resting.append(role)
+    def first(self, role: str, model: registry.Model | None) -> str:
+        if model is None:
+            self.resting.append(role)
+            return ""
+        return self.serve(model)
 
     def close(self) -> None:
         return
@@ -249,6 +252,15 @@ def test_each_slots_server_has_the_slots_evaluator_and_that_of_a_resting_slot_re
     with pytest.raises(Unavailable, match="no pod is ready"):
         loop.step()
     assert not loop.pending()
+
+
+def test_an_encoders_server_without_a_model_gets_the_promoted_one(deps: Deps) -> None:
+    servers = Servers()
+    servers.waits_for = ""
+    registry.register(deps.database, registry.Model(FIRST, "encoder", "/models/encoder"))
+    promote(deps, "encoder", FIRST, "tiny")
+    SlotServers(replace(deps, clock=lambda: 100_000), servers).step()
+    assert servers.served == [(FIRST, "")] and "encoder" not in servers.resting
 
 
 @pytest.mark.parametrize("family", ["tiny", "chat"])

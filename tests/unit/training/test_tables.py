@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from xinstruct.spine.sql import METADATA, open_engine, transaction
-from xinstruct.training.tables import JOBS, job_named, job_of_request, jobs_after
+from xinstruct.training.tables import JOBS, job_named, job_of_request, jobs_after, open_jobs
 
 
 @pytest.fixture
@@ -42,3 +42,11 @@ def test_a_job_that_is_not_there_is_nothing_and_not_an_error(database: sa.Engine
 def test_a_page_of_jobs_begins_after_the_name_before(database: sa.Engine) -> None:
     assert [job.job_name for job in jobs_after(database, "", rows_max=2)] == ["a", "b"]
     assert [job.job_name for job in jobs_after(database, "b", rows_max=2)] == ["c"]
+
+
+def test_open_jobs_are_those_that_wait_or_run(database: sa.Engine) -> None:
+    with transaction(database) as connection:
+        for name, state in {"a": "queued", "b": "running", "c": "done"}.items():
+            connection.execute(sa.update(JOBS).where(JOBS.c.job_name == name).values(state=state))
+        connection.execute(JOBS.insert(), [row("d", "request-4") | {"state": "failed"}])
+    assert open_jobs(database) == {"a", "b"}
