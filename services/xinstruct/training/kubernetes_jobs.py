@@ -34,6 +34,7 @@ LOOK_S = 2.0
 """Seconds between two looks at one object."""
 RESULT_LAG_S = 120.0
 """Seconds in which what a pod wrote is seen on the shared volume: NFS keeps what it knows of a folder for 60."""
+_DIGEST_CHARS = 8
 _ARGUMENTS = {JOB: ("spec", "template", "spec", "containers"), TRAIN_JOB: ("spec", "trainer")}
 _POD_LABEL = {JOB: "batch.kubernetes.io/job-name", TRAIN_JOB: "jobset.sigs.k8s.io/jobset-name"}
 
@@ -179,17 +180,23 @@ def made_of(manifest: Manifest, spec: JobSpec, spec_file: Path) -> Manifest:
 def object_name(prefix: str, job_name: str) -> str:
     """A DNS label of at most 48 characters that follows from both and begins with a letter.
 
-    What does not fit is cut off the prefix; a job name that is no DNS label itself is told apart by a digest.
+    What does not fit is cut off the prefix, and a digest tells it from others that begin alike: releases of one
+    namespace must not take each other's jobs for their own. So is a job name that is no DNS label itself.
     """
     fits = re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", job_name) and len(job_name) <= NAME_CHARS_MAX - 2
     tail = job_name
     if not fits:
-        digest = hashlib.sha256(job_name.encode()).hexdigest()[:8]
         plain = re.sub(r"[^a-z0-9]+", "-", job_name.lower()).strip("-")[: NAME_CHARS_MAX // 2]
-        tail = f"{plain}-{digest}".strip("-")
-    head = prefix[: NAME_CHARS_MAX - 1 - len(tail)].strip("-")
+        tail = f"{plain}-{_digest(job_name)}".strip("-")
+    head, room = prefix.strip("-"), NAME_CHARS_MAX - 1 - len(tail)
+    if len(head) > room:
+        head = f"{head[: max(0, room - _DIGEST_CHARS - 1)]}-{_digest(head)}"[-room:].strip("-") if room > 0 else ""
     name = f"{head}-{tail}".strip("-")
     return name if name[0].isalpha() else f"x{name}"[:NAME_CHARS_MAX]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARS]
 
 
 def _kind_of(manifest: Manifest) -> Kind:

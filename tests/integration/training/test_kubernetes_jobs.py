@@ -303,3 +303,8 @@ def test_names_of_different_jobs_differ_also_where_they_have_to_be_cut() -> None
     assert len({object_name("a-release-with-a-rather-long-name", name) for name in names}) == len(names)
     assert object_name("xinstruct", NAME) == f"xinstruct-{NAME}"
     assert object_name("a-release-with-a-rather-long-name", NAME).endswith(NAME)
+
+
+def test_equal_jobs_of_releases_whose_long_names_begin_alike_are_two_objects() -> None:
+    releases = ["xinstruct-experiments-one", "xinstruct-experiments-two", "xinstruct-experiments"]
+    assert len({object_name(release, NAME) for release in releases}) == len(releases)
