@@ -31,10 +31,10 @@ CONFINED: dict[str, tuple[str, ...]] = {
     # The registry, the journal and the migrations are SQL of the spine's own; in a service, tables.py and the files
     # whose work is a query. Never domain, stage, prompts or api: a servicer decodes, calls and encodes.
     "sqlalchemy": (
-        "spine.*", "targets", "*.tables", "crawler.frontier", "crawler.circles", "crawler.licences", "crawler.texts",
-        "crawler.commands", "crawler.loops", "crawler.admit_port", "crawler.source_rows", "curation.catalog",
-        "curation.funnel", "curation.rows", "curation.gc", "curation.root", "curation.story", "training.loops",
-        "training.jobs", "training.slots", "inference.endpoint",
+        "spine.*", "targets", "*.tables", "crawler.frontier", "crawler.outbox", "crawler.circles", "crawler.licences",
+        "crawler.texts", "crawler.commands", "crawler.loops", "crawler.admit_port", "crawler.source_rows",
+        "curation.catalog", "curation.funnel", "curation.rows", "curation.gc", "curation.root", "curation.story",
+        "training.loops", "training.jobs", "training.slots", "inference.endpoint",
     ),
     "alembic": ("spine.migrations.*", "spine.migrations"),
     "fsspec": ("spine.blobs", "crawler.*", "curation.*", "training.*", "cli.report.gather"),

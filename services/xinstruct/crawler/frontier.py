@@ -32,7 +32,6 @@ from xinstruct.crawler.tables import (
 )
 from xinstruct.spine import topics
 from xinstruct.spine.messages import FetchedPage, Payload
-from xinstruct.spine.record import Record
 from xinstruct.spine.sql import chunks, insert_new, upsert
 from xinstruct.urls import ROW_MARK, host_of
 
@@ -324,19 +323,7 @@ def postpone_host(connection: sa.Connection, host: str, until_ms: int) -> None:
     connection.execute(HOSTS.update().where(later).values(next_time_ms=until_ms))
 
 
-# ── the outbox, claims, suppressions, bodies ────────────────────────────────────────────────────────────────────────
-
-
-def outbox(connection: sa.Connection, records_max: int) -> tuple[list[Record], list[int]]:
-    """The oldest records still to append, and their sequence numbers."""
-    rows = connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.sequence).limit(records_max)).all()
-    records = [Record(row.topic, row.key, row.record_id, bytes(row.value)) for row in rows]
-    return records, [row.sequence for row in rows]
-
-
-def forget_outbox(connection: sa.Connection, sequences: Sequence[int]) -> None:
-    """Drop what was appended: these alone, for a smaller number may be committed after a greater one was read."""
-    connection.execute(OUTBOX.delete().where(OUTBOX.c.sequence.in_(sequences)))
+# ── claims, suppressions, bodies ────────────────────────────────────────────────────────────────────────────────────
 
 
 def claim(connection: sa.Connection, wanted: Sequence[tuple[str, int, int]]) -> list[bool]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from xinstruct.crawler import frontier
+from xinstruct.crawler import frontier, outbox
 from xinstruct.crawler.circles import close_circle, free_namers
 from xinstruct.crawler.config import FetchSettings
 from xinstruct.crawler.robots import HostRules, crawl_delay_s
@@ -258,19 +258,15 @@ class OutboxLoop:
 
     def step(self) -> bool:
         """Append one batch, then forget it: a kill between the two appends it again, with the same ids."""
-        with transaction(self._database) as connection:
-            records, sequences = frontier.outbox(connection, OUTBOX_RECORDS_MAX)
-        if not records:
-            return False
-        self._log.append(records)
-        with transaction(self._database) as connection:
-            frontier.forget_outbox(connection, sequences)
-        return True
+        with outbox.in_hand(self._database, OUTBOX_RECORDS_MAX) as records:
+            if records:
+                self._log.append(records)
+        return bool(records)
 
     def pending(self) -> bool:
         """Whether records are still to append."""
         with transaction(self._database) as connection:
-            return bool(frontier.outbox(connection, 1)[0])
+            return bool(outbox.oldest(connection, 1)[0])
 
     def close(self) -> None:
         """Nothing to leave."""

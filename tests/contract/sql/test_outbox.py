@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import sqlalchemy as sa
 
-from xinstruct.crawler import frontier
+from xinstruct.crawler import frontier, outbox
 from xinstruct.crawler.settle import Found, Page, Settlement
 from xinstruct.crawler.tables import OUTBOX, PAGES, SOURCES
+from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.sql import create_schema, transaction
 
 
@@ -16,11 +18,37 @@ def test_a_record_committed_late_under_a_small_number_is_not_forgotten_with_its_
     create_schema(engine)
     put(engine, 11)
     with transaction(engine) as connection:
-        _, sequences = frontier.outbox(connection, 10)
+        _, sequences = outbox.oldest(connection, 10)
     put(engine, 10)  # begun before 11 was written, committed after 11 was read
     with transaction(engine) as connection:
-        frontier.forget_outbox(connection, sequences)
-        assert [record.id for record in frontier.outbox(connection, 10)[0]] == ["record-10"]
+        outbox.forget(connection, sequences)
+        assert [record.id for record in outbox.oldest(connection, 10)[0]] == ["record-10"]
+
+
+def test_records_that_one_process_appends_are_not_appended_by_another(engine: sa.Engine) -> None:
+    if engine.dialect.name != "postgresql":
+        pytest.skip("a SQLite database has one process")
+    create_schema(engine)
+    put(engine, 1)
+    with outbox.in_hand(engine, 10) as first:
+        put(engine, 2)
+        with outbox.in_hand(engine, 10) as second, outbox.in_hand(engine, 10) as third:
+            assert [[record.id for record in records] for records in (first, second, third)] == [
+                ["record-1"], ["record-2"], [],
+            ]
+        with transaction(engine) as connection:  # what is in hand is still to be done
+            assert [record.id for record in outbox.oldest(connection, 10)[0]] == ["record-1"]
+    with transaction(engine) as connection:
+        assert outbox.oldest(connection, 10)[0] == []
+
+
+def test_records_whose_appending_failed_are_appended_later(engine: sa.Engine) -> None:
+    create_schema(engine)
+    put(engine, 1)
+    with pytest.raises(Unavailable), outbox.in_hand(engine, 10):
+        raise Unavailable("the log is away")
+    with outbox.in_hand(engine, 10) as records:
+        assert [record.id for record in records] == ["record-1"]
 
 
 def test_a_page_that_was_found_and_visited_meanwhile_is_not_begun_anew(engine: sa.Engine, monkeypatch) -> None:  # type: ignore[no-untyped-def]
