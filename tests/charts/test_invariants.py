@@ -276,6 +276,8 @@ def test_no_hook_outlives_its_end_however_it_ended(items: list[Manifest]) -> Non
             if item["kind"] == "Job":  # so its words are shown before, and it goes where nobody waits for it
                 assert "hook-failed" in annotations["helm.sh/hook-output-log-policy"], item["metadata"]["name"]
                 assert item["spec"]["ttlSecondsAfterFinished"] <= 3600, item["metadata"]["name"]
+                # Where nobody waits for it any more it ends by itself, too.
+                assert 0 < item["spec"]["activeDeadlineSeconds"] <= 3600, item["metadata"]["name"]
 
 
 def containers(items: list[Manifest]) -> Iterator[tuple[str, dict[str, Any]]]:
