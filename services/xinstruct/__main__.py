@@ -22,8 +22,8 @@ from xinstruct.targets import TARGETS, TASKS, Built, build
 EXIT_OK, EXIT_CRASHED, EXIT_REFUSED = 0, 1, 2
 INSTANCE = "XINSTRUCT_INSTANCE"
 """Environment variable that names this process among its replicas: their configuration is one file for all."""
-END_S_MAX = 9.5
-"""From the signal to the end of the process: the 10 s that are promised, less what the interpreter takes."""
+CLOSING_S_MAX = 1.0
+"""What closing may take after the drain, before the process is left."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,10 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def end(built: Built, *, within_s: float = END_S_MAX) -> None:
-    """Drain and close. Leaves the process where that takes longer than `within_s`: a model may be in the middle of a
-    batch, a database may not answer. What is at work then is abandoned, as by a kill.
+def end(built: Built) -> None:
+    """Drain and close. Leaves the process where that takes longer than its drain and a second: a model may be in the
+    middle of a batch, a database may not answer. What is at work then is abandoned, as by a kill.
     """
+    within_s = built.process.settings.drain_s + CLOSING_S_MAX
     overdue = threading.Timer(within_s, leave, [EXIT_CRASHED if built.process.failure else EXIT_OK])
     overdue.daemon = True
     overdue.start()

@@ -21,8 +21,11 @@ from charts.rendering import (
     Values,
     changed,
     documents,
+    job_manifest,
+    manifests,
     merged,
     of_kind,
+    profile,
     read,
     rendered,
 )
@@ -136,3 +139,27 @@ def test_the_page_asks_for_the_services_and_servers_that_the_charts_make() -> No
     }
     asked = set(re.findall(r"\b((?:statefulset|deployment)/xinstruct-[a-z-]+)", PAGE.read_text("utf-8")))
     assert asked and asked <= made
+
+
+def test_what_the_page_deletes_of_left_hooks_is_every_object_of_them_and_no_other() -> None:
+    (words,) = [words for words in lines("kubectl") if "delete" in words and "-l" in words]
+    kinds, selector = words[words.index("delete") + 1], words[words.index("-l") + 1]
+    values = merged(profile("small"), {"tests": {"mainJob": {"enabled": True}}})
+    values = changed(values, "networkPolicy.crawl.privateTo", [{"podSelector": {}}])
+    tried = Installation("helm upgrade", "xinstruct", CHARTS[0], values, upgrade=True)
+    for item in (tried, *installations()):
+        made = objects(item, OPTIONAL_APIS)
+        hooks = [found for found in made if "helm.sh/hook" in found["metadata"].get("annotations", {})]
+        assert bool(hooks) == (item.release == "xinstruct")
+        assert [x for x in made if x["kind"].lower() in kinds.split(",") and selects(selector, x)] == hooks
+    # Jobs that training made, whose pods may be at work.
+    in_pods = changed(values, "config.training.jobs.kind", "kubernetes")
+    assert not selects(selector, job_manifest(manifests(in_pods)))
+
+
+def selects(selector: str, item: Manifest) -> bool:
+    """Whether a label selector of kubectl takes the object: `key=value` and `key in (…)`, all of them."""
+    labels = item["metadata"]["labels"]
+    asked = re.findall(r"([\w./-]+)(?:=([\w-]+)| in \(([\w,-]+)\))(?:,|$)", selector)
+    assert asked
+    return all(labels.get(key) in ([value] if value else several.split(",")) for key, value, several in asked)

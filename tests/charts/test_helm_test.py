@@ -72,6 +72,12 @@ def test_the_main_job_has_a_site_that_the_crawler_alone_may_fetch_from_beside_wh
     assert [edge["to"][0]["podSelector"]["matchLabels"].items() <= labels for edge in edges] == [True]
 
 
+def test_it_ends_by_itself_a_while_after_its_longest_wait() -> None:
+    (job,) = [x for x in of_kind(manifests(changed(WITH_SITE, "tests.mainJob.withinS", 7200)), "Job")
+              if x["metadata"]["name"] == NAME]
+    assert 7200 + 600 <= job["spec"]["activeDeadlineSeconds"] <= 7200 + 1800
+
+
 def test_a_site_that_is_served_already_is_fetched_from_and_none_is_made() -> None:
     values = changed(WITH_SITE, "tests.mainJob.site", "site.elsewhere.svc:8780")
     assert "initContainers" not in pod_of(values)["spec"]

@@ -21,6 +21,8 @@ from charts.rendering import (
     pods,
     profile,
 )
+from xinstruct.__main__ import CLOSING_S_MAX
+from xinstruct.spine.process import ProcessSettings
 
 WHOLE = {
     **{name: profile(name) for name in PROFILES},
@@ -166,12 +168,14 @@ def test_every_address_is_headless_so_that_clients_see_each_pod(items: list[Mani
 
 
 @everywhere
-def test_a_pod_has_more_time_to_end_than_its_drain_takes(items: list[Manifest]) -> None:
+def test_a_pod_is_gone_in_ten_seconds_and_has_more_time_to_end_than_its_drain_takes(items: list[Manifest]) -> None:
+    drain_s = ProcessSettings().drain_s
     for item in of_kind(items, "StatefulSet"):
         spec = item["spec"]["template"]["spec"]
         if spec["containers"][0]["name"] in SERVICES:
             pre_stop_s = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-            assert spec["terminationGracePeriodSeconds"] >= pre_stop_s + 8 + 5
+            assert pre_stop_s + drain_s + CLOSING_S_MAX < 10
+            assert spec["terminationGracePeriodSeconds"] >= pre_stop_s + drain_s + 5
 
 
 @everywhere
@@ -276,6 +280,8 @@ def test_no_hook_outlives_its_end_however_it_ended(items: list[Manifest]) -> Non
             if item["kind"] == "Job":  # so its words are shown before, and it goes where nobody waits for it
                 assert "hook-failed" in annotations["helm.sh/hook-output-log-policy"], item["metadata"]["name"]
                 assert item["spec"]["ttlSecondsAfterFinished"] <= 3600, item["metadata"]["name"]
+                # Where nobody waits for it any more it ends by itself, too.
+                assert 0 < item["spec"]["activeDeadlineSeconds"] <= 3600, item["metadata"]["name"]
 
 
 def containers(items: list[Manifest]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -306,7 +306,7 @@ def test_a_longer_drain_gives_the_pods_of_that_service_longer_to_end() -> None:
         service: named(items, "StatefulSet", service)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
         for service in ("backgen", "crawler")
     }
-    assert times_s == {"backgen": 2 + 21 + 5, "crawler": 2 + 8 + 5}
+    assert times_s == {"backgen": 2 + 21 + 5, "crawler": 2 + 7 + 5}
 
 
 def test_a_changed_configuration_replaces_the_pods_that_read_it_and_no_others() -> None:

@@ -296,6 +296,7 @@ OWN, FOREIGN = "small", "standard"
         (FOREIGN, "rbac.enabled", False, "set rbac.enabled"),
         (OWN, "config.inference.generator.kind", "local", "services.backgen.image to model"),
         (OWN, "services.scoring-a.config.inference.evaluator.kind", "local", "services.scoring-a.image to model"),
+        (OWN, "config.inference.encoder.kind", "local", "services.curation.image to model"),
     ],
 )
 def test_what_cannot_work_together_is_refused_with_what_to_change(name: str, path: str, value: Any, said: str) -> None:

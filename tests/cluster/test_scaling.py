@@ -1,4 +1,5 @@
 """KEDA scales backgen of the chart by the lag of its group: up to three pods, down to one, to none at rest and back.
+A scoring slot without an evaluator, to which all that is drafted is lag, keeps its one pod.
 
 The model is bound by latency, as one on a GPU of its own is: each answer takes a second however many are asked for at
 once, and the machine has next to nothing to compute.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from cluster.work import COMMITTED, feed, figure, rows
 ANSWER_S = 1.0
 IN_FLIGHT_MAX = 4
 PODS_MAX = 3
+LAG_RECORDS = 20
 COOLDOWN_S = 15
 SPEEDUP_MIN = 2.5
 RATE_WINDOW_S = 45.0
@@ -86,9 +89,7 @@ def scaled(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scale
             # Nothing is scored: this machine's processors are for the pods that are measured.
             "evaluator": {"kind": "kserve", "url": "http://nobody"},
         }},
-        "services": {"backgen": {"scaling": {
-            "kind": "keda", "replicasMin": 1, "replicasMax": 1, "lagRecords": 20, "cooldownS": COOLDOWN_S,
-        }}},
+        "services": {"backgen": {"scaling": scaling(1)}, "scoring-b": {"scaling": scaling(PODS_MAX)}},
     })
     with namespace(bed) as inside:
         inside.apply(*models(bed, answer_s=ANSWER_S))
@@ -96,14 +97,22 @@ def scaled(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scale
         found = Scaled(inside, values, folder)
         until(lambda: found.has_pods(1), "backgen is ready", within_s=240)
         until(lambda: inside.pod_ready(f"{FULL_NAME}-crawler-0"), "the crawler is ready", within_s=60)
-        until(lambda: taken(inside), "KEDA reads the lag", within_s=60)
+        for service in ("backgen", "scoring-b"):
+            until(partial(taken, inside, service), f"KEDA reads the lag of {service}", within_s=60)
         yield found
 
 
-def taken(inside: Cluster) -> bool:
+def scaling(pods_max: int) -> dict[str, Any]:
+    """One pod, up to `pods_max` by lag."""
+    return {
+        "kind": "keda", "replicasMin": 1, "replicasMax": pods_max, "lagRecords": LAG_RECORDS, "cooldownS": COOLDOWN_S,
+    }
+
+
+def taken(inside: Cluster, service: str) -> bool:
     """Whether KEDA has made a scaler of the ScaledObject and reads its source."""
     try:
-        item = inside.get("scaledobject", f"{FULL_NAME}-backgen")
+        item = inside.get("scaledobject", f"{FULL_NAME}-{service}")
     except Refused:
         return False
     return ready(item)
@@ -126,6 +135,16 @@ def test_when_nothing_waits_one_pod_is_left(scaled: Scaled) -> None:
     until(lambda: scaled.waiting() == 0, "all is drafted", within_s=DRAFTED_S_MAX)
     shrunk_s = until(lambda: scaled.has_pods(1), "one pod is left", within_s=SCALED_S_MAX + COOLDOWN_S)
     print(f"one pod {shrunk_s:.1f} s after the last draft")
+
+
+def test_a_slot_without_an_evaluator_keeps_its_one_pod_beside_all_that_was_drafted(scaled: Scaled) -> None:
+    pairs = rows(scaled.inside, "pairs")
+    status = scaled.inside.get("horizontalpodautoscaler", f"keda-hpa-{FULL_NAME}-scoring-b")["status"]
+    print(f"{pairs} pairs; {status.get('desiredReplicas')} pods asked for, by {status.get('currentMetrics')}")
+    assert pairs > 10 * LAG_RECORDS
+    assert {"type": "ScalingActive", "status": "True"}.items() <= next(
+        item for item in status["conditions"] if item["type"] == "ScalingActive").items()
+    assert status["desiredReplicas"] == 1 and "lastScaleTime" not in status, "it was scaled"
 
 
 def test_backgen_that_may_rest_has_no_pod_without_work_and_one_again_with_it(scaled: Scaled) -> None:

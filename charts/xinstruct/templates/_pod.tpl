@@ -127,5 +127,5 @@ Seconds between a pod's last order and its end: preStop, the configured drain, a
 Takes the service's configuration.
 */}}
 {{- define "xinstruct.graceS" -}}
-{{- add 2 (ceil (dig "process" "drain_s" 8.0 .)) 5 -}}
+{{- add 2 (ceil (dig "process" "drain_s" 6.5 .)) 5 -}}
 {{- end -}}

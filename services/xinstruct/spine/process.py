@@ -39,8 +39,9 @@ STATUS_SERVICE: str = status_service_pb2.DESCRIPTOR.services_by_name["StatusServ
 class ProcessSettings(Settings):
     """How a process runs what it was given."""
 
-    drain_s: float = 8.0
-    """Time from SIGTERM in which finished work is committed and calls end; below the pod's grace period."""
+    drain_s: float = 6.5
+    """Time from SIGTERM in which finished work is committed and calls end. A second later the process is gone: with a
+    pod's two seconds before SIGTERM that is within 10 s."""
 
 
 @dataclass(slots=True)
@@ -62,7 +63,7 @@ class Process:
         self._apps = apps
         self._deps = deps
         self._runner_settings = runner
-        self._settings = process
+        self.settings = process
         self._stopping = threading.Event()
         self._end_asked: queue.SimpleQueue[None] = queue.SimpleQueue()
         """What wait() reads, once something is in it for ever. An Event would not do: its lock may be held by the very
@@ -103,15 +104,15 @@ class Process:
     def stop(self) -> None:
         """Drain: commit what is finished, end calls, leave everything so that the next start goes on.
 
-        Takes drain_s and a second at most: what is at work longer is abandoned, as by a kill.
+        What is at work after drain_s is abandoned, as by a kill; closing may take longer (`end` bounds both).
         """
         self._let_end()
-        deadline_s = time.monotonic() + self._settings.drain_s
+        deadline_s = time.monotonic() + self.settings.drain_s
         with self._lock:
             running = list(self._running.values())
         for item in running:
             item.runner.stop()
-        self.server.stop(self._settings.drain_s / 2)
+        self.server.stop(self.settings.drain_s / 2)
         for thread in [item.thread for item in running] + self._loops:
             thread.join(max(deadline_s - time.monotonic(), 0.0))
         for app in self._apps.values():
@@ -182,7 +183,7 @@ class Process:
     def _end(self, name: str) -> None:
         item = self._running[name]
         item.runner.stop()
-        item.thread.join(self._settings.drain_s)
+        item.thread.join(self.settings.drain_s)
         with self._lock:
             self._running.pop(name, None)
         telemetry.logger().info("stage_ended", stage=name)
