@@ -8,11 +8,13 @@ import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from charts import crds
 from charts.crds import need_crds
+from charts.network import selects
 from charts.rendering import (
     INFERENCE,
     KUBERNETES,
@@ -141,7 +143,22 @@ def test_the_predictors_arguments_are_those_of_its_parser() -> None:
     found = container(served(changed(SMALL, "models.evaluator.modelDigest", DIGEST)), "evaluator")
     assert found["command"] == ["python", "-m", "xinstruct.predictor"]
     options = found["args"][::2]
-    assert options == ["--role", "--model-dir", "--http-port", "--grpc-port", "--model-digest"]
+    assert options == ["--role", "--model-dir", "--http-port", "--grpc-port", "--drain-s", "--model-digest"]
+
+
+@pytest.mark.parametrize("grace_s", [None, 5, 6, 10, 61, 3600])
+@either_way
+def test_a_predictor_answers_to_the_last_second_of_its_grace_and_ends_before_it_is_killed(
+    grace_s: int | None, kserve: str
+) -> None:
+    values = SMALL if grace_s is None else changed(SMALL, "models.evaluator.graceS", grace_s)
+    (pod,) = [template["spec"] for owner, template in pods(served(values, kserve)) if owner == "xinstruct-evaluator"]
+    (found,) = pod["containers"]
+    drain_s = int(found["args"][found["args"].index("--drain-s") + 1])
+    assert 1 <= drain_s <= 3600  # what its parser takes
+    # KServe's server ends REST first, and then gRPC: each may take that long.
+    ended_s = found["lifecycle"]["preStop"]["sleep"]["seconds"] + 2 * drain_s
+    assert 1 <= pod["terminationGracePeriodSeconds"] - ended_s <= 2
 
 
 # ── Models, and no hub ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -315,14 +332,22 @@ def test_keda_scales_the_deployment_by_the_queue_of_its_server(runtime: str, kse
              "tgi": "tgi_queue_size"}
     assert trigger["metadata"]["valueLocation"] == queue[runtime]
     assert trigger["metadata"]["targetValue"] == "7"
-    # Of each pod: KEDA takes the Service's endpoints and the port of the address.
-    assert trigger["metadata"]["url"] == f"http://xinstruct-{role}.lab:8080/metrics"
+    assert trigger["metadata"]["aggregateFromKubeServiceEndpoints"] == "true"
+    assert asked_by_keda(trigger["metadata"]["url"]) == (f"xinstruct-{role}", "lab", 8080, "/metrics")
     if by_kserve:
         service = named(items, "InferenceService", role, INFERENCE)
         assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "external"
         assert "minReplicas" not in service["spec"]["predictor"]
     else:
         assert "replicas" not in named(items, "Deployment", role, INFERENCE)["spec"]
+
+
+def asked_by_keda(url: str) -> tuple[str, str, int | None, str]:
+    """Service, its namespace, port of its pods, path: as KEDA 2.21 takes an address apart to ask each pod
+    (getEndpointsUrlsFromServiceURL): it splits Go's Host, which holds the port, at every dot."""
+    found = urlsplit(url)
+    service, namespace = found.netloc.split(".")[:2]
+    return service, namespace, found.port, found.path
 
 
 @either_way
@@ -341,6 +366,21 @@ def test_without_keda_a_model_keeps_its_replicas_and_kserve_scales_nothing(kserv
 def test_metrics_are_scraped_of_servers_that_have_some() -> None:
     monitors = of_kind(served(SMALL, "never", OPTIONAL_APIS), "ServiceMonitor")
     assert [item["metadata"]["name"] for item in monitors] == ["xinstruct-evaluator"]
+
+
+@either_way
+def test_each_model_is_scraped_once_for_kserves_own_service_has_the_labels_of_ours(kserve: str) -> None:
+    items = served(SMALL, kserve, OPTIONAL_APIS)
+    # As KServe 0.19 names and labels a predictor's Service (Predictor.buildObjectMeta).
+    of_kserve = [
+        (f"{item['metadata']['name']}-predictor", item["metadata"]["labels"] | {
+            "serving.kserve.io/inferenceservice": item["metadata"]["name"], "component": "predictor"})
+        for item in of_kind(items, "InferenceService")
+    ]
+    ours = [(item["metadata"]["name"], item["metadata"]["labels"]) for item in of_kind(items, "Service")]
+    (monitor,) = of_kind(items, "ServiceMonitor")
+    scraped = [name for name, labels in [*ours, *of_kserve] if selects(monitor["spec"]["selector"], labels)]
+    assert scraped == ["xinstruct-evaluator"]
 
 
 @pytest.mark.parametrize("name", ["small", "gpu"])
