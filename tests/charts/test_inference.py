@@ -66,6 +66,11 @@ def container(items: list[Manifest], name: str) -> dict[str, Any]:
     return dict(found[0])
 
 
+def has_address(service: Manifest) -> bool:
+    """Whether a Service has an address of its own; a headless one has those of its pods."""
+    return service["spec"].get("clusterIP") != "None"
+
+
 def run(code: str, variables: Mapping[str, str]) -> str:
     """What Python prints with a container's variables and no others."""
     return subprocess.run(
@@ -77,7 +82,8 @@ def run(code: str, variables: Mapping[str, str]) -> str:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_services_of_xinstruct_ask_addresses_that_this_chart_makes(name: str) -> None:
-    addresses = {f"http://{item['metadata']['name']}" for item in of_kind(served(SMALL), "Service")}
+    services = filter(has_address, of_kind(served(SMALL), "Service"))
+    addresses = {f"http://{item['metadata']['name']}" for item in services}
     asked = profile(name)["config"]["inference"]
     assert {role["url"].removesuffix("/v1") for role in asked.values()} == addresses
 
@@ -117,8 +123,21 @@ def test_a_model_has_one_address_whether_kserve_serves_it_or_not(runtime: str) -
     values = with_all(SMALL, RUNTIMES[runtime])
     plain, kserve = (of_kind(served(values, choice), "Service") for choice in ("never", "always"))
     assert plain == kserve
-    for item in plain:
+    for item in filter(has_address, plain):
         assert item["spec"]["ports"][0] == {"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "http"}
+
+
+@either_way
+def test_grpc_finds_each_pod_of_a_predictor_by_a_name_without_an_address(kserve: str) -> None:
+    services = of_kind(served(SMALL, kserve), "Service")
+    (headless,) = [item for item in services if not has_address(item)]
+    assert headless["metadata"]["name"] == "xinstruct-evaluator-pods"
+    # No address translates ports: a pod has to listen on that of the name.
+    (port,) = headless["spec"]["ports"]
+    found = {item["name"]: item["containerPort"] for item in container(served(SMALL, kserve), "evaluator")["ports"]}
+    assert port["port"] == port["targetPort"] == found["grpc"]
+    (evaluator,) = [item for item in services if item["metadata"]["name"] == "xinstruct-evaluator"]
+    assert headless["spec"]["selector"] == evaluator["spec"]["selector"]
 
 
 @pytest.mark.parametrize(("runtime", "role"), [("predictor", "evaluator"), ("openai", "generator")])
@@ -311,7 +330,7 @@ def test_a_second_evaluator_has_its_own_of_everything() -> None:
     values = with_all(SMALL, {"models.evaluator.enabled": False, **slots})
     items = served(values, "always")
     for kind in ("InferenceService", "ServingRuntime", "Service", "PodDisruptionBudget", "ServiceAccount"):
-        names = {item["metadata"]["name"] for item in of_kind(items, kind)}
+        names = {item["metadata"]["name"] for item in of_kind(items, kind) if kind != "Service" or has_address(item)}
         assert names == {"xinstruct-evaluator-a", "xinstruct-evaluator-b", "xinstruct-generator"}, kind
     assert container(items, "evaluator-b")["args"][:2] == ["--role", "evaluator"]
 
@@ -377,8 +396,10 @@ def test_each_model_is_scraped_once_for_kserves_own_service_has_the_labels_of_ou
             "serving.kserve.io/inferenceservice": item["metadata"]["name"], "component": "predictor"})
         for item in of_kind(items, "InferenceService")
     ]
-    ours = [(item["metadata"]["name"], item["metadata"]["labels"]) for item in of_kind(items, "Service")]
+    ours = [(item["metadata"]["name"], item["metadata"]["labels"]) for item in of_kind(items, "Service")
+            if item["spec"]["ports"][0]["name"] == "http"]
     (monitor,) = of_kind(items, "ServiceMonitor")
+    assert [endpoint["port"] for endpoint in monitor["spec"]["endpoints"]] == ["http"]
     scraped = [name for name, labels in [*ours, *of_kserve] if selects(monitor["spec"]["selector"], labels)]
     assert scraped == ["xinstruct-evaluator"]
 
