@@ -6,6 +6,7 @@ name with an address for each pod.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -87,7 +88,7 @@ def grpc_pod(stack: ExitStack, answer_s: float, _: Path, *, address: str = "127.
 
     def infer(request: pb.InferRequest, _context: grpc.ServicerContext) -> pb.InferResponse:
         asked.append(request.model_name)
-        time.sleep(answer_s)
+        threading.Event().wait(answer_s)
         rows, width = request.inputs[0].shape[0], request.inputs[1].shape[0]
         shares = pb.InferTensorContents(fp64_contents=[1 / width] * (rows * width))
         refusals = pb.InferTensorContents(bytes_contents=[b""] * rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -79,7 +78,7 @@ def _reply(days: BadDays, path: str, asked: dict[str, Any], key: str) -> tuple[i
     rows, width = prompts["shape"][0], labels["shape"][0]
     days.rows.append(rows)
     days.held.wait(30)
-    time.sleep(days.answer_s)
+    threading.Event().wait(days.answer_s)
     outputs = [
         {"name": "probabilities", "datatype": "FP64", "shape": [rows, width], "data": [1 / width] * rows * width},
         {"name": "refusals", "datatype": "BYTES", "shape": [rows], "data": [""] * rows},
