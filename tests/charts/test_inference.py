@@ -1,4 +1,4 @@
-"""The chart of models: the same addresses however they are served, no hub, what promotion may change, what scales."""
+"""The chart of models: the same addresses however they are served, no hub, what promotion may change."""
 
 from __future__ import annotations
 
@@ -64,6 +64,11 @@ def container(items: list[Manifest], name: str) -> dict[str, Any]:
     return dict(found[0])
 
 
+def has_address(service: Manifest) -> bool:
+    """Whether a Service has an address of its own; a headless one has those of its pods."""
+    return service["spec"].get("clusterIP") != "None"
+
+
 def run(code: str, variables: Mapping[str, str]) -> str:
     """What Python prints with a container's variables and no others."""
     return subprocess.run(
@@ -75,7 +80,8 @@ def run(code: str, variables: Mapping[str, str]) -> str:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_services_of_xinstruct_ask_addresses_that_this_chart_makes(name: str) -> None:
-    addresses = {f"http://{item['metadata']['name']}" for item in of_kind(served(SMALL), "Service")}
+    services = filter(has_address, of_kind(served(SMALL), "Service"))
+    addresses = {f"http://{item['metadata']['name']}" for item in services}
     asked = profile(name)["config"]["inference"]
     assert {role["url"].removesuffix("/v1") for role in asked.values()} == addresses
 
@@ -115,8 +121,21 @@ def test_a_model_has_one_address_whether_kserve_serves_it_or_not(runtime: str) -
     values = with_all(SMALL, RUNTIMES[runtime])
     plain, kserve = (of_kind(served(values, choice), "Service") for choice in ("never", "always"))
     assert plain == kserve
-    for item in plain:
+    for item in filter(has_address, plain):
         assert item["spec"]["ports"][0] == {"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "http"}
+
+
+@either_way
+def test_grpc_finds_each_pod_of_a_predictor_by_a_name_without_an_address(kserve: str) -> None:
+    services = of_kind(served(SMALL, kserve), "Service")
+    (headless,) = [item for item in services if not has_address(item)]
+    assert headless["metadata"]["name"] == "xinstruct-evaluator-pods"
+    # No address translates ports: a pod has to listen on that of the name.
+    (port,) = headless["spec"]["ports"]
+    found = {item["name"]: item["containerPort"] for item in container(served(SMALL, kserve), "evaluator")["ports"]}
+    assert port["port"] == port["targetPort"] == found["grpc"]
+    (evaluator,) = [item for item in services if item["metadata"]["name"] == "xinstruct-evaluator"]
+    assert headless["spec"]["selector"] == evaluator["spec"]["selector"]
 
 
 @pytest.mark.parametrize(("runtime", "role"), [("predictor", "evaluator"), ("openai", "generator")])
@@ -141,7 +160,7 @@ def test_the_predictors_arguments_are_those_of_its_parser() -> None:
     found = container(served(changed(SMALL, "models.evaluator.modelDigest", DIGEST)), "evaluator")
     assert found["command"] == ["python", "-m", "xinstruct.predictor"]
     options = found["args"][::2]
-    assert options == ["--role", "--model-dir", "--http-port", "--grpc-port", "--model-digest"]
+    assert options == ["--role", "--model-dir", "--http-port", "--grpc-port", "--drain-s", "--model-digest"]
 
 
 # ── Models, and no hub ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -294,53 +313,9 @@ def test_a_second_evaluator_has_its_own_of_everything() -> None:
     values = with_all(SMALL, {"models.evaluator.enabled": False, **slots})
     items = served(values, "always")
     for kind in ("InferenceService", "ServingRuntime", "Service", "PodDisruptionBudget", "ServiceAccount"):
-        names = {item["metadata"]["name"] for item in of_kind(items, kind)}
+        names = {item["metadata"]["name"] for item in of_kind(items, kind) if kind != "Service" or has_address(item)}
         assert names == {"xinstruct-evaluator-a", "xinstruct-evaluator-b", "xinstruct-generator"}, kind
     assert container(items, "evaluator-b")["args"][:2] == ["--role", "evaluator"]
-
-
-# ── Scaling and monitoring ────────────────────────────────────────────────────────────────────────────────────────────
-
-@pytest.mark.parametrize("runtime", ["predictor", "vllm", "tgi"])
-@either_way
-def test_keda_scales_the_deployment_by_the_queue_of_its_server(runtime: str, kserve: str) -> None:
-    role = "evaluator" if runtime == "predictor" else "generator"
-    values = with_all(SMALL, {**RUNTIMES[runtime], f"models.{role}.scaling": {"kind": "keda", "queuedRequests": 7}})
-    items = served(values, kserve, OPTIONAL_APIS)
-    scaled = named(items, "ScaledObject", role, INFERENCE)["spec"]
-    by_kserve = kserve == "always"
-    assert scaled["scaleTargetRef"]["name"] == f"xinstruct-{role}{'-predictor' if by_kserve else ''}"
-    (trigger,) = scaled["triggers"]
-    queue = {"predictor": "xinstruct_predictor_waiting_rows", "vllm": "vllm:num_requests_waiting",
-             "tgi": "tgi_queue_size"}
-    assert trigger["metadata"]["valueLocation"] == queue[runtime]
-    assert trigger["metadata"]["targetValue"] == "7"
-    # Of each pod: KEDA takes the Service's endpoints and the port of the address.
-    assert trigger["metadata"]["url"] == f"http://xinstruct-{role}.lab:8080/metrics"
-    if by_kserve:
-        service = named(items, "InferenceService", role, INFERENCE)
-        assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "external"
-        assert "minReplicas" not in service["spec"]["predictor"]
-    else:
-        assert "replicas" not in named(items, "Deployment", role, INFERENCE)["spec"]
-
-
-@either_way
-def test_without_keda_a_model_keeps_its_replicas_and_kserve_scales_nothing(kserve: str) -> None:
-    values = with_all(SMALL, {"models.evaluator.scaling.kind": "keda", "models.evaluator.replicas": 2})
-    items = served(values, kserve)
-    assert not of_kind(items, "ScaledObject")
-    if kserve == "always":
-        service = named(items, "InferenceService", "evaluator", INFERENCE)
-        assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "none"
-        assert service["spec"]["predictor"]["minReplicas"] == 2
-    else:
-        assert named(items, "Deployment", "evaluator", INFERENCE)["spec"]["replicas"] == 2
-
-
-def test_metrics_are_scraped_of_servers_that_have_some() -> None:
-    monitors = of_kind(served(SMALL, "never", OPTIONAL_APIS), "ServiceMonitor")
-    assert [item["metadata"]["name"] for item in monitors] == ["xinstruct-evaluator"]
 
 
 @pytest.mark.parametrize("name", ["small", "gpu"])

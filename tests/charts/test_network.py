@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from architecture.source import ROOT
-from charts.network import End, refusals
+from charts.network import End, refusals, selects
 from charts.rendering import (
     INFERENCE,
     OPTIONAL_APIS,
@@ -176,7 +176,7 @@ def test_prometheus_scrapes_every_pod_that_a_monitor_names(name: str, kserve: st
     scraped = [
         (monitor, service) for monitor in of_kind(here.items, "ServiceMonitor")
         for service in of_kind(here.items, "Service")
-        if monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        if selects(monitor["spec"]["selector"], service["metadata"]["labels"])
     ]
     assert len(scraped) == len(SERVICES) + 2  # and two models
     for monitor, service in scraped:

@@ -46,13 +46,13 @@ def rows(inside: Cluster, table: str, where: str = "true") -> int:
     return int(inside.kubectl("exec", f"{FULL_NAME}-postgres-0", "--", "sh", "-c", command))
 
 
-def figure(inside: Cluster, pods: Iterable[str], metric: str, **labels: str) -> float:
+def figure(inside: Cluster, pods: Iterable[str], metric: str, port: int = METRICS_PORT, **labels: str) -> float:
     """A metric: the sum over these pods."""
     wanted = {f'{name}="{value}"' for name, value in labels.items()}
     pattern = re.compile(rf"^{metric}\{{(.*)\}} (\S+)$", re.MULTILINE)
     total = 0.0
     for pod in pods:
-        path = f"/api/v1/namespaces/{inside.namespace}/pods/{pod}:{METRICS_PORT}/proxy/metrics"
+        path = f"/api/v1/namespaces/{inside.namespace}/pods/{pod}:{port}/proxy/metrics"
         lines = pattern.findall(inside.kubectl("get", "--raw", path))
         total += sum(float(value) for said, value in lines if wanted <= set(said.split(",")))
     return total

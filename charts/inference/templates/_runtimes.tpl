@@ -8,7 +8,8 @@ queue (name of the metric that counts waiting requests). The model's folder is /
 {{- if eq .runtime "predictor" -}}
 image: model
 command: [python, -m, xinstruct.predictor]
-args: [--role, {{ .role }}, --model-dir, /mnt/models, --http-port, "8080", --grpc-port, "8081"{{ if .promoted }}, --await-model{{ end }}]
+{{- /* REST ends first, and then gRPC; before them comes preStop (2 s, see below), after them a second to leave. */}}
+args: [--role, {{ .role }}, --model-dir, /mnt/models, --http-port, "8080", --grpc-port, "8081", --drain-s, {{ div (sub .graceS 3) 2 | quote }}{{ if .promoted }}, --await-model{{ end }}]
 health: /v2/health/ready
 live: /v2/health/live
 metrics: /metrics

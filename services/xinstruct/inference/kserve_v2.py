@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from xinstruct.inference.calls import ENDPOINT_PREFIX
 from xinstruct.inference.limits import InFlightLimit, Tries, Verdict, verdict_of
-from xinstruct.inference.loop_thread import LoopThread, exchange, open_session, settle
+from xinstruct.inference.loop_thread import CONNECTION_S, LoopThread, exchange, open_sessions, settle
 from xinstruct.inference.v2_tensors import INPUTS, Tensor, answers_of, question, refusal_of
 from xinstruct.spine.errors import Unavailable, XinstructError
 from xinstruct.spine.inference import (
@@ -86,7 +86,8 @@ class KServeInference(Inference):
     """One server. `url`: http://host:port, https://host:port or grpc://host:port (which has no TLS)."""
 
     def __init__(
-        self, url: str, *, api_key: str = "", calls_max: int = 64, deadline_s: float = 300.0, attempts_max: int = 4
+        self, url: str, *, api_key: str = "", calls_max: int = 64, deadline_s: float = 300.0, attempts_max: int = 4,
+        connection_s: float = CONNECTION_S,
     ) -> None:
         self._url = url.rstrip("/")
         self._limit = InFlightLimit(calls_max)
@@ -95,7 +96,7 @@ class KServeInference(Inference):
         self._calls: set[asyncio.Task[None]] = set()
         self._due = self._closing = False
         self._work = LoopThread("kserve-inference")
-        self._transport: Transport = self._work.run(_open(self._url, api_key, deadline_s))
+        self._transport: Transport = self._work.run(_open(self._url, api_key, deadline_s, connection_s))
 
     def submit(self, request: Request) -> Future[Answer]:
         """See Inference. A Generate is refused: these servers label and embed."""
@@ -226,14 +227,14 @@ class KServeInference(Inference):
 class RestTransport:
     """The protocol as JSON over HTTP."""
 
-    def __init__(self, url: str, *, api_key: str, silence_s: float) -> None:
+    def __init__(self, url: str, *, api_key: str, silence_s: float, connection_s: float) -> None:
         self._url = url.removesuffix("/v2") + "/v2/models/"
-        self._session = open_session(silence_s=silence_s, api_key=api_key)
+        self._sessions = open_sessions(silence_s=silence_s, api_key=api_key, life_s=connection_s)
 
     async def infer(self, model: str, tensors: Sequence[Tensor]) -> Reply:
         """See Transport."""
         inputs = [{"name": t.name, "datatype": t.datatype, "shape": t.shape, "data": t.data} for t in tensors]
-        status, body, wait_s = await exchange(self._session, "POST", self._path(model) + "/infer", {"inputs": inputs})
+        status, body, wait_s = await exchange(self._sessions, "POST", self._path(model) + "/infer", {"inputs": inputs})
         if verdict_of(status) is not Verdict.ANSWERED:
             return Reply(status, error=str(body.get("error") or body.get("detail") or ""), wait_s=wait_s)
         try:
@@ -243,7 +244,7 @@ class RestTransport:
 
     async def served(self, name: str) -> Served:
         """See Transport."""
-        status, body, _ = await exchange(self._session, "GET", self._path(name), None)
+        status, body, _ = await exchange(self._sessions, "GET", self._path(name), None)
         try:
             return Served(status, str(body.get("name", "")), frozenset(item["name"] for item in body.get("inputs", ())))
         except (KeyError, TypeError):
@@ -251,18 +252,19 @@ class RestTransport:
 
     async def close(self) -> None:
         """See Transport."""
-        await self._session.close()
+        await self._sessions.close()
 
     def _path(self, name: str) -> str:
         return self._url + quote(name, safe=":")
 
 
-async def _open(url: str, api_key: str, deadline_s: float) -> Transport:
+async def _open(url: str, api_key: str, deadline_s: float, connection_s: float) -> Transport:
     if not url.startswith("grpc://"):
-        return RestTransport(url, api_key=api_key, silence_s=deadline_s)
+        return RestTransport(url, api_key=api_key, silence_s=deadline_s, connection_s=connection_s)
     from xinstruct.inference.kserve_grpc import GrpcTransport
 
-    return GrpcTransport(url.removeprefix("grpc://"), api_key=api_key, deadline_s=deadline_s)
+    target = url.removeprefix("grpc://")
+    return GrpcTransport(target, api_key=api_key, deadline_s=deadline_s, connection_s=connection_s)
 
 
 async def _refuse(refused: Refused) -> Answer:

@@ -1,13 +1,15 @@
-"""What adapters over a network share: one asyncio loop on a thread of its own, and one HTTP exchange on it."""
+"""What adapters over a network share: one asyncio loop on a thread of its own, connections, and one HTTP exchange."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Future, InvalidStateError
-from typing import Any, TypeVar
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import aiohttp
 
@@ -15,9 +17,12 @@ from xinstruct.inference.limits import retry_after_s
 from xinstruct.spine.errors import Unavailable, XinstructError
 
 CONNECT_S = 10.0
+CONNECTION_S = 30.0
+"""Life of a connection, however busy it is: within it pods that came later get their share of the calls."""
 BODY_BYTES_MAX = 16 * 1024 * 1024
 
 T = TypeVar("T")
+C = TypeVar("C")
 
 
 class LoopThread:
@@ -86,20 +91,72 @@ class LoopThread:
         await release()
 
 
-def open_session(*, silence_s: float, api_key: str) -> aiohttp.ClientSession:
-    """A session that calls a server fail after `silence_s` seconds without a byte. Made on the loop's thread."""
+@dataclass(slots=True)
+class _Lent(Generic[C]):
+    connections: C
+    since_s: float
+    users: int = 0
+
+
+class Renewed(Generic[C]):
+    """Connections that others take the place of once they are `life_s` seconds old. Used on one loop.
+
+    A Service of Kubernetes spreads connections, not calls: a client that is never idle would ask the pods of its first
+    day for ever.
+    """
+
+    def __init__(self, opened: Callable[[], C], closed: Callable[[C], Awaitable[None]], *, life_s: float) -> None:
+        self._opened, self._closed, self._life_s = opened, closed, life_s
+        self._newest: _Lent[C] | None = None
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[C]:
+        """The newest. They are not closed before the block ends, however old they get in it."""
+        now_s, before = asyncio.get_running_loop().time(), self._newest
+        if before is None or now_s - before.since_s >= self._life_s:
+            self._newest = _Lent(self._opened(), now_s)
+        lent = self._newest
+        assert lent is not None
+        lent.users += 1
+        try:
+            if before is not None:
+                await self._close_unused(before)
+            yield lent.connections
+        finally:
+            lent.users -= 1
+            await self._close_unused(lent)
+
+    async def close(self) -> None:
+        """Close the newest; older ones were closed by their last block."""
+        if self._newest is not None:
+            await self._closed(self._newest.connections)
+
+    async def _close_unused(self, lent: _Lent[C]) -> None:
+        if lent is not self._newest and not lent.users:
+            await self._closed(lent.connections)
+
+
+Sessions = Renewed[aiohttp.ClientSession]
+
+
+def open_sessions(*, silence_s: float, api_key: str, life_s: float) -> Sessions:
+    """Sessions that call a server failed after `silence_s` seconds without a byte."""
     # No total time: an answer may take long in the server's queue, and that is no failure. Silence is.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    return aiohttp.ClientSession(timeout=timeout, headers=headers, connector=aiohttp.TCPConnector(limit=0))
+
+    def opened() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(timeout=timeout, headers=headers, connector=aiohttp.TCPConnector(limit=0))
+
+    return Renewed(opened, aiohttp.ClientSession.close, life_s=life_s)
 
 
 async def exchange(
-    session: aiohttp.ClientSession, method: str, url: str, body: Any
+    sessions: Sessions, method: str, url: str, body: Any
 ) -> tuple[int, dict[str, Any], float | None]:
     """One HTTP exchange: status, JSON object ({} when there is none), seconds of Retry-After. Status 0: no answer."""
     try:
-        async with session.request(method, url, json=body) as response:
+        async with sessions.lent() as session, session.request(method, url, json=body) as response:
             parsed = await _object(response)
             return response.status, parsed, retry_after_s(response.headers.get("Retry-After"))
     except (aiohttp.ClientError, TimeoutError, OSError):

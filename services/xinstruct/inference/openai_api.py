@@ -15,7 +15,7 @@ from typing import Any, Literal
 from xinstruct.inference.calls import MISFIT_RETRY_S, Calls, Reply, endpoint_name, other_digest
 from xinstruct.inference.labels import check_labels, count_votes
 from xinstruct.inference.limits import Verdict, verdict_of
-from xinstruct.inference.loop_thread import exchange, open_session
+from xinstruct.inference.loop_thread import CONNECTION_S, exchange, open_sessions
 from xinstruct.inference.openai_schema import (
     Dialect,
     dialects,
@@ -51,6 +51,7 @@ class OpenAIInference(Inference):
     def __init__(
         self, url: str, *, model: str = "", api: Literal["chat", "completions"] = "chat", api_key: str = "",
         calls_max: int = 64, deadline_s: float = 300.0, attempts_max: int = 4, votes_count: int = 0,
+        connection_s: float = CONNECTION_S,
     ) -> None:
         self._url = url.rstrip("/").removesuffix("/v1") + "/v1"
         self._model = model
@@ -59,7 +60,7 @@ class OpenAIInference(Inference):
         self._votes_count = votes_count
         self._dialect: Dialect | None = None
         self._calls = Calls(self._url, name="openai-inference", calls_max=calls_max, attempts_max=attempts_max)
-        self._calls.run(self._open(api_key))
+        self._calls.run(self._open(api_key, connection_s))
 
     def submit(self, request: Request) -> Future[Answer]:
         """See Inference."""
@@ -77,10 +78,10 @@ class OpenAIInference(Inference):
 
     def close(self) -> None:
         """See Inference."""
-        self._calls.close(self._session.close)
+        self._calls.close(self._sessions.close)
 
-    async def _open(self, api_key: str) -> None:
-        self._session = open_session(silence_s=self._deadline_s, api_key=api_key)
+    async def _open(self, api_key: str, connection_s: float) -> None:
+        self._sessions = open_sessions(silence_s=self._deadline_s, api_key=api_key, life_s=connection_s)
         self._probing = asyncio.Lock()
 
     async def _answer(self, request: Request) -> Answer:
@@ -168,7 +169,7 @@ class OpenAIInference(Inference):
         return reply.body if reply.verdict is Verdict.ANSWERED else refusal_of(reply.body)
 
     async def _exchange(self, method: str, path: str, body: Any) -> Reply[dict[str, Any]]:
-        status, answer, wait_s = await exchange(self._session, method, self._url + path, body)
+        status, answer, wait_s = await exchange(self._sessions, method, self._url + path, body)
         return Reply(verdict_of(status), answer, wait_s)
 
 

@@ -32,7 +32,7 @@ from huggingface_hub.errors import (
 from xinstruct.inference.calls import MISFIT_RETRY_S, Calls, Reply, endpoint_name, other_digest
 from xinstruct.inference.labels import check_labels, count_votes
 from xinstruct.inference.limits import Verdict, retry_after_s, verdict_of
-from xinstruct.inference.loop_thread import BODY_BYTES_MAX, CONNECT_S
+from xinstruct.inference.loop_thread import BODY_BYTES_MAX, CONNECT_S, CONNECTION_S, Renewed
 from xinstruct.inference.tgi_schema import (
     TOP_TOKENS,
     Served,
@@ -72,6 +72,7 @@ class TgiInference(Inference):
     def __init__(
         self, url: str, *, model: str = "", api_key: str = "", calls_max: int = 64, deadline_s: float = 300.0,
         attempts_max: int = 4, votes_count: int = 0,
+        connection_s: float = CONNECTION_S,
     ) -> None:
         self._url = url.rstrip("/").removesuffix("/generate")
         self._model = model
@@ -79,7 +80,7 @@ class TgiInference(Inference):
         self._votes_count = votes_count
         self._served: Served | None = None
         self._calls = Calls(self._url, name="tgi-inference", calls_max=calls_max, attempts_max=attempts_max)
-        self._calls.run(self._open(api_key, calls_max))
+        self._calls.run(self._open(api_key, calls_max, connection_s))
 
     def submit(self, request: Request) -> Future[Answer]:
         """See Inference."""
@@ -95,11 +96,13 @@ class TgiInference(Inference):
 
     def close(self) -> None:
         """See Inference."""
-        self._calls.close(self._connections.aclose)
+        self._calls.close(self._clients.close)
 
-    async def _open(self, api_key: str, calls_max: int) -> None:
-        self._connections = _connections(self._url, api_key, calls_max)
-        self._client = _Client(self._connections, self._deadline_s)
+    async def _open(self, api_key: str, calls_max: int, connection_s: float) -> None:
+        def opened() -> _Client:
+            return _Client(_connections(self._url, api_key, calls_max), self._deadline_s)
+
+        self._clients = Renewed(opened, lambda client: client.connections.aclose(), life_s=connection_s)
         self._probing = asyncio.Lock()
 
     async def _answer(self, request: Request) -> Answer:
@@ -183,7 +186,8 @@ class TgiInference(Inference):
         return served
 
     async def _info(self) -> Served | Refused:
-        info = await self._client.get_endpoint_info(model=self._url)
+        async with self._clients.lent() as client:
+            info = await client.get_endpoint_info(model=self._url)
         try:
             return served_of(info)
         except (LookupError, TypeError, ValueError):
@@ -200,13 +204,14 @@ class TgiInference(Inference):
         return (await self._calls.ask(tried, name)).body
 
     async def _whole(self, prompt: str, parameters: Mapping[str, Any]) -> Any:
-        return await self._client.text_generation(
-            prompt, model=f"{self._url}/generate", details=True, stream=False, **parameters
-        )
+        async with self._clients.lent() as client:
+            return await client.text_generation(
+                prompt, model=f"{self._url}/generate", details=True, stream=False, **parameters
+            )
 
     async def _streamed(self, prompt: str, parameters: Mapping[str, Any]) -> Any:
         # A client of its own: the library keeps a stream's connection until its client is closed.
-        async with _Client(self._connections, self._deadline_s) as client:
+        async with self._clients.lent() as kept, _Client(kept.connections, self._deadline_s) as client:
             stream = await client.text_generation(
                 prompt, model=f"{self._url}/generate_stream", details=True, stream=True, **parameters
             )
@@ -241,10 +246,10 @@ class _Client(AsyncInferenceClient):
         # It is passed on to every request as it is: one number would be the time to connect, too.
         timeout: Any = httpx2.Timeout(deadline_s, connect=CONNECT_S, pool=None)
         super().__init__("http://unused", provider="hf-inference", timeout=timeout)
-        self._connections = connections
+        self.connections = connections
 
     async def _get_async_client(self) -> httpx2.AsyncClient:
-        return self._connections
+        return self.connections
 
 
 def _connections(url: str, api_key: str, calls_max: int) -> httpx2.AsyncClient:

@@ -26,6 +26,8 @@ class BadDays:
     """Rows of each call that was answered."""
     held: threading.Event = field(default_factory=threading.Event)
     """Answers wait for it."""
+    answer_s: float = 0.0
+    """Seconds that each answer takes."""
 
 
 @contextmanager
@@ -76,6 +78,7 @@ def _reply(days: BadDays, path: str, asked: dict[str, Any], key: str) -> tuple[i
     rows, width = prompts["shape"][0], labels["shape"][0]
     days.rows.append(rows)
     days.held.wait(30)
+    threading.Event().wait(days.answer_s)
     outputs = [
         {"name": "probabilities", "datatype": "FP64", "shape": [rows, width], "data": [1 / width] * rows * width},
         {"name": "refusals", "datatype": "BYTES", "shape": [rows], "data": [""] * rows},
