@@ -33,6 +33,7 @@ LOOP_REST_S, LOOP_REST_S_MAX = 0.1, 0.5
 """A loop that finds nothing to do rests, twice as long each time: seven that look ten times a second cost a sixth of a
 core."""
 UNAVAILABLE_REST_S = 1.0
+LAST_COMMIT_S = 1.5
 STATUS_SERVICE: str = status_service_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name
 
 
@@ -111,7 +112,7 @@ class Process:
         with self._lock:
             running = list(self._running.values())
         for item in running:
-            item.runner.stop()
+            item.runner.stop(self._answers_s())
         self.server.stop(self.settings.drain_s / 2)
         for thread in [item.thread for item in running] + self._loops:
             thread.join(max(deadline_s - time.monotonic(), 0.0))
@@ -182,11 +183,15 @@ class Process:
 
     def _end(self, name: str) -> None:
         item = self._running[name]
-        item.runner.stop()
+        item.runner.stop(self._answers_s())
         item.thread.join(self.settings.drain_s)
         with self._lock:
             self._running.pop(name, None)
         telemetry.logger().info("stage_ended", stage=name)
+
+    def _answers_s(self) -> float:
+        """What a stage waits for answers at its end: its drain, less what a commit and leaving the group take."""
+        return max(self.settings.drain_s - LAST_COMMIT_S, 0.0)
 
     def _run_loop(self, loop: Loop, waiting: dict[str, str]) -> None:
         rest_s = LOOP_REST_S

@@ -80,13 +80,12 @@ class Runner:
         self._settings = settings
         self._windows: dict[int, deque[_Flight]] = {}
         self._committed: dict[int, int] = {}
-        self._bytes = 0
-        self._records = 0
+        self._bytes = self._records = 0
         self._last_commit_ms = clock()
-        self._healthy_answers = 0
-        self._failures_running = 0
+        self._healthy_answers = self._failures_running = 0
         self._recent: deque[bool] = deque(maxlen=settings.rejected_window_records)
         self._stopping = threading.Event()
+        self._drain_ms = 0
         self.waiting_for = ""
         """Why the port does not answer now, a sentence; empty when it does. Read by health and status."""
         self._subscription: Subscription = log.subscribe(stage.name, stage.source, stage.position_version)
@@ -107,12 +106,13 @@ class Runner:
                     if self._stopping.is_set():
                         return
                     raise
-            self.drain(deadline_ms=self._clock() + 5_000)
+            self.drain(deadline_ms=self._clock() + self._drain_ms)
         finally:
             self.close()
 
-    def stop(self) -> None:
-        """Ask run() to end; returns at once."""
+    def stop(self, drain_s: float = 5.0) -> None:
+        """Ask run() to end, which gives what is in flight so many seconds; returns at once."""
+        self._drain_ms = int(drain_s * 1000)
         self._stopping.set()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -76,7 +77,9 @@ def test_a_stage_and_a_service_that_do_not_end_are_left_a_second_after_the_drain
     drain_s: float, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", HANGING.replace("DRAIN_S", str(drain_s)), str(tmp_path / "home")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes: dict[str, int] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         assert process.stdin is not None and process.stderr is not None
         assert process.stderr.readline() == "hanging\n"
         begin = time.monotonic()

@@ -277,6 +277,28 @@ def test_a_blob_store_that_is_full_holds_the_stage_up_and_loses_nothing(world: W
     assert len(world.read(DEAD_LETTERS["backgen"])) == 3
 
 
+@pytest.mark.parametrize(("passed_s", "drafted"), [(29.0, ["re a"]), (31.0, [])])
+def test_a_stage_that_ends_waits_for_answers_as_long_as_it_is_told(
+    world: World, passed_s: float, drafted: list[str]
+) -> None:
+    world.port.respond = lambda request: None
+    world.put("a")
+    runner = world.runner()
+    runner.turn(wait_s=0.0)
+    thread = threading.Thread(target=runner.run)
+    runner.stop(drain_s=30)
+    thread.start()
+    thread.join(0.2)
+    assert thread.is_alive()
+    world.clock.now_ms += int(passed_s * 1000)
+    thread.join(0.2)
+    assert thread.is_alive() is bool(drafted)
+    ((request, future),) = world.port.open
+    future.set_result(f"re {request}")
+    thread.join()
+    assert world.instructions() == drafted
+
+
 def test_one_record_that_keeps_failing_while_others_do_not_is_rejected_as_unanswerable(world: World) -> None:
     world.port.respond = lambda request: Unavailable("crashed") if request == "poison" else f"re {request}"
     world.put("poison")
