@@ -222,6 +222,22 @@ def test_a_folder_of_an_object_store_is_fetched_before_the_server_starts_with_cr
     assert kserve["metadata"]["annotations"]["serving.kserve.io/storageSecretName"] == "xinstruct-object-store"
 
 
+def test_the_stores_authority_is_where_its_client_looks_and_nowhere_else() -> None:
+    values = changed(GPU, "objectStore.caSecret", {"name": "store-ca", "key": "bundle.pem"})
+    pod = named(served(values), "Deployment", "generator", INFERENCE)["spec"]["template"]["spec"]
+    (fetch,), (server,) = pod["initContainers"], pod["containers"]
+    (file,) = [entry["value"] for entry in fetch["env"] if entry["name"] == "AWS_CA_BUNDLE"]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "object-store-ca"]
+    (mount,) = [mount for mount in fetch["volumeMounts"] if mount["name"] == volume["name"]]
+    (item,) = volume["secret"]["items"]
+    assert (volume["secret"]["secretName"], item["key"]) == ("store-ca", "bundle.pem")
+    assert (f"{mount['mountPath']}/{item['path']}", mount["readOnly"]) == (file, True)
+    assert volume["name"] not in {mount["name"] for mount in server["volumeMounts"]}
+    claimed = named(served(changed(values, "models.generator.storageUri", "pvc://c/m")), "Deployment", "generator",
+                    INFERENCE)["spec"]["template"]["spec"]
+    assert "object-store-ca" not in {volume["name"] for volume in claimed["volumes"]}
+
+
 def test_the_region_of_the_object_store_reaches_its_client_in_both_charts() -> None:
     values = changed(profile("standard"), "objectStore.region", "eu-north-7")
     server = named(manifests(values), "StatefulSet", "curation")["spec"]["template"]["spec"]["containers"][0]

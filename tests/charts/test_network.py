@@ -290,8 +290,9 @@ def test_an_object_store_is_reached_by_who_is_told_of_a_place_in_one(path: str, 
     assert found == reach
 
 
-def test_models_reach_the_port_of_their_store() -> None:
-    values = changed(profile("gpu", INFERENCE), "objectStore.endpointUrl", "https://private:8333")
+@pytest.mark.parametrize("url", ["https://private:8333", "https://private:8333/below", "http://[fd00::1]:8333"])
+def test_models_reach_the_port_of_their_store(url: str) -> None:
+    values = changed(profile("gpu", INFERENCE), "objectStore.endpointUrl", url)
     here = installed(profile("gpu"), changed(values, "networkPolicy.objectStore.to", ANY), "never")
     assert 8333 in _open_ports(here, here.ends[f"{HERE}-generator"], OUTSIDE["private"], {8333})
 

@@ -89,6 +89,7 @@ def deployed() -> Values:
     """Models as plain Deployments: of a claim and of an object store, on images of ours and of others."""
     values = changed(profile("small", INFERENCE), "kserve.enabled", "never")
     values = changed(values, "networkPolicy.monitoring.from", [PEER])
+    values = changed(values, "objectStore.caSecret.name", "store-ca")
     values = changed(values, "objectStore.credentialsSecret.name", "store")
     values = changed(values, "images", {"vllm": {"tag": "v1"}, "tgi": {"repository": "tgi", "tag": "v1"}})
     values = changed(values, "models.other", {"runtime": "tgi", "role": "generator", "storageUri": "pvc://claim"})
@@ -327,6 +328,8 @@ DIGEST = f"sha256:{'b' * 64}"
         ({"models.evaluator.scaling": {"kind": "keda", "replicasMin": 4}}, "above replicasMax"),
         ({"kserve.enabled": "always", "models.evaluator.storageUri": "s3://bucket/model", "objectStore.region": "eu"},
          "its Secret's annotations"),
+        ({"kserve.enabled": "always", "models.evaluator.storageUri": "s3://bucket/model",
+          "objectStore.caSecret.name": "store-ca"}, "caSecret out"),
     ],
 )
 def test_what_cannot_serve_a_model_is_refused_with_what_to_change(values: Values, said: str) -> None:
