@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from builders import document, pair
+from xinstruct.spine import telemetry
 from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Fenced, Invalid, Unavailable
 from xinstruct.spine.log.sqlite import SqliteLog
@@ -126,6 +127,8 @@ class World:
 def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
+    for gauge in (telemetry.IN_FLIGHT, telemetry.LAG):
+        gauge.clear()  # of runners that a test left: a scrape of another test would ask their log
     made.log.close()
 
 
