@@ -312,7 +312,7 @@ def _all_ready(run: Installed) -> bool:
 
 
 def compared(expected: Outcome, run: Installed) -> None:
-    """Fail unless what the run came to that was expected, but for rows that another engine's arithmetic may change.
+    """Fail unless the run came to what was expected, but for rows that another engine's arithmetic may change.
 
     The log is asked too: the catalog knows each id once, however often its record was written.
     """

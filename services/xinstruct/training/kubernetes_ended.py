@@ -54,8 +54,8 @@ class EndedTrainJobs:
 
     def _delete(self, now_ms: int) -> bool:
         ended = [item for item in self._cluster.labelled(TRAIN_JOB, OWNER_LABEL, self._owner) if _over(item, now_ms)]
-        seen = {item["metadata"]["labels"][JOB_LABEL] for item in ended} - self._open_jobs()
-        over = [item for item in ended if item["metadata"]["labels"][JOB_LABEL] in seen]
+        open_jobs = self._open_jobs()
+        over = [item for item in ended if item["metadata"]["labels"][JOB_LABEL] not in open_jobs]
         for item in over:
             self._cluster.delete(TRAIN_JOB, item["metadata"]["name"])
         return bool(over)
