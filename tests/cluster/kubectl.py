@@ -64,6 +64,16 @@ class Cluster:
         """Whether another pod of that name than the one of that uid is ready."""
         return self.pod_ready(name) and self.get("pod", name)["metadata"]["uid"] != uid
 
+    def staying(self, component: str) -> list[Manifest]:
+        """Pods of a component but those that leave."""
+        found = self.all("pod", labels=f"app.kubernetes.io/component={component}")
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def has_ready(self, component: str, count: int) -> bool:
+        """Whether exactly so many pods of a component stay, all of them ready."""
+        pods = self.staying(component)
+        return len(pods) == count and all(ready(pod) for pod in pods)
+
     def ended(self, name: str) -> bool:
         """Whether a pod has come to its end, good or bad."""
         return self.get("pod", name)["status"].get("phase") in ("Succeeded", "Failed")

@@ -24,7 +24,7 @@ from cluster.house import (
     probe,
     put,
 )
-from cluster.kubectl import Cluster, Manifest, ready, until
+from cluster.kubectl import Cluster, ready, until
 from cluster.work import figure
 from xinstruct.inference.model_folder import model_digest
 
@@ -63,21 +63,15 @@ class Scaled:
     bed: Bed
     inside: Cluster
 
-    def pods(self) -> list[Manifest]:
-        """Those that do not leave."""
-        found = self.inside.all("pod", labels="app.kubernetes.io/component=evaluator")
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
-
     def has_pods(self, count: int) -> bool:
         """Whether there are exactly so many, all of them ready."""
-        pods = self.pods()
-        return len(pods) == count and all(ready(pod) for pod in pods)
+        return self.inside.has_ready("evaluator", count)
 
     def answered(self) -> list[float]:
         """Rows that each pod has answered."""
         return [
             figure(self.inside, [pod["metadata"]["name"]], "xinstruct_predictor_rows_total", 8080, outcome="answered")
-            for pod in self.pods()
+            for pod in self.inside.staying("evaluator")
         ]
 
 

@@ -46,13 +46,11 @@ class Scaled:
 
     def pods(self) -> list[Manifest]:
         """Backgen's pods that do not leave."""
-        found = self.inside.all("pod", labels="app.kubernetes.io/component=backgen")
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        return self.inside.staying("backgen")
 
     def has_pods(self, count: int) -> bool:
         """Whether there are exactly so many, all at work."""
-        pods = self.pods()
-        return len(pods) == count and all(ready(pod) for pod in pods)
+        return self.inside.has_ready("backgen", count)
 
     def scale(self, **scaling: int) -> None:
         """Another scaling of backgen, by an upgrade."""
