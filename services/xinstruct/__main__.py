@@ -55,14 +55,26 @@ def serve(
     """
     telemetry.start(settings.telemetry, "-".join(names))
     built = build(list(names), settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: built.process.request_stop())
+    watch(built)
     built.process.start()
     telemetry.logger().info("serving", targets=list(names), port=built.process.server.port)
     started(built)
     built.process.wait()
     end(built)
     return EXIT_CRASHED if built.process.failure else EXIT_OK
+
+
+def watch(built: Built) -> None:
+    """Have signals stop the process, and threads that die end it: whoever waits for one would wait for ever. Stages and
+    loops see to themselves; these are threads of what they ask, libraries' among them."""
+
+    def died(thread: threading.ExceptHookArgs) -> None:
+        if thread.exc_value is not None and not isinstance(thread.exc_value, SystemExit):
+            built.process.crashed(thread.thread.name if thread.thread else "", thread.exc_value)
+
+    threading.excepthook = died
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: built.process.request_stop())
 
 
 def do(task: str, settings: XinstructSettings) -> int:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!xinstruct/v1/status_service.proto\x12\x0cxinstruct.v1\"\x12\n\x10GetStatusRequest\"x\n\x0bStageStatus\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x15\n\rstage_version\x18\x02 \x01(\t\x12\x13\n\x0blag_records\x18\x03 \x01(\x04\x12\x19\n\x11in_flight_records\x18\x04 \x01(\r\x12\x13\n\x0bwaiting_for\x18\x05 \x01(\t\"+\n\nLoopStatus\x12\x0c\n\x04loop\x18\x01 \x01(\t\x12\x0f\n\x07pending\x18\x02 \x01(\x08\"3\n\rServiceStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\tnot_ready\x18\x02 \x01(\t\"\xc7\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12-\n\x08services\x18\x03 \x03(\x0b\x32\x1b.xinstruct.v1.ServiceStatus\x12)\n\x06stages\x18\x04 \x03(\x0b\x32\x19.xinstruct.v1.StageStatus\x12\'\n\x05loops\x18\x05 \x03(\x0b\x32\x18.xinstruct.v1.LoopStatus\x12\x0c\n\x04idle\x18\x06 \x01(\x08\x32]\n\rStatusService\x12L\n\tGetStatus\x12\x1e.xinstruct.v1.GetStatusRequest\x1a\x1f.xinstruct.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!xinstruct/v1/status_service.proto\x12\x0cxinstruct.v1\"\x12\n\x10GetStatusRequest\"\x89\x01\n\x0bStageStatus\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x15\n\rstage_version\x18\x02 \x01(\t\x12\x13\n\x0blag_records\x18\x03 \x01(\x04\x12\x19\n\x11in_flight_records\x18\x04 \x01(\r\x12\x13\n\x0bwaiting_for\x18\x05 \x01(\t\x12\x0f\n\x07stopped\x18\x06 \x01(\x08\"+\n\nLoopStatus\x12\x0c\n\x04loop\x18\x01 \x01(\t\x12\x0f\n\x07pending\x18\x02 \x01(\x08\"3\n\rServiceStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\tnot_ready\x18\x02 \x01(\t\"\xc7\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12-\n\x08services\x18\x03 \x03(\x0b\x32\x1b.xinstruct.v1.ServiceStatus\x12)\n\x06stages\x18\x04 \x03(\x0b\x32\x19.xinstruct.v1.StageStatus\x12\'\n\x05loops\x18\x05 \x03(\x0b\x32\x18.xinstruct.v1.LoopStatus\x12\x0c\n\x04idle\x18\x06 \x01(\x08\x32]\n\rStatusService\x12L\n\tGetStatus\x12\x1e.xinstruct.v1.GetStatusRequest\x1a\x1f.xinstruct.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,14 +33,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETSTATUSREQUEST']._serialized_start=51
   _globals['_GETSTATUSREQUEST']._serialized_end=69
-  _globals['_STAGESTATUS']._serialized_start=71
-  _globals['_STAGESTATUS']._serialized_end=191
-  _globals['_LOOPSTATUS']._serialized_start=193
-  _globals['_LOOPSTATUS']._serialized_end=236
-  _globals['_SERVICESTATUS']._serialized_start=238
-  _globals['_SERVICESTATUS']._serialized_end=289
-  _globals['_GETSTATUSRESPONSE']._serialized_start=292
-  _globals['_GETSTATUSRESPONSE']._serialized_end=491
-  _globals['_STATUSSERVICE']._serialized_start=493
-  _globals['_STATUSSERVICE']._serialized_end=586
+  _globals['_STAGESTATUS']._serialized_start=72
+  _globals['_STAGESTATUS']._serialized_end=209
+  _globals['_LOOPSTATUS']._serialized_start=211
+  _globals['_LOOPSTATUS']._serialized_end=254
+  _globals['_SERVICESTATUS']._serialized_start=256
+  _globals['_SERVICESTATUS']._serialized_end=307
+  _globals['_GETSTATUSRESPONSE']._serialized_start=310
+  _globals['_GETSTATUSRESPONSE']._serialized_end=509
+  _globals['_STATUSSERVICE']._serialized_start=511
+  _globals['_STATUSSERVICE']._serialized_end=604
 # @@protoc_insertion_point(module_scope)

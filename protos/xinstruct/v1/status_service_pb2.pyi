@@ -44,6 +44,7 @@ class StageStatus(_message.Message):
     LAG_RECORDS_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_RECORDS_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """Stage name."""
     stage_version: _builtins.str
@@ -54,6 +55,8 @@ class StageStatus(_message.Message):
     """Records between poll and commit."""
     waiting_for: _builtins.str
     """Why nothing moves now, a sentence; empty: nothing hinders it."""
+    stopped: _builtins.bool
+    """It has ended, for too many dead letters, until its process is started again."""
     def __init__(
         self,
         *,
@@ -62,10 +65,11 @@ class StageStatus(_message.Message):
         lag_records: _builtins.int = ...,
         in_flight_records: _builtins.int = ...,
         waiting_for: _builtins.str = ...,
+        stopped: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight_records", b"in_flight_records", "lag_records", b"lag_records", "stage", b"stage", "stage_version", b"stage_version", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight_records", b"in_flight_records", "lag_records", b"lag_records", "stage", b"stage", "stage_version", b"stage_version", "stopped", b"stopped", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

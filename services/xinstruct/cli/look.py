@@ -14,7 +14,7 @@ import typer
 from xinstruct.cli.client import Client, connect
 from xinstruct.cli.options import ConfigOption, JsonOption, absolute, require_digits
 from xinstruct.cli.output import line, print_json, print_line, to_plain
-from xinstruct.spine.errors import Invalid, Unavailable
+from xinstruct.spine.errors import Conflict, Invalid, Unavailable
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -144,11 +144,13 @@ def take_snapshot(client: Client) -> Snapshot:
 
 
 def await_idle(client: Client, within_s: float) -> Snapshot:
-    """The snapshot when nothing is left to do. Unavailable, with what is left, when that takes longer."""
+    """The snapshot when nothing is left to do. Unavailable, with what is left, when that takes longer; Conflict when a
+    stage has stopped, for it will do nothing more by itself."""
     begin_s, quiet, left = time.monotonic(), 0, "the catalog does not answer"
     while time.monotonic() - begin_s < within_s:
         try:
             snapshot = take_snapshot(client)
+            refuse_stopped(snapshot)
             left = left_to_do(snapshot)
             quiet = 0 if left else quiet + 1
             if quiet == QUIET_LOOKS:
@@ -157,6 +159,14 @@ def await_idle(client: Client, within_s: float) -> Snapshot:
             quiet, left = 0, error.message
         time.sleep(WATCH_INTERVAL_S)
     raise Unavailable(f"not idle after {within_s:g} s: {left}")
+
+
+def refuse_stopped(snapshot: Snapshot) -> None:
+    """Conflict when a stage has stopped for too many dead letters."""
+    for process in snapshot.processes.values():
+        for stage in process.stages:
+            if stage.stopped:
+                raise Conflict(stage.waiting_for)
 
 
 def left_to_do(snapshot: Snapshot) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,7 +55,7 @@ def _tell(built: Built) -> None:
 
 
 def _serve_with_screen(settings: XinstructSettings) -> int:
-    from xinstruct.__main__ import end
+    from xinstruct.__main__ import end, watch
     from xinstruct.spine import telemetry
     from xinstruct.targets import build
 
@@ -64,8 +63,7 @@ def _serve_with_screen(settings: XinstructSettings) -> int:
     console = _give_stderr_to(log_file)
     telemetry.start(settings.telemetry, "all")
     built = build(["all"], settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: built.process.request_stop())
+    watch(built)
     built.process.start()
     console.print(f"Serving on port {built.process.server.port}; log lines go to {log_file}; Ctrl-C drains and stops.")
     here = settings.model_copy(

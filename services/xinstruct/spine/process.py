@@ -4,7 +4,9 @@ Health: a service is SERVING while its own stages and loops have what they need;
 StatusService (liveness) from start to drain, whatever they wait for: a restart brings no endpoint back.
 
 A stage that crashes (a bug) ends the whole process: the exit code says so and whoever started it starts it again. What
-is finished is committed within the drain time; what is not is read again by the next start.
+is finished is committed within the drain time; what is not is read again by the next start. A stage that stops for too
+many dead letters ends alone, and the process stays, not ready: started again by whoever watches it, the stage would go
+on filling the dead letters.
 """
 
 from __future__ import annotations
@@ -102,6 +104,13 @@ class Process:
         """Make wait() return; safe in a signal handler."""
         self._end_asked.put(None)
 
+    def crashed(self, thread: str, error: BaseException) -> None:
+        """End the process for a bug that ended that thread of it."""
+        self.failure = self.failure or error
+        # First: a log that cannot be written must not keep a crashed process alive.
+        self._let_end()
+        telemetry.logger().error("crashed", thread=thread, exc_info=error)
+
     def stop(self) -> None:
         """Drain: commit what is finished, end calls, leave everything so that the next start goes on.
 
@@ -135,7 +144,7 @@ class Process:
             response.stages.add(
                 stage=stage.name, stage_version=stage.version, in_flight_records=item.runner.in_flight(),
                 lag_records=self._deps.log.lag(stage.name, stage.source, stage.position_version),
-                waiting_for=item.runner.waiting_for,
+                waiting_for=item.runner.waiting_for, stopped=item.runner.stopped,
             )
         busy = any(s.lag_records or s.in_flight_records for s in response.stages)
         response.idle = not busy and not any(loop.pending for loop in response.loops)
@@ -217,10 +226,7 @@ class Process:
             try:
                 work()
             except BaseException as error:  # noqa: BLE001 - the outermost entry of a thread: log once, end the process
-                self.failure = error
-                # First: a log that cannot be written must not keep a crashed process alive.
-                self._let_end()
-                telemetry.logger().error("crashed", thread=name, exc_info=error)
+                self.crashed(name, error)
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         thread.start()

@@ -12,9 +12,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError, Future, wait
-from dataclasses import dataclass, field
-from typing import Any
+from concurrent.futures import CancelledError, wait
 
 from xinstruct.spine import telemetry
 from xinstruct.spine.app import Clock
@@ -22,19 +20,23 @@ from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.config import Settings
 from xinstruct.spine.errors import Fenced, Invalid, Unavailable
 from xinstruct.spine.log import Log, Subscription
-from xinstruct.spine.messages import DeadLetter, Payload, dropped
+from xinstruct.spine.messages import DeadLetter, dropped
 from xinstruct.spine.record import FOR_GROUP_HEADER, Record, slot_id
 from xinstruct.spine.stage import Drop, Emit, Outcome, Stage
 from xinstruct.spine.topics import DEAD_LETTERS, RECORD_DROPPED
+from xinstruct.spine.window import Flight, Window
 
 DETAIL_CHARS_MAX = 500
+WINDOWS_MAX = 8
+"""Finished records that wait behind an unfinished one for their commit, in windows. They ask nobody, and as long as
+others are read, their answers tell a record that cannot be answered from a port that is down."""
 
 
 class RunnerSettings(Settings):
     """Bounds of the loop. The defaults suit a laptop and a pod alike."""
 
     window_records_max: int = 512
-    """Records in flight at most; a full window pauses polling but keeps membership alive."""
+    """Records that wait for answers at most; a full window pauses polling but keeps membership alive."""
     window_bytes_max: int = 64 * 1024 * 1024
     """Bytes of record values in flight at most."""
     commit_interval_s: float = 0.5
@@ -42,7 +44,9 @@ class RunnerSettings(Settings):
     commit_records_max: int = 256
     """Finished records that make a commit due at once."""
     attempts_max: int = 5
-    """Failures of one record, while the port is otherwise healthy, before it is rejected as unanswerable."""
+    """Failures of one record, while others are answered, before it is rejected as unanswerable."""
+    alone_s_max: float = 3600.0
+    """Time after which failures also count of a record that is the last one: nothing else is left to be answered."""
     backoff_s_max: float = 10.0
     """Longest pause between two tries while the port does not answer."""
     rejected_ratio_max: float = 0.5
@@ -55,20 +59,6 @@ class TooManyRejected(RuntimeError):
     """More dead letters than the limit: a bug or a wrong input, not bad luck. The stage stops, committing no more."""
 
 
-@dataclass(slots=True)
-class _Flight:
-    """One record between poll and commit."""
-
-    record: Record
-    payload: Payload | None = None
-    futures: list[Future[Any]] = field(default_factory=list)
-    outputs: list[Record] | None = None
-    attempts: int = 0
-    retry_at_ms: int = 0
-    rejected: bool = False
-    counts: list[tuple[str, str]] = field(default_factory=list)
-
-
 class Runner:
     """Runs one stage on one subscription. One thread calls `turn` (or `run`); `stop` may be called by any."""
 
@@ -78,23 +68,26 @@ class Runner:
         self._blobs = blobs
         self._clock = clock
         self._settings = settings
-        self._windows: dict[int, deque[_Flight]] = {}
+        self._window = Window()
         self._committed: dict[int, int] = {}
-        self._bytes = self._records = 0
         self._last_commit_ms = clock()
+        self._last_answer_ms = 0
         self._healthy_answers = self._failures_running = 0
         self._recent: deque[bool] = deque(maxlen=settings.rejected_window_records)
         self._stopping = threading.Event()
         self._drain_ms = 0
         self.waiting_for = ""
-        """Why the port does not answer now, a sentence; empty when it does. Read by health and status."""
+        """Why nothing moves now, a sentence; empty when nothing hinders it. Read by health and status."""
+        self.stopped = False
+        """Whether run() has ended for too many dead letters, and a person has to look."""
         self._subscription: Subscription = log.subscribe(stage.name, stage.source, stage.position_version)
         telemetry.watch(stage.name, self.in_flight, lambda: log.lag(stage.name, stage.source, stage.position_version))
 
     def run(self) -> None:
         """Turn until stop(); then finish what is in flight if it ends soon, commit, leave the group.
 
-        Raises Fenced when another process took this one's place: to join again would fence that one in turn, for ever.
+        Ends too, with `stopped`, when nearly everything becomes a dead letter. Raises Fenced when another process took
+        this one's place: to join again would fence that one in turn, for ever.
         """
         try:
             while not self._stopping.is_set():
@@ -107,6 +100,9 @@ class Runner:
                         return
                     raise
             self.drain(deadline_ms=self._clock() + self._drain_ms)
+        except TooManyRejected as stopped:
+            self.waiting_for, self.stopped = str(stopped), True
+            telemetry.logger().error("stage_stopped", stage=self.stage.name, reason=self.waiting_for)
         finally:
             self.close()
 
@@ -122,9 +118,9 @@ class Runner:
 
     def turn(self, wait_s: float) -> bool:
         """One round of the loop; True when a record was read, decided or committed."""
-        read = self._poll(0.0 if self._records else wait_s)
+        read = self._poll(0.0 if self._window.records else wait_s)
         decided = self._decide_answered()
-        if self._records and not read and not decided:
+        if self._window.records and not read and not decided:
             self._await_answer(wait_s)
             decided = self._decide_answered()
         committed = self._commit_if_due()
@@ -132,23 +128,23 @@ class Runner:
 
     def drain(self, deadline_ms: int) -> None:
         """Decide and commit what is in flight until nothing is left or the deadline (clock) has passed."""
-        while self._records and self._clock() < deadline_ms:
+        while self._window.records and self._clock() < deadline_ms:
             try:
                 self._decide_answered()
                 self._commit()
             except Unavailable as error:
                 self.waiting_for = error.message
                 return  # the next start reads it again
-            if self._records:
+            if self._window.records:
                 self._await_answer(0.05)
 
     def idle(self) -> bool:
         """Nothing in flight and nothing left to read."""
-        return not self._records and self._subscription.lag() == 0
+        return not self._window.records and self._subscription.lag() == 0
 
     def in_flight(self) -> int:
         """Records between poll and commit."""
-        return self._records
+        return self._window.records
 
     def _start_over(self, error: Unavailable) -> None:
         """The log or the blob store does not answer: wait, then read again from what is committed."""
@@ -168,9 +164,10 @@ class Runner:
     # ── poll ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _poll(self, wait_s: float) -> int:
-        room = self._settings.window_records_max - self._records
-        if self._bytes >= self._settings.window_bytes_max:
-            room = 0
+        records_max, room = self._settings.window_records_max, 0
+        if self._window.bytes < self._settings.window_bytes_max:
+            asked = sum(1 for _ in self._window.unfinished())
+            room = min(records_max - asked, WINDOWS_MAX * records_max - self._window.records)
         records = self._subscription.poll(max(room, 0), wait_s)
         for partition in self._subscription.lost():
             self._forget(partition)
@@ -179,10 +176,7 @@ class Runner:
         return len(records)
 
     def _take(self, record: Record) -> None:
-        flight = _Flight(record)
-        self._windows.setdefault(record.partition, deque()).append(flight)
-        self._records += 1
-        self._bytes += len(record.value or b"")
+        flight = self._window.add(record, self._clock())
         if record.value is None or record.headers.get(FOR_GROUP_HEADER, self.stage.name) != self.stage.name:
             flight.outputs = []  # a tombstone, or a dead letter replayed for another group: commit past it
             return
@@ -192,7 +186,7 @@ class Runner:
         except Invalid as error:
             self._reject(flight, "invalid", error.message)
 
-    def _ask(self, flight: _Flight) -> None:
+    def _ask(self, flight: Flight) -> None:
         assert flight.payload is not None
         flight.attempts += 1
         requests = self.stage.ask(flight.record, flight.payload)
@@ -203,20 +197,16 @@ class Runner:
     def _decide_answered(self) -> int:
         now_ms = self._clock()
         decided = 0
-        for window in self._windows.values():
-            for flight in window:
-                if flight.outputs is not None:
-                    continue
-                if flight.retry_at_ms:
-                    if now_ms >= flight.retry_at_ms:
-                        flight.retry_at_ms = 0
-                        self._ask(flight)
-                    continue
-                if all(future.done() for future in flight.futures):
-                    decided += self._decide(flight, now_ms)
+        for flight in self._window.unfinished():
+            if flight.retry_at_ms:
+                if now_ms >= flight.retry_at_ms:
+                    flight.retry_at_ms = 0
+                    self._ask(flight)
+            elif all(future.done() for future in flight.futures):
+                decided += self._decide(flight, now_ms)
         return decided
 
-    def _decide(self, flight: _Flight, now_ms: int) -> int:
+    def _decide(self, flight: Flight, now_ms: int) -> int:
         """Turn answers into outputs; 1 when the record is finished, 0 when it has to be asked again."""
         assert flight.payload is not None
         try:
@@ -234,14 +224,15 @@ class Runner:
         if flight.futures:
             self._healthy_answers += 1
             self._failures_running = 0
+            self._last_answer_ms = now_ms
             self.waiting_for = ""
         self._finish(flight, outcomes)
         return 1
 
-    def _retry_later(self, flight: _Flight, error: Unavailable, now_ms: int) -> None:
+    def _retry_later(self, flight: Flight, error: Unavailable, now_ms: int) -> None:
         """The world's fault: keep the record, back off. A record that alone keeps failing is rejected in the end."""
         self.waiting_for = error.message
-        if self._healthy_answers == 0:
+        if self._healthy_answers == 0 and not self._alone_too_long(flight, now_ms):
             flight.attempts -= 1  # nobody gets answers: the port is down, no record is to blame
         elif flight.attempts >= self._settings.attempts_max:
             self._reject(flight, "unanswerable", error.message)
@@ -252,10 +243,15 @@ class Runner:
         flight.retry_at_ms = now_ms + int((error.retry_after_s or backoff_s) * 1000)
         telemetry.RETRIES.labels(self.stage.name).inc()
 
-    def _finish(self, flight: _Flight, outcomes: Sequence[Outcome]) -> None:
+    def _alone_too_long(self, flight: Flight, now_ms: int) -> bool:
+        """Whether others were answered since the record was read, and it alone has been left for very long."""
+        too_long = now_ms - flight.taken_ms >= self._settings.alone_s_max * 1000
+        return too_long and self._last_answer_ms >= flight.taken_ms and sum(1 for _ in self._window.unfinished()) == 1
+
+    def _finish(self, flight: Flight, outcomes: Sequence[Outcome]) -> None:
         flight.outputs = [self._output(flight, outcome, ordinal) for ordinal, outcome in enumerate(outcomes)]
 
-    def _output(self, flight: _Flight, outcome: Outcome, ordinal: int) -> Record:
+    def _output(self, flight: Flight, outcome: Outcome, ordinal: int) -> Record:
         headers = telemetry.carry(flight.record.headers)
         if isinstance(outcome, Emit):
             flight.counts.append(("emitted", ""))
@@ -269,10 +265,10 @@ class Runner:
             return payload.record(RECORD_DROPPED.name, headers)
         return self._dead_letter(flight, outcome.reason.value, outcome.detail, ordinal)
 
-    def _reject(self, flight: _Flight, reason: str, detail: str) -> None:
+    def _reject(self, flight: Flight, reason: str, detail: str) -> None:
         flight.outputs = [self._dead_letter(flight, reason, detail, 0)]
 
-    def _dead_letter(self, flight: _Flight, reason: str, detail: str, ordinal: int) -> Record:
+    def _dead_letter(self, flight: Flight, reason: str, detail: str, ordinal: int) -> Record:
         flight.rejected = True
         flight.counts.append(("rejected", reason))
         record, stage = flight.record, self.stage
@@ -285,8 +281,7 @@ class Runner:
 
     def _await_answer(self, wait_s: float) -> None:
         """Block until some answer is there, at most `wait_s` (clamped, so that membership and commits stay alive)."""
-        pending = [f for window in self._windows.values() for flight in window if flight.outputs is None
-                   for f in flight.futures if not f.done()]
+        pending = [f for flight in self._window.unfinished() for f in flight.futures if not f.done()]
         if pending:
             wait(pending, timeout=min(wait_s, 0.05), return_when="FIRST_COMPLETED")
         else:
@@ -295,49 +290,47 @@ class Runner:
     # ── commit ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _commit_if_due(self) -> bool:
-        finished = sum(self._prefix_length(window) for window in self._windows.values())
+        finished = sum(map(len, self._window.finished().values()))
         if finished == 0:
             return self._commit_positions()
         due = self._clock() - self._last_commit_ms >= self._settings.commit_interval_s * 1000
-        if due or finished >= self._settings.commit_records_max or finished == self._records:
+        if due or finished >= self._settings.commit_records_max or finished == self._window.records:
             return self._commit()
         return False
 
     def _commit(self) -> bool:
         """Commit the contiguous finished prefix of every partition in one short transaction."""
-        prefixes = {p: n for p, window in self._windows.items() if (n := self._prefix_length(window))}
-        if not prefixes:
+        finished = self._window.finished()
+        if not finished:
             return False
-        flights = [self._windows[p][i] for p, n in sorted(prefixes.items()) for i in range(n)]
+        flights = [flight for prefix in finished.values() for flight in prefix]
         self._stop_if_too_many_rejected(flights)
         outputs = [output for flight in flights for output in flight.outputs or ()]
-        offsets = self._next_offsets(prefixes)
+        offsets = self._next_offsets(finished)
         try:
             self._subscription.commit(offsets, outputs)
         except Fenced as fenced:
             self._forget_fenced(fenced)
             return False
         self._committed.update(offsets)
-        for partition, count in prefixes.items():
-            for _ in range(count):
-                self._release(self._windows[partition].popleft())
+        for partition, prefix in finished.items():
+            self._window.release(partition, len(prefix))
         self._count(flights)
         self._last_commit_ms = self._clock()
         return True
 
-    def _next_offsets(self, prefixes: Mapping[int, int]) -> dict[int, int]:
+    def _next_offsets(self, finished: Mapping[int, Sequence[Flight]]) -> dict[int, int]:
         positions = self._subscription.positions()
         offsets = {}
-        for partition, count in prefixes.items():
-            window = self._windows[partition]
-            drained = count == len(window) and partition in positions
-            offsets[partition] = positions[partition] if drained else window[count - 1].record.offset + 1
+        for partition, prefix in finished.items():
+            drained = len(prefix) == self._window.holds(partition) and partition in positions
+            offsets[partition] = positions[partition] if drained else prefix[-1].record.offset + 1
         return offsets
 
     def _commit_positions(self) -> bool:
         """When nothing of a partition is in flight, commit past transaction markers, so that lag can reach 0."""
         positions = self._subscription.positions()
-        moved = {p: o for p, o in positions.items() if not self._windows.get(p) and self._committed.get(p) != o}
+        moved = {p: o for p, o in positions.items() if not self._window.holds(p) and self._committed.get(p) != o}
         if not moved or self._clock() - self._last_commit_ms < self._settings.commit_interval_s * 1000:
             return False
         try:
@@ -349,25 +342,16 @@ class Runner:
         self._last_commit_ms = self._clock()
         return False  # nothing happened that anyone waits for
 
-    @staticmethod
-    def _prefix_length(window: deque[_Flight]) -> int:
-        count = 0
-        for flight in window:
-            if flight.outputs is None:
-                break
-            count += 1
-        return count
-
-    def _stop_if_too_many_rejected(self, flights: Sequence[_Flight]) -> None:
+    def _stop_if_too_many_rejected(self, flights: Sequence[Flight]) -> None:
         self._recent.extend(flight.rejected for flight in flights)
         share = sum(self._recent) / max(len(self._recent), 1)
         if len(self._recent) == self._recent.maxlen and share > self._settings.rejected_ratio_max:
             raise TooManyRejected(
                 f"{self.stage.name}: {share:.0%} of the last {len(self._recent)} records ended as dead letters; "
-                f"see `xinstruct dlq list {self.stage.name}`, mend the cause, start again"
+                f"see `xinstruct dlq list {self.stage.name}`, mend the cause, then start its process again"
             )
 
-    def _count(self, flights: Sequence[_Flight]) -> None:
+    def _count(self, flights: Sequence[Flight]) -> None:
         for outcome, reason in (count for flight in flights for count in flight.counts):
             telemetry.OUTCOMES.labels(self.stage.name, outcome, reason).inc()
         telemetry.COMMITTED.labels(self.stage.name).inc(len(flights))
@@ -383,7 +367,7 @@ class Runner:
             self._forget_all()
 
     def _forget_all(self) -> None:
-        for partition in list(self._windows):
+        for partition in self._window.partitions():
             self._forget(partition)
         self._subscription.close()
         self._subscription = self._log.subscribe(self.stage.name, self.stage.source, self.stage.position_version)
@@ -391,10 +375,5 @@ class Runner:
 
     def _forget(self, partition: int) -> None:
         """Drop the window of a partition; answers already paid for are in the journal."""
-        for flight in self._windows.pop(partition, ()):
-            self._release(flight)
+        self._window.forget(partition)
         self._committed.pop(partition, None)
-
-    def _release(self, flight: _Flight) -> None:
-        self._records -= 1
-        self._bytes -= len(flight.record.value or b"")

@@ -88,3 +88,24 @@ def test_a_stage_and_a_service_that_do_not_end_are_left_a_second_after_the_drain
         assert process.wait(timeout=60) == 0
         took_s = time.monotonic() - begin
     assert drain_s <= took_s < drain_s + 1 + 0.4
+
+
+DYING = """
+import sys, threading
+from xinstruct.__main__ import serve
+from xinstruct.settings import XinstructSettings
+
+def die():
+    raise ValueError("no library is without a bug")
+
+settings = XinstructSettings.model_validate({"home": sys.argv[1], "rpc": {"port": 0}, "process": {"drain_s": 2}})
+sys.exit(serve(["all"], settings, started=lambda _: threading.Thread(target=die, name="journal").start()))
+"""
+
+
+def test_a_thread_that_dies_of_a_bug_ends_the_process_instead_of_being_waited_for(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DYING, str(tmp_path / "home")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    (said,) = [line for line in ended.stderr.splitlines() if '"crashed"' in line]
+    assert '"thread": "journal"' in said and "no library is without a bug" in said

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from xinstruct.spine.process import Process, ProcessSettings
 from xinstruct.spine.record import Record, slot_id
 from xinstruct.spine.rpc import RpcSettings, channel
 from xinstruct.spine.runner import RunnerSettings
-from xinstruct.spine.stage import Emit, Outcome, Stage
-from xinstruct.spine.topics import DOCUMENT_ADMITTED, PAIR_DRAFTED
+from xinstruct.spine.stage import Emit, Outcome, Reject, Stage
+from xinstruct.spine.topics import DEAD_LETTERS, DOCUMENT_ADMITTED, PAIR_DRAFTED
 from xinstruct.v1 import (
     backgen_service_pb2_grpc,
     crawler_service_pb2_grpc,
@@ -110,9 +111,9 @@ class Bench:
         return Stage("backgen", version, version, DOCUMENT_ADMITTED, AdmittedDocument.decode,
                      lambda record, payload: ["x"], decide, self.port)
 
-    def process(self) -> Process:
+    def process(self, **bounds: Any) -> Process:
         return Process({"backgen": self.app}, self.deps, rpc=RpcSettings(port=0),
-                       runner=RunnerSettings(commit_interval_s=0.05), process=ProcessSettings(drain_s=5))
+                       runner=RunnerSettings(commit_interval_s=0.05, **bounds), process=ProcessSettings(drain_s=5))
 
     def put(self, count: int) -> None:
         self.log.append([document(document_id=f"d{n}").record(DOCUMENT_ADMITTED.name) for n in range(count)])
@@ -255,6 +256,29 @@ def test_a_bug_in_a_stage_ends_the_process_and_loses_nothing(bench: Bench) -> No
     bench.decide = bench._pairs
     run_until_idle({"backgen": bench.app}, bench.deps, RunnerSettings())
     assert bench.pairs() == 1
+
+
+def test_a_stage_of_too_many_dead_letters_stops_and_the_process_stays_not_ready_until_the_stage_is_another(
+    bench: Bench,
+) -> None:
+    bench.decide = lambda source, version: [Reject(Broken.BROKEN)] if version == "1" else bench._pairs(source, version)
+    bench.put(30)
+    process = bench.process(rejected_window_records=10)
+    process.start()
+    until(lambda: any(stage.stopped for stage in status(process).stages))
+    until(lambda: health(process, SERVICE) == NOT_SERVING)
+    (stage,) = status(process).stages
+    assert "dlq list backgen" in stage.waiting_for and stage.lag_records == 30 and not status(process).idle
+    assert health(process, STATUS) == SERVING and process.failure is None
+    assert not list(bench.log.read(DEAD_LETTERS["backgen"], {}))
+    bench.versions = ("2",)
+    until(lambda: bench.pairs() == 30)
+    until(lambda: health(process, SERVICE) == SERVING)
+    process.stop()
+
+
+class Broken(StrEnum):
+    BROKEN = "broken"
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

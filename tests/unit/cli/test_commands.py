@@ -11,7 +11,7 @@ from rich.console import Console
 from xinstruct.backgen.domain import BackgenReason
 from xinstruct.cli.client import served_at
 from xinstruct.cli.crawl import guess_kind
-from xinstruct.cli.look import Snapshot, left_to_do, snapshot_view, story_line
+from xinstruct.cli.look import Snapshot, left_to_do, refuse_stopped, snapshot_view, story_line
 from xinstruct.cli.main import main
 from xinstruct.cli.output import ExitCode
 from xinstruct.cli.releases import write_chunks
@@ -20,7 +20,7 @@ from xinstruct.cli.single import INJECTED, read_text, refusal
 from xinstruct.cli.takedowns import _tell, kind_of
 from xinstruct.inference.openai_api import NO_LOG_PROBABILITIES
 from xinstruct.settings import XinstructSettings
-from xinstruct.spine.errors import Invalid, Unavailable
+from xinstruct.spine.errors import Conflict, Invalid, Unavailable
 from xinstruct.v1.curation_service_pb2 import Chunk, Funnel, StoryEvent, Takedown
 from xinstruct.v1.status_service_pb2 import GetStatusResponse
 
@@ -120,6 +120,14 @@ def test_what_is_left_to_do_is_told_until_every_process_answers_can_work_and_is_
         "c does not answer; backgen: no generator is promoted yet; "
         "scoring-a is 1,009 records behind (nobody answers); admit has 2 records in flight; frontier is busy"
     )
+
+
+def test_nobody_waits_for_a_stage_that_has_stopped() -> None:
+    stopped = GetStatusResponse()
+    stopped.stages.add(stage="backgen", lag_records=9, waiting_for="backgen: 60% became dead letters", stopped=True)
+    refuse_stopped(Snapshot({"a": GetStatusResponse()}, {"b": "refused"}, Funnel()))
+    with pytest.raises(Conflict, match="60%"):
+        refuse_stopped(Snapshot({"a": GetStatusResponse(), "b": stopped}, {}, Funnel()))
 
 
 def test_a_story_names_a_host_or_url_whole() -> None:
