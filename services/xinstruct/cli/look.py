@@ -150,7 +150,8 @@ def await_idle(client: Client, within_s: float) -> Snapshot:
     while time.monotonic() - begin_s < within_s:
         try:
             snapshot = take_snapshot(client)
-            refuse_stopped(snapshot)
+            for process in snapshot.processes.values():
+                refuse_stopped(process)
             left = left_to_do(snapshot)
             quiet = 0 if left else quiet + 1
             if quiet == QUIET_LOOKS:
@@ -161,12 +162,11 @@ def await_idle(client: Client, within_s: float) -> Snapshot:
     raise Unavailable(f"not idle after {within_s:g} s: {left}")
 
 
-def refuse_stopped(snapshot: Snapshot) -> None:
-    """Conflict when a stage has stopped for too many dead letters."""
-    for process in snapshot.processes.values():
-        for stage in process.stages:
-            if stage.stopped:
-                raise Conflict(stage.waiting_for)
+def refuse_stopped(process: GetStatusResponse) -> None:
+    """Conflict when a stage of the process has stopped for too many dead letters."""
+    for stage in process.stages:
+        if stage.stopped:
+            raise Conflict(stage.waiting_for)
 
 
 def left_to_do(snapshot: Snapshot) -> str:

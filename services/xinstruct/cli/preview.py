@@ -141,7 +141,8 @@ def _collect(
         _tell(funnel, status)
         quiet = quiet + 1 if status.idle else 0
         enough = sum(row.pairs_scored for row in funnel.languages) >= pairs_max
-        if enough or quiet >= QUIET_LOOKS or time.monotonic() > deadline:
+        stopped = any(stage.stopped for stage in status.stages)
+        if enough or stopped or quiet >= QUIET_LOOKS or time.monotonic() > deadline:
             break
         time.sleep(LOOK_S)
     if sys.stderr.isatty():

@@ -125,9 +125,9 @@ def test_what_is_left_to_do_is_told_until_every_process_answers_can_work_and_is_
 def test_nobody_waits_for_a_stage_that_has_stopped() -> None:
     stopped = GetStatusResponse()
     stopped.stages.add(stage="backgen", lag_records=9, waiting_for="backgen: 60% became dead letters", stopped=True)
-    refuse_stopped(Snapshot({"a": GetStatusResponse()}, {"b": "refused"}, Funnel()))
+    refuse_stopped(GetStatusResponse())
     with pytest.raises(Conflict, match="60%"):
-        refuse_stopped(Snapshot({"a": GetStatusResponse(), "b": stopped}, {}, Funnel()))
+        refuse_stopped(stopped)
 
 
 def test_a_story_names_a_host_or_url_whole() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xinstruct.cli.client import LONG_DEADLINE_S, Client
 from xinstruct.cli.demo.plan import PAGES_MAX, Plan
 from xinstruct.cli.factory import Factory
-from xinstruct.cli.look import QUIET_LOOKS
+from xinstruct.cli.look import QUIET_LOOKS, refuse_stopped
 from xinstruct.spine.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def _idle(client: Client, factory: Factory) -> bool:
     for member in factory.members:
         with rpc.channel(f"127.0.0.1:{member.port}") as channel:
             status = client.ask(StatusServiceStub(channel).GetStatus, GetStatusRequest())
+        refuse_stopped(status)
         if not status.idle:
             return False
     return True
