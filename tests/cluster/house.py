@@ -8,16 +8,17 @@ import os
 import re
 import secrets
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cluster.kubectl import Cluster, Manifest, until
+from cluster.kubectl import Cluster, Manifest, Refused, until
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "xinstruct"
@@ -34,6 +35,7 @@ RUNS_AS = 10001
 MODELS_PORT = 8000
 READY_S_MAX = 120.0
 KSERVE, KEDA, TRAINER = "serving.kserve.io/v1beta1", "keda.sh/v1alpha1", "trainer.kubeflow.org/v1alpha1"
+METRICS = "metrics.k8s.io/v1beta1"
 """APIs that add-ons bring."""
 MODEL_POD: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "400Mi"}, "limits": {"memory": "2Gi"}}
 """Resources of a pod that serves models/tiny-base or a model as small."""
@@ -103,11 +105,18 @@ def namespace(bed: Bed, *, claims: tuple[str, ...] = CLAIMS) -> Iterator[Cluster
     try:
         yield inside
     finally:
+        _tell_restarts(inside)
         bed.cluster.kubectl("delete", "namespace", name, "--wait=true", within_s=180)
         for volume in made:
             bed.cluster.kubectl("delete", "pv", volume["metadata"]["name"], "--wait=false")
         if bed.volumes:
             shutil.rmtree(bed.volumes / name, ignore_errors=True)
+
+
+def _tell_restarts(inside: Cluster) -> None:
+    """For whoever reads why a test failed: the namespace goes, and what its containers said with it."""
+    with suppress(Refused, subprocess.TimeoutExpired):
+        print(*inside.restarts(), sep="\n", end="")
 
 
 def models(bed: Bed, *, answer_s: float = 0.0) -> list[Manifest]:

@@ -78,6 +78,17 @@ class Cluster:
         """Whether a pod has come to its end, good or bad."""
         return self.get("pod", name)["status"].get("phase") in ("Succeeded", "Failed")
 
+    def restarts(self) -> list[str]:
+        """Of each container of the namespace that was started again: how it ended before, and its last lines then."""
+        told = []
+        for pod in self.all("pod"):
+            for one in pod["status"].get("containerStatuses", ()):
+                if one["restartCount"]:
+                    name, ended = pod["metadata"]["name"], one["lastState"].get("terminated", {})
+                    last = self.kubectl("logs", name, "-c", one["name"], "--previous", "--tail=30")
+                    told.append(f"{name}, restart {one['restartCount']}, after {ended}, and it had said\n{last}")
+        return told
+
     def evict(self, pod: str) -> None:
         """End a pod as a drain of its node does, which its disruption budget has to allow. Refused when it does not."""
         named = {"name": pod, "namespace": self.namespace}

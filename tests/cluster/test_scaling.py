@@ -1,5 +1,5 @@
 """KEDA scales backgen of the chart by the lag of its group: up to three pods, down to one, to none at rest and back.
-A scoring slot without an evaluator, to which all that is drafted is lag, keeps its one pod.
+A scoring slot without an evaluator, to which all that is drafted is lag, keeps its one pod. CPU scales the crawler.
 
 The model is bound by latency, as one on a GPU of its own is: each answer takes a second however many are asked for at
 once, and the machine has next to nothing to compute.
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cluster.house import FULL_NAME, KEDA, Bed, install, merged, models, namespace, small
+from cluster.house import FULL_NAME, KEDA, METRICS, Bed, install, merged, models, namespace, small
 from cluster.kubectl import Cluster, Manifest, Refused, ready, until
 from cluster.work import COMMITTED, feed, figure, rows
 
@@ -153,6 +153,39 @@ def test_backgen_that_may_rest_has_no_pod_without_work_and_one_again_with_it(sca
     until(lambda: scaled.waiting() == 0, "all is drafted", within_s=DRAFTED_S_MAX)
     again_s = until(lambda: not scaled.pods(), "no pod is left again", within_s=SCALED_S_MAX + 2 * COOLDOWN_S)
     print(f"none after {rested_s:.1f} s of rest, one {woken_s:.1f} s after work, none {again_s:.1f} s after its end")
+
+
+def test_a_crawler_at_work_gets_a_second_pod_by_its_cpu_and_gives_it_back(scaled: Scaled, bed: Bed) -> None:
+    if not bed.has(METRICS):
+        pytest.skip("no metrics API: ADDONS=metrics")
+    by_cpu = {"kind": "hpa", "replicasMin": 1, "replicasMax": 2, "cooldownS": COOLDOWN_S}
+    install(scaled.inside, merged(scaled.values, {"services": {"crawler": {"scaling": by_cpu}}}), scaled.folder)
+    until(lambda: measured(scaled.inside), "the CPU of the crawler is measured", within_s=SCALED_S_MAX)
+    feed(scaled.inside, "Lusimba", TEXTS_COUNT, within_s=ADMITTED_S_MAX)
+    grown_s = until(lambda: rescaled(scaled.inside, 2), "CPU brings a second crawler", within_s=SCALED_S_MAX)
+    shrunk_s = until(
+        lambda: rescaled(scaled.inside, 1) and scaled.inside.has_ready("crawler", 1), "one crawler is left",
+        within_s=2 * SCALED_S_MAX,
+    )
+    print(f"a second crawler {grown_s:.1f} s after the last text was admitted, or before; one {shrunk_s:.1f} s later")
+
+
+def measured(inside: Cluster) -> bool:
+    """Whether the crawler's HorizontalPodAutoscaler knows a figure."""
+    try:
+        status = inside.get("horizontalpodautoscaler", f"{FULL_NAME}-crawler")["status"]
+    except Refused:
+        return False
+    return any("averageUtilization" in item["resource"]["current"] for item in status.get("currentMetrics", ()))
+
+
+def rescaled(inside: Cluster, count: int) -> bool:
+    """Whether the crawler's HorizontalPodAutoscaler has said that it wants so many pods."""
+    said = [
+        item["message"] for item in inside.all("event")
+        if item["reason"] == "SuccessfulRescale" and item["involvedObject"]["name"] == f"{FULL_NAME}-crawler"
+    ]
+    return any(message.startswith(f"New size: {count};") for message in said)
 
 
 def all_draft(scaled: Scaled) -> bool:
