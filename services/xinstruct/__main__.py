@@ -17,6 +17,7 @@ from typing import NoReturn
 from xinstruct.settings import XinstructSettings, load_settings, named
 from xinstruct.spine import telemetry
 from xinstruct.spine.errors import XinstructError
+from xinstruct.spine.signals import leave_at_sigterm
 from xinstruct.targets import TARGETS, TASKS, Built, build
 
 EXIT_OK, EXIT_CRASHED, EXIT_REFUSED = 0, 1, 2
@@ -51,8 +52,9 @@ def serve(
 ) -> int:
     """Build and run the targets until a signal or a crash, then drain; returns the exit code.
 
-    `started` is called once, when calls are answered.
+    `started` is called once, when calls are answered. SIGTERM before it leaves at once: there is nothing to drain.
     """
+    leave_at_sigterm()
     telemetry.start(settings.telemetry, "-".join(names))
     built = build(list(names), settings)
     watch(built)
@@ -78,7 +80,8 @@ def watch(built: Built) -> None:
 
 
 def do(task: str, settings: XinstructSettings) -> int:
-    """Do one task; 0 when it is done. Doing it again changes nothing."""
+    """Do one task; 0 when it is done. Doing it again changes nothing. SIGTERM leaves at once."""
+    leave_at_sigterm()
     telemetry.start(settings.telemetry, task)
     TASKS[task](settings)
     telemetry.logger().info("done", task=task)

@@ -14,6 +14,7 @@ from xinstruct.cli.look import snapshot_view, take_snapshot
 from xinstruct.cli.options import ConfigOption, JsonOption
 from xinstruct.cli.output import ExitCode, print_json, print_note
 from xinstruct.spine.errors import Unavailable
+from xinstruct.spine.signals import leave_at_sigterm
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +60,7 @@ def _serve_with_screen(settings: XinstructSettings) -> int:
     from xinstruct.spine import telemetry
     from xinstruct.targets import build
 
+    leave_at_sigterm()
     log_file = settings.home_path() / LOG_FILE
     console = _give_stderr_to(log_file)
     telemetry.start(settings.telemetry, "all")

@@ -13,15 +13,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from xinstruct.inference.limits import InFlightLimit, Tries, Verdict
+from xinstruct.inference.limits import MISFIT_RETRY_S, InFlightLimit, Tries, Verdict
 from xinstruct.inference.loop_thread import LoopThread
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.inference import UNNAMED, Request
 
 ENDPOINT_PREFIX = "endpoint:"
 """A model that only its server holds is registered as "endpoint:<name on the server>"."""
-MISFIT_RETRY_S = 30.0
-"""Seconds before a server that cannot be used as it is configured is looked at again."""
 
 Body = TypeVar("Body", covariant=True)
 Result = TypeVar("Result")

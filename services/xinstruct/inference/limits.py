@@ -17,6 +17,10 @@ BACKOFF_FIRST_S = 0.25
 BACKOFF_MAX_S = 30.0
 OVERLOADS_MAX = 200
 """429s in a row for one request before it is handed back as Unavailable: hours, with the growing waits between."""
+MISFIT_RETRY_S = 30.0
+"""Seconds before a server that cannot be used as it is configured is looked at again."""
+OF_THE_REQUEST = (400, 413, 422)
+"""Statuses of servers that read a request and want none like it. Any other no speaks of the server, or its place."""
 
 
 class Verdict(Enum):
@@ -27,10 +31,25 @@ class Verdict(Enum):
     OVERLOADED = "overloaded"
     FAILED = "failed"
     FORBIDDEN = "forbidden"
+    UNPAID = "unpaid"
+    MISFIT = "misfit"
+
+
+NO_RECORD_TO_BLAME = {
+    Verdict.FORBIDDEN: "{url} refuses our key: check api_key_env or api_key_file",
+    Verdict.UNPAID: "{url} asks for payment (402): look at the account's credit there",
+    Verdict.MISFIT: "{url} takes no request of ours (no such route or model, a redirect): check `url`, `kind`, `api` "
+    "and `model`, and what is served behind that name now",
+}
+"""Whoever asks is told this, whatever is asked: a try that comes at once would be told it again."""
 
 
 def verdict_of(status: int) -> Verdict:
-    """HTTP status → verdict; 0 stands for no answer. 429 is "later"; 5xx, 408 and 409 are failures."""
+    """HTTP status → verdict; 0 stands for no answer. 429 is "later"; 5xx, 408 and 409 are failures.
+
+    REFUSED are only those of OF_THE_REQUEST: a 404 may come from an ingress whose server is away, or from a server that
+    was started again with another model.
+    """
     if status == 0:
         return Verdict.FAILED
     if status < 300:
@@ -39,9 +58,11 @@ def verdict_of(status: int) -> Verdict:
         return Verdict.OVERLOADED
     if status in (401, 403):
         return Verdict.FORBIDDEN
+    if status == 402:
+        return Verdict.UNPAID
     if status in (408, 409) or status >= 500:
         return Verdict.FAILED
-    return Verdict.REFUSED
+    return Verdict.REFUSED if status in OF_THE_REQUEST else Verdict.MISFIT
 
 
 @dataclass
@@ -99,8 +120,8 @@ class Tries:
 
     def pause_s(self, verdict: Verdict, wait_s: float | None) -> float:
         """Seconds before the next try, `wait_s` if the server said so; Unavailable when there is to be none."""
-        if verdict is Verdict.FORBIDDEN:
-            raise Unavailable(f"{self.url} refuses our key: check api_key_env or api_key_file", retry_after_s=30.0)
+        if verdict in NO_RECORD_TO_BLAME:
+            raise Unavailable(NO_RECORD_TO_BLAME[verdict].format(url=self.url), MISFIT_RETRY_S)
         self.failures += verdict is Verdict.FAILED
         self.overloads += verdict is Verdict.OVERLOADED
         if self.failures >= self.attempts_max or self.overloads >= OVERLOADS_MAX:

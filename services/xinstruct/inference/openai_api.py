@@ -12,9 +12,9 @@ import asyncio
 from concurrent.futures import Future
 from typing import Any, Literal
 
-from xinstruct.inference.calls import MISFIT_RETRY_S, Calls, Reply, endpoint_name, other_digest
+from xinstruct.inference.calls import Calls, Reply, endpoint_name, other_digest
 from xinstruct.inference.labels import check_labels, count_votes
-from xinstruct.inference.limits import Verdict, verdict_of
+from xinstruct.inference.limits import MISFIT_RETRY_S, NO_RECORD_TO_BLAME, Verdict, verdict_of
 from xinstruct.inference.loop_thread import CONNECTION_S, exchange, open_sessions
 from xinstruct.inference.openai_schema import (
     Dialect,
@@ -128,14 +128,15 @@ class OpenAIInference(Inference):
 
     async def _probe(self) -> tuple[Dialect, bool]:
         async with self._probing:
-            self._dialect = dialect = await self._find_dialect()
-        try:
-            reply = await self._post("/embeddings", {"model": dialect.model, "input": "probe"}, "probe embeddings")
-        except Unavailable:
-            return dialect, False  # it has just answered: some servers break on a route that they lack
-        finally:
+            dialect = await self._find_dialect()
+            try:
+                reply = await self._post("/embeddings", {"model": dialect.model, "input": "probe"}, "probe embeddings")
+                embeds = not isinstance(reply, Refused)
+            except Unavailable:
+                embeds = False  # it has just answered: the route is what it lacks, or breaks on
+            self._dialect = dialect
             self._calls.forget_latency()
-        return dialect, not isinstance(reply, Refused)
+        return dialect, embeds
 
     async def _find_dialect(self) -> Dialect:
         """The richest dialect that the server accepts; Unavailable when it accepts none."""
@@ -170,7 +171,10 @@ class OpenAIInference(Inference):
 
     async def _exchange(self, method: str, path: str, body: Any) -> Reply[dict[str, Any]]:
         status, answer, wait_s = await exchange(self._sessions, method, self._url + path, body)
-        return Reply(verdict_of(status), answer, wait_s)
+        verdict = verdict_of(status)
+        if verdict in NO_RECORD_TO_BLAME:
+            self._dialect = None  # whoever answers again may be another server: it is looked at first
+        return Reply(verdict, answer, wait_s)
 
 
 NO_LOG_PROBABILITIES = (

@@ -29,9 +29,9 @@ from huggingface_hub.errors import (
     ValidationError,
 )
 
-from xinstruct.inference.calls import MISFIT_RETRY_S, Calls, Reply, endpoint_name, other_digest
+from xinstruct.inference.calls import Calls, Reply, endpoint_name, other_digest
 from xinstruct.inference.labels import check_labels, count_votes
-from xinstruct.inference.limits import Verdict, retry_after_s, verdict_of
+from xinstruct.inference.limits import MISFIT_RETRY_S, NO_RECORD_TO_BLAME, Verdict, retry_after_s, verdict_of
 from xinstruct.inference.loop_thread import BODY_BYTES_MAX, CONNECT_S, CONNECTION_S, Renewed
 from xinstruct.inference.tgi_schema import (
     TOP_TOKENS,
@@ -199,7 +199,10 @@ class TgiInference(Inference):
             try:
                 return Reply(Verdict.ANSWERED, await exchange())
             except FAILURES as error:
-                return _failure(error)
+                reply = _failure(error)
+                if reply.verdict in NO_RECORD_TO_BLAME:
+                    self._served = None  # whoever answers again may be another server: it is looked at first
+                return reply
 
         return (await self._calls.ask(tried, name)).body
 

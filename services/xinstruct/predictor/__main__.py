@@ -21,6 +21,7 @@ from xinstruct.predictor.metrics import Meter
 from xinstruct.spine import telemetry
 from xinstruct.spine.errors import Conflict, Invalid, XinstructError
 from xinstruct.spine.inference import Classify, Embed, Refused
+from xinstruct.spine.signals import leave_at_sigterm
 
 SWITCH_S = 0.0005
 """Seconds after which a thread that computes gives way to one that waits: see serve()."""
@@ -39,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Load, warm, serve, drain. NotFound, Invalid or Conflict when the folder is not what was asked for."""
+    """Load, warm, serve, drain. NotFound, Invalid or Conflict when the folder is not what was asked for.
+
+    SIGTERM before it serves leaves at once: nobody waits for an answer.
+    """
+    leave_at_sigterm()
     telemetry.start(telemetry.TelemetrySettings(log_level=options.log_level), f"predictor-{options.role}")
     begin_s = time.monotonic()
     folder = Path(options.model_dir)

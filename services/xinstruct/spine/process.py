@@ -23,7 +23,7 @@ from importlib.metadata import version
 from xinstruct.spine import telemetry
 from xinstruct.spine.app import App, Deps, Loop, Servicer
 from xinstruct.spine.config import Settings
-from xinstruct.spine.errors import Unavailable
+from xinstruct.spine.errors import Unavailable, XinstructError
 from xinstruct.spine.rpc import RpcSettings, Server
 from xinstruct.spine.runner import Runner, RunnerSettings
 from xinstruct.spine.stage import Stage
@@ -114,7 +114,8 @@ class Process:
     def stop(self) -> None:
         """Drain: commit what is finished, end calls, leave everything so that the next start goes on.
 
-        What is at work after drain_s is abandoned, as by a kill; closing may take longer (`end` bounds both).
+        What is at work after drain_s is abandoned, as by a kill; closing may take longer (`end` bounds both). So is
+        what cannot be closed, while the database is away, say; it is logged.
         """
         self._let_end()
         deadline_s = time.monotonic() + self.settings.drain_s
@@ -125,10 +126,10 @@ class Process:
         self.server.stop(self.settings.drain_s / 2)
         for thread in [item.thread for item in running] + self._loops:
             thread.join(max(deadline_s - time.monotonic(), 0.0))
-        for app in self._apps.values():
+        for name, app in self._apps.items():
             for loop in app.loops:
-                loop.close()
-            app.close()
+                _close(f"loop-{loop.name}", loop.close)
+            _close(name, app.close)
 
     def status(self) -> status_service_pb2.GetStatusResponse:
         """What the process is doing now."""
@@ -231,6 +232,13 @@ class Process:
         thread = threading.Thread(target=run, name=name, daemon=True)
         thread.start()
         return thread
+
+
+def _close(name: str, close: Callable[[], None]) -> None:
+    try:
+        close()
+    except XinstructError as error:
+        telemetry.logger().warning("not_closed", name=name, reason=error.message)
 
 
 def _identity(stage: Stage) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, InternalError, OperationalError
 
 from xinstruct.spine.errors import Unavailable
 
@@ -50,13 +50,16 @@ def open_engine(url: str) -> sa.Engine:
 def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One transaction, committed at the end of the block.
 
-    Unavailable when the database does not answer, or when another process inserted the same key at the same moment.
+    Unavailable when the database does not answer, cannot write (a standby) or gave the transaction up, when no
+    connection of the pool is free in time, or when another process inserted the same key at the same moment.
     """
     try:
         with engine.begin() as connection:
             yield connection
-    except OperationalError as error:
+    except (OperationalError, InterfaceError, InternalError) as error:
         raise Unavailable(f"the database does not answer or cannot write: {error.orig}") from error
+    except sa.exc.TimeoutError as error:
+        raise Unavailable("no connection to the database is free: all of this process are at work") from error
     except IntegrityError as error:
         # Looked for, not found, inserted, by two at once: only PostgreSQL has two writers. The second try sees the row.
         if getattr(error.orig, "sqlstate", "") != _UNIQUE_VIOLATION:

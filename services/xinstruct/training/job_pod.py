@@ -12,15 +12,14 @@ import atexit
 import fcntl
 import io
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
 
+from xinstruct.spine.signals import leave_at_sigterm
 from xinstruct.training.domain import JobSpec
 from xinstruct.training.work_folder import LOCK, OUTPUT, variables
 
-TERMINATED_EXIT = 128 + signal.SIGTERM
 _PIECE_BYTES = 64 * 1024
 OUTPUT_END_S = 5.0
 """A child that outlives the job keeps the pipe open."""
@@ -31,8 +30,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m xinstruct.training.job_pod", description="Run one training job.")
     parser.add_argument("--spec", type=Path, required=True, help="JSON file with a JobSpec")
     file = parser.parse_args(arguments).spec
-    # The kernel gives the first process of a pod no default action: without this, SIGTERM would do nothing.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED_EXIT))
+    leave_at_sigterm()
     spec = JobSpec.from_json(file.read_text(encoding="utf-8"))
     with (file.parent / LOCK).open("a") as lock:
         try:

@@ -26,6 +26,8 @@ class Behaviour:
     key: str = ""
     pinned: str = ""
     """Serves this model alone, lists none, and refuses requests that name another, as `transformers serve` does."""
+    served: str = ""
+    """Lists this model, and knows no other, as vLLM does. Empty: lists one, and answers for whatever is named."""
     overloads: int = 0
     failures: int = 0
     answer_s: float = 0.0
@@ -71,7 +73,7 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            listed = [] if behaviour.pinned else [{"id": "stub", "object": "model"}]
+            listed = [] if behaviour.pinned else [{"id": behaviour.served or "stub", "object": "model"}]
             self._send(200, {"object": "list", "data": listed})
 
         def do_POST(self) -> None:
@@ -108,6 +110,8 @@ def _reply(behaviour: Behaviour, path: str, asked: dict[str, Any], key: str) -> 
         return 401, _error("invalid api key")
     if behaviour.pinned and asked.get("model", behaviour.pinned) != behaviour.pinned:
         return 400, {"detail": f"Server is pinned to '{behaviour.pinned}'; requested '{asked['model']}'."}
+    if behaviour.served and asked.get("model") != behaviour.served:
+        return 404, _error(f"The model `{asked.get('model')}` does not exist.")
     if path == "/v1/embeddings":
         return (200, _embedding(asked["input"])) if behaviour.embeddings else (404, {"detail": "Not Found"})
     if (not behaviour.seed and "seed" in asked) or behaviour.tokens_field not in asked:

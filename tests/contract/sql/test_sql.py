@@ -113,6 +113,28 @@ def test_two_that_insert_one_key_at_once_are_told_to_try_again(table: sa.Engine)
     assert rows(table) == [("a", "faster", 1)]
 
 
+def test_a_database_that_became_a_standby_is_waited_for(table: sa.Engine) -> None:
+    if table.dialect.name == "sqlite":
+        pytest.skip("SQLite has no standby")
+    with pytest.raises(Unavailable, match="read-only transaction"), transaction(table) as connection:
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")  # what every transaction on a standby is
+        connection.execute(sa.insert(TABLE), [{"id": "a", "value": "x", "source_offset": 1}])
+    put(table, "x", 1)
+    assert rows(table) == [("a", "x", 1)]
+
+
+def test_a_database_that_ends_a_transaction_which_stood_still_is_asked_again(table: sa.Engine) -> None:
+    if table.dialect.name == "sqlite":
+        pytest.skip("SQLite ends no transaction of its own accord")
+    with pytest.raises(Unavailable, match="the database"), transaction(table) as connection:
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 50")
+        with transaction(table) as other:
+            other.exec_driver_sql("SELECT pg_sleep(0.3)")
+        connection.execute(sa.insert(TABLE), [{"id": "a", "value": "x", "source_offset": 1}])
+    put(table, "x", 1)
+    assert rows(table) == [("a", "x", 1)]
+
+
 def test_a_text_with_a_nul_is_stored(table: sa.Engine) -> None:
     put(table, "a\0b", 1)
     assert rows(table)[0][1].replace("\ufffd", "\0") == "a\0b"

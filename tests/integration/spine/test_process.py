@@ -337,6 +337,22 @@ def test_stages_that_hang_do_not_add_their_waits_to_the_drain(bench: Bench) -> N
     assert time.monotonic() - begin < 2.5
 
 
+@pytest.mark.parametrize("which", ["loop", "app"])
+def test_what_cannot_be_closed_keeps_nothing_else_from_being_closed(bench: Bench, which: str) -> None:
+    def away() -> None:
+        raise Unavailable("the database is down")
+
+    later = Countdown(0)
+    first = replace(bench.app, close=away) if which == "app" else bench.app
+    if which == "loop":
+        bench.loop.close = away  # type: ignore[method-assign]
+    process = Process({"backgen": first, "crawler": App(loops=[later])}, bench.deps, rpc=RpcSettings(port=0),
+                      runner=RunnerSettings(), process=ProcessSettings(drain_s=1))
+    process.start()
+    process.stop()
+    assert later.closed
+
+
 STORM = """
 import faulthandler, signal, time
 from typing import Any, cast

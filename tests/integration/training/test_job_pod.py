@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from xinstruct.spine.signals import TERMINATED_EXIT
 from xinstruct.training.domain import JobSpec
-from xinstruct.training.job_pod import TERMINATED_EXIT
 
 LINE_S_MAX = 30.0
 

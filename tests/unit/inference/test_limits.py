@@ -8,7 +8,8 @@ from xinstruct.inference.limits import BACKOFF_MAX_S, InFlightLimit, Verdict, ba
 
 
 @pytest.mark.parametrize(("status", "verdict"), [
-    (200, Verdict.ANSWERED), (400, Verdict.REFUSED), (404, Verdict.REFUSED), (422, Verdict.REFUSED),
+    (200, Verdict.ANSWERED), (400, Verdict.REFUSED), (413, Verdict.REFUSED), (422, Verdict.REFUSED),
+    (302, Verdict.MISFIT), (404, Verdict.MISFIT), (405, Verdict.MISFIT), (402, Verdict.UNPAID),
     (401, Verdict.FORBIDDEN), (403, Verdict.FORBIDDEN), (408, Verdict.FAILED), (429, Verdict.OVERLOADED),
     (500, Verdict.FAILED), (503, Verdict.FAILED),
 ])
