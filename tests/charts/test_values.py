@@ -297,6 +297,7 @@ OWN, FOREIGN = "small", "standard"
         (FOREIGN, "rbac.enabled", False, "set rbac.enabled"),
         (OWN, "config.inference.generator.kind", "local", "services.backgen.image to model"),
         (OWN, "services.scoring-a.config.inference.evaluator.kind", "local", "services.scoring-a.image to model"),
+        (OWN, "config.curation.reports_location", "s3://bucket/reports", "takedowns look through a folder"),
         (OWN, "config.inference.encoder.kind", "local", "services.curation.image to model"),
     ],
 )

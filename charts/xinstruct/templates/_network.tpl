@@ -57,7 +57,7 @@
 
 {{/* "true" where a configuration names a place in an object store. Takes the configuration. */}}
 {{- define "xinstruct.storesAway" -}}
-{{- $places := list .blobs_url (dig "curation" "releases_location" "" .) (dig "curation" "reports_location" "" .) (dig "training" "seeds_location" "" .) -}}
+{{- $places := list .blobs_url (dig "curation" "releases_location" "" .) (dig "training" "seeds_location" "" .) -}}
 {{- range $places -}}
 {{- if and (contains "://" (. | default "")) (not (regexMatch "^(file|local|memory)://" .)) }}true{{ end -}}
 {{- end -}}
