@@ -149,6 +149,23 @@ def test_jobs_before_the_release_and_the_test_reach_what_their_configuration_nam
     assert list(_refused(here, here.ends[f"{HERE}-test"], asked)) == []
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_hook_jobs_reach_what_they_ask_where_the_namespace_denies_all_and_has_no_release_yet(name: str) -> None:
+    here = house(name)
+    denial = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    found: list[Manifest] = [{"metadata": {"name": "platform", "namespace": HERE}, "spec": denial}]
+    job = here.ends[f"{HERE}-migrate"]
+    ((host, port),) = _addresses({"asked": here.config(f"{HERE}-jobs")["database_url"]})
+    # What an own database lets in is another question: it is there in upgrades only, with its policies.
+    asked = [(*here.answering(host, port), "TCP"), *((end, at, "UDP") for at, end in NAME_SERVERS.items())]
+    assert all(f"Egress of {job.name}" in refusals(found, job, *one)[0] for one in asked)
+    found += [item for item in of_kind(here.items, "NetworkPolicy") if "annotations" in item["metadata"]]
+    assert not [why for one in asked for why in refusals(found, job, *one) if why.startswith("Egress")]
+    # And nothing but that, and for nobody else.
+    assert not [port for port in PORTS if not refusals(found, job, WEB, port)]
+    assert all(refusals(found, here.ends[f"{HERE}-{service}"], *asked[0]) for service in SERVICES)
+
+
 @houses
 def test_keda_reads_every_queue_that_it_scales_by(name: str, kserve: str) -> None:
     here = house(name, kserve)

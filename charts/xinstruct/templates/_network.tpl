@@ -1,5 +1,39 @@
 {{/* Edges of the network that follow from configurations. */}}
 
+{{/* YAML of the rule by which every pod looks up names. Takes $. */}}
+{{- define "xinstruct.dnsEdge" -}}
+{{- with .Values.networkPolicy.dns -}}
+- ports:
+    {{- range .ports }}
+    - {port: {{ . }}, protocol: UDP}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with .to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* YAML of the rules of log and database, which every service and Job reaches. Takes $. */}}
+{{- define "xinstruct.stateEdges" -}}
+{{- $p := .Values.networkPolicy -}}
+{{- if .Values.kafka.enabled -}}
+- to:
+    - podSelector: {matchLabels: {{ include "xinstruct.selector" (list . "kafka") | fromYaml | toJson }}}
+  ports: [{port: 9092}]
+{{- else -}}
+{{- include "xinstruct.edge" (list $p.kafka (list (.Values.config.log | default dict).bootstrap_servers)) }}
+{{- end }}
+{{- if .Values.postgres.enabled }}
+- to:
+    - podSelector: {matchLabels: {{ include "xinstruct.selector" (list . "postgres") | fromYaml | toJson }}}
+  ports: [{port: 5432}]
+{{- else }}
+{{ include "xinstruct.edge" (list $p.database (list .Values.config.database_url)) }}
+{{- end }}
+{{- end -}}
+
 {{/* YAML of the rules of what one service reaches beside log and database. Takes (list $ name configuration). */}}
 {{- define "xinstruct.ownEdges" -}}
 {{- $root := index . 0 -}}
