@@ -67,7 +67,7 @@ spec:
   trainer:
     numNodes: 1
 {{- else }}
-  ttlSecondsAfterFinished: {{ $j.ttlS }}
+  ttlSecondsAfterFinished: {{ $j.ttlS | int64 }}
   {{- include "xinstruct.jobSpec" (list . "job") | nindent 2 }}
 {{- end }}
 {{- end -}}

@@ -1,0 +1,62 @@
+"""What manifests take out of values: numbers, names and labels, whichever the schema lets through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import helm_python
+import pytest
+
+from charts.rendering import CHARTS, OPTIONAL_APIS, OurChart, Values, changed, chart, profile, rendered
+from charts.test_values import PEER, VALUES, leaves
+
+both = pytest.mark.parametrize("of", CHARTS, ids=lambda of: of.name)
+MANY = 1_234_567
+SCALED: Values = {"kind": "keda"}
+WAYS: dict[str, list[Values]] = {
+    "xinstruct": [
+        {"services.backgen.scaling": SCALED, "config.training.jobs.kind": "kubernetes",
+         "tests.mainJob.enabled": True, "networkPolicy.crawl.privateTo": [PEER]},
+        {"config.training.jobs.kind": "kubernetes", "trainingJobs.trainJob": "never",
+         "tls": {"enabled": True, "issuer": {"name": "house"}}},
+    ],
+    "inference": [{"models.evaluator.scaling": SCALED}, {"kserve.enabled": "never"}],
+}
+"""Chart → values with which all of its numbers are in some manifest."""
+
+
+@both
+def test_a_number_is_written_in_digits_however_big_it_is(of: OurChart) -> None:
+    numbers = list(unlimited(of))
+    written: set[str] = set()
+    for way in WAYS[of.name]:
+        values = with_all(profile("small", of), way)
+        for number, path in enumerate(numbers):
+            values = changed(values, path, MANY + number)
+        text = "\n".join(rendered(values, apis=OPTIONAL_APIS, of=of).values())
+        assert not re.findall(r"^.*\d[eE]\+\d.*$", text, re.MULTILINE)
+        written |= {path for number, path in enumerate(numbers) if str(MANY + number) in text}
+    assert numbers and set(numbers) == written
+
+
+def unlimited(of: OurChart) -> Iterator[str]:
+    """Paths of the numbers that may be a million."""
+    for path in leaves(VALUES[of]):
+        value: Any = VALUES[of]
+        for key in path.split("."):
+            value = value[key]
+        if isinstance(value, int) and not isinstance(value, bool):
+            try:
+                chart(of).validate_schema(changed({}, path, MANY))
+            except helm_python.HelmValuesError:
+                continue
+            yield path
+
+
+def with_all(values: Values, changes: Values) -> Values:
+    """The values with what is at each path of `changes`."""
+    for path, value in changes.items():
+        values = changed(values, path, value)
+    return values
