@@ -8,8 +8,22 @@ from typing import Any
 
 import helm_python
 import pytest
+from ruamel.yaml import YAML
 
-from charts.rendering import CHARTS, OPTIONAL_APIS, OurChart, Values, changed, chart, profile, rendered
+from charts.rendering import (
+    CHARTS,
+    OPTIONAL_APIS,
+    XINSTRUCT,
+    OurChart,
+    Values,
+    changed,
+    chart,
+    job_manifest,
+    of_kind,
+    pods,
+    profile,
+    rendered,
+)
 from charts.test_values import PEER, VALUES, leaves
 
 both = pytest.mark.parametrize("of", CHARTS, ids=lambda of: of.name)
@@ -39,6 +53,35 @@ def test_a_number_is_written_in_digits_however_big_it_is(of: OurChart) -> None:
         assert not re.findall(r"^.*\d[eE]\+\d.*$", text, re.MULTILINE)
         written |= {path for number, path in enumerate(numbers) if str(MANY + number) in text}
     assert numbers and set(numbers) == written
+
+
+GIVEN: dict[str, Values] = {
+    "inference": {
+        "commonLabels": {"team": "all", "house": "ours"}, "commonAnnotations": {"team": "annotated"},
+        "defaults.podLabels": {"team": "pods"}, "monitoring.labels": {"team": "watchers"},
+    },
+}
+GIVEN["xinstruct"] = GIVEN["inference"] | {
+    "trainingJobs.labels": {"team": "queue"}, "trainingJobs.podLabels": {"team": "trainers"},
+}
+
+
+@pytest.mark.parametrize(("of", "number"), [pytest.param(of, number, id=of.name) for of in CHARTS for number in (0, 1)])
+def test_a_label_that_stands_in_several_values_is_written_once_and_the_nearest_wins(of: OurChart, number: int) -> None:
+    files = rendered(with_all(profile("small", of), WAYS[of.name][number] | GIVEN[of.name]), apis=OPTIONAL_APIS, of=of)
+    strict = YAML(typ="safe")  # refuses a key that stands twice
+    items = [item for name, text in files.items() if name.endswith(".yaml") for item in strict.load_all(text) if item]
+    watching = of_kind(items, "ServiceMonitor", "PrometheusRule")
+    teams = {item["kind"]: item["metadata"]["labels"]["team"] for item in [*watching, *of_kind(items, "Service")]}
+    assert teams.pop("Service") == "all" and set(teams.values()) == {"watchers"}
+    assert all(item["metadata"]["labels"]["house"] == "ours" for item in items)
+    labels = {owner: pod["metadata"]["labels"] for owner, pod in pods(items)}
+    assert {label["house"] for label in labels.values()} == {"ours"}
+    if of is XINSTRUCT:
+        assert labels["a training job"]["team"] == "trainers" and labels[f"{of.prefix}-backgen"]["team"] == "pods"
+        assert job_manifest(items)["metadata"]["labels"]["team"] == "queue"
+    else:
+        assert {label["team"] for label in labels.values()} == {"pods"}
 
 
 def unlimited(of: OurChart) -> Iterator[str]:
