@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from charts.rendering import (
     CHARTS,
+    INFERENCE,
     OPTIONAL_APIS,
     XINSTRUCT,
     OurChart,
@@ -82,6 +83,23 @@ def test_a_label_that_stands_in_several_values_is_written_once_and_the_nearest_w
         assert job_manifest(items)["metadata"]["labels"]["team"] == "queue"
     else:
         assert {label["team"] for label in labels.values()} == {"pods"}
+
+
+@both
+@pytest.mark.parametrize("path", ["nameOverride", "fullnameOverride"])
+@pytest.mark.parametrize("name", ["v1.2", "1st", "-x", "x-"])
+def test_a_name_that_no_service_can_have_is_refused(of: OurChart, path: str, name: str) -> None:
+    with pytest.raises(helm_python.HelmValuesError, match="pattern"):
+        rendered(changed(profile("small", of), path, name), of=of)
+
+
+@pytest.mark.parametrize("release", ["v1.2", "1st"])
+def test_a_release_whose_name_no_service_can_have_is_refused_unless_another_is_given(release: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=f"begin with {release}-xinstruct, .* set fullnameOverride"):
+        rendered(profile("small"), release=release)
+    assert rendered(changed(profile("small"), "fullnameOverride", "house"), release=release)
+    # That of the models names no object.
+    assert rendered(profile("small", INFERENCE), of=INFERENCE, release=release)
 
 
 def unlimited(of: OurChart) -> Iterator[str]:
