@@ -48,6 +48,8 @@ OUTSIDE: Mapping[str, End] = {
 """Host in a configuration → who answers there, where neither chart makes it."""
 KEDA = End("KEDA's operator", "keda", {"app": "keda-operator"})
 PROMETHEUS = End("Prometheus", "monitoring", {"app.kubernetes.io/name": "prometheus"})
+CLOUDS = [End(at, address=at) for at in ("169.254.169.254", "168.63.129.16", "192.0.0.192")]
+"""What answers a cloud's own machines: metadata with their credentials, Azure's WireServer, Oracle's."""
 NAME_SERVERS = {
     53: End("CoreDNS", "kube-system", {"k8s-app": "kube-dns"}),
     5353: End("OpenShift's DNS", "openshift-dns", {"dns.operator.openshift.io/daemonset-dns": "default"}),
@@ -241,8 +243,7 @@ def test_nobody_but_the_crawler_reaches_the_web_beside_the_object_stores_port(na
 def test_the_crawler_reaches_no_private_address_and_no_foreign_pod(name: str, kserve: str) -> None:
     here = house(name, kserve)
     crawler = here.ends[f"{HERE}-crawler"]
-    metadata = End("metadata of a cloud", address="169.254.169.254")
-    for other in (OUTSIDE["private"], metadata, End("IPv6", address="fd00::1"), STRANGER):
+    for other in (OUTSIDE["private"], *CLOUDS, End("IPv6", address="fd00::1"), STRANGER):
         assert _open_ports(here, crawler, other) == set(), other.name
 
 
@@ -251,7 +252,8 @@ def test_only_training_reaches_private_addresses_because_the_api_server_is_one(n
     here = house(name, kserve)
     for end in here.ends.values():
         wanted = API_PORTS if name != "small" and end.name == f"{HERE}-training" else set()
-        assert _open_ports(here, end, OUTSIDE["private"]) == wanted, end.name
+        for other in (OUTSIDE["private"], *CLOUDS):
+            assert _open_ports(here, end, other) == wanted, (end.name, other.name)
 
 
 @houses

@@ -37,6 +37,6 @@ def test_an_id_is_found_as_a_word_of_its_own() -> None:
 
 @pytest.mark.parametrize("url", ["s3://bucket/reports", "file:///var/reports", "memory://reports"])
 def test_reports_are_looked_for_in_a_folder_and_a_url_is_refused(url: str) -> None:
-    with pytest.raises(Invalid, match="reports_location: .*expected a folder, which takedowns look through"):
+    with pytest.raises(Invalid, match=r"reports_location: .*expected a folder, which takedowns look through"):
         parse(f"reports_location: {url}\n", CurationSettings)
     assert parse("reports_location: /var/reports\n", CurationSettings).reports_location == "/var/reports"
