@@ -133,6 +133,20 @@ def test_the_page_applies_every_kustomization_or_sends_the_reader_to_it() -> Non
     assert all(built(folder.removeprefix("k8s/")) for folder in named)
 
 
+def test_a_namespace_that_an_operator_watches_is_made_before_the_operator_is_asked_for() -> None:
+    text = PAGE.read_text("utf-8")
+    made = text.index("kubectl apply -f k8s/kafka/namespace.yaml")
+    assert made < text.index("Strimzi 1.2 (watching") < text.index("kubectl apply -k k8s/kafka")
+
+
+def test_who_finds_no_lag_is_told_where_the_brokers_policy_names_kedas_namespace() -> None:
+    (listener,) = read(ROOT / "k8s/kafka/kafka.yaml")["spec"]["kafka"]["listeners"]
+    named = {peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+             for peer in listener["networkPolicyPeers"]}
+    (row,) = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| nothing scales |")]
+    assert "`networkPolicyPeers`" in row and named == {"xinstruct", *re.findall("`(keda)`", row)}
+
+
 def test_the_page_asks_for_the_services_and_servers_that_the_charts_make() -> None:
     made = {
         f"{item['kind'].lower()}/{item['metadata']['name']}"
