@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import promql_parser
 import pytest
 
-from charts.rendering import OPTIONAL_APIS, Values, changed, manifests, of_kind, profile
+from charts.rendering import NAMESPACE, OPTIONAL_APIS, RELEASE, SERVICES, Values, changed, manifests, of_kind, profile
 
 
 @pytest.mark.parametrize("values", [
@@ -26,6 +28,22 @@ def test_a_stage_that_commits_is_taken_out_of_those_that_have_lag_and_not_compar
     (alert,) = [rule for rule in rules["spec"]["groups"][0]["rules"] if rule["alert"] == "XinstructStageStandsStill"]
     whole = promql_parser.parse(alert["expr"])
     assert isinstance(whole, promql_parser.BinaryExpr) and str(whole.op) == "unless"
+
+
+def test_every_alert_asks_for_the_pods_of_its_release_and_no_others() -> None:
+    values = changed(profile("small"), "services.scoring-b.enabled", False)
+    items = manifests(values, apis=OPTIONAL_APIS)
+    ours = {f"{item['metadata']['name']}-{number}" for item in of_kind(items, "StatefulSet") for number in (0, 11)}
+    others = {f"{name}-{service}-0" for name in ("house", "try", f"new-{RELEASE}-xinstruct") for service in SERVICES}
+    (rules,) = of_kind(items, "PrometheusRule")
+    for rule in rules["spec"]["groups"][0]["rules"]:
+        selectors = re.findall(r"(xinstruct_\w+)\{(.*?)\}", rule["expr"])
+        assert len(selectors) == len(re.findall(r"xinstruct_\w+", rule["expr"]))
+        for _, labels in selectors:
+            assert f'namespace="{NAMESPACE}"' in labels.split(",")
+            (asked,) = re.findall(r'pod=~"(.*?)"', labels)
+            found = {pod for pod in ours | others if re.fullmatch(asked, pod)}
+            assert found == {pod for pod in ours if "-kafka-" not in pod and "-postgres-" not in pod}
 
 
 @pytest.mark.parametrize("wrong", ["sum by stage (a)", "rate(a)", "increase(a[10q])", "unheard(a[1m])"])

@@ -16,6 +16,7 @@ from architecture.source import ROOT
 from charts.rendering import (
     CHARTS,
     OPTIONAL_APIS,
+    SERVICES,
     Manifest,
     OurChart,
     Values,
@@ -38,7 +39,7 @@ VARIABLES = {
 }
 """What the page's shell has in them."""
 OVER_THE_LAST = "--reset-then-reuse-values"
-FLAGS = {OVER_THE_LAST, "--wait", "--logs"}
+FLAGS = {OVER_THE_LAST, "--wait", "--logs", "--no-hooks"}
 WITH_VALUE = {"-n", "-f", "--set", "--timeout"}
 OTHER_VERBS = {"test", "rollback", "uninstall"}
 
@@ -132,6 +133,20 @@ def test_the_page_applies_every_kustomization_or_sends_the_reader_to_it() -> Non
     assert all(built(folder.removeprefix("k8s/")) for folder in named)
 
 
+def test_a_namespace_that_an_operator_watches_is_made_before_the_operator_is_asked_for() -> None:
+    text = PAGE.read_text("utf-8")
+    made = text.index("kubectl apply -f k8s/kafka/namespace.yaml")
+    assert made < text.index("Strimzi 1.2 (watching") < text.index("kubectl apply -k k8s/kafka")
+
+
+def test_who_finds_no_lag_is_told_where_the_brokers_policy_names_kedas_namespace() -> None:
+    (listener,) = read(ROOT / "k8s/kafka/kafka.yaml")["spec"]["kafka"]["listeners"]
+    named = {peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+             for peer in listener["networkPolicyPeers"]}
+    (row,) = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| nothing scales |")]
+    assert "`networkPolicyPeers`" in row and named == {"xinstruct", *re.findall("`(keda)`", row)}
+
+
 def test_the_page_asks_for_the_services_and_servers_that_the_charts_make() -> None:
     made = {
         f"{item['kind'].lower()}/{item['metadata']['name']}"
@@ -139,6 +154,27 @@ def test_the_page_asks_for_the_services_and_servers_that_the_charts_make() -> No
     }
     asked = set(re.findall(r"\b((?:statefulset|deployment)/xinstruct-[a-z-]+)", PAGE.read_text("utf-8")))
     assert asked and asked <= made
+
+
+def test_the_backup_stops_every_service_by_helm_which_gives_back_as_many_pods_as_there_were() -> None:
+    (block,) = [block for block in blocks() if "pg_dump" in block]
+    first, *_, last = block.splitlines()
+    numbers = pods_of_a_small_release(given(shlex.split(first)[4:], profile("small")))
+    assert numbers == {f"xinstruct-{name}": 0 for name in SERVICES} | {"xinstruct-kafka": 1, "xinstruct-postgres": 1}
+    assert last == "helm rollback xinstruct -n xinstruct --no-hooks"
+
+
+def test_what_the_page_scales_past_helm_has_the_same_number_of_pods_whatever_the_values_say() -> None:
+    # Another number than Helm's own is a conflict at the next upgrade.
+    last = {words[words.index("statefulset") + 1]: words[-1] for words in lines("kubectl") if "scale" in words}
+    numbers = pods_of_a_small_release(changed(profile("small"), "defaults.replicas", 5))
+    assert last == {"xinstruct-kafka": "--replicas=1"} and numbers["xinstruct-kafka"] == 1
+
+
+def pods_of_a_small_release(values: Values) -> dict[str, int]:
+    """Name of each StatefulSet → its pods."""
+    made = objects(Installation("helm upgrade", "xinstruct", CHARTS[0], values, upgrade=True), ())
+    return {item["metadata"]["name"]: item["spec"]["replicas"] for item in of_kind(made, "StatefulSet")}
 
 
 def test_what_the_page_deletes_of_left_hooks_is_every_object_of_them_and_no_other() -> None:

@@ -48,6 +48,8 @@ OUTSIDE: Mapping[str, End] = {
 """Host in a configuration → who answers there, where neither chart makes it."""
 KEDA = End("KEDA's operator", "keda", {"app": "keda-operator"})
 PROMETHEUS = End("Prometheus", "monitoring", {"app.kubernetes.io/name": "prometheus"})
+CLOUDS = [End(at, address=at) for at in ("169.254.169.254", "168.63.129.16", "192.0.0.192")]
+"""What answers a cloud's own machines: metadata with their credentials, Azure's WireServer, Oracle's."""
 NAME_SERVERS = {
     53: End("CoreDNS", "kube-system", {"k8s-app": "kube-dns"}),
     5353: End("OpenShift's DNS", "openshift-dns", {"dns.operator.openshift.io/daemonset-dns": "default"}),
@@ -149,6 +151,23 @@ def test_jobs_before_the_release_and_the_test_reach_what_their_configuration_nam
     assert list(_refused(here, here.ends[f"{HERE}-test"], asked)) == []
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_hook_jobs_reach_what_they_ask_where_the_namespace_denies_all_and_has_no_release_yet(name: str) -> None:
+    here = house(name)
+    denial = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    found: list[Manifest] = [{"metadata": {"name": "platform", "namespace": HERE}, "spec": denial}]
+    job = here.ends[f"{HERE}-migrate"]
+    ((host, port),) = _addresses({"asked": here.config(f"{HERE}-jobs")["database_url"]})
+    # What an own database lets in is another question: it is there in upgrades only, with its policies.
+    asked = [(*here.answering(host, port), "TCP"), *((end, at, "UDP") for at, end in NAME_SERVERS.items())]
+    assert all(f"Egress of {job.name}" in refusals(found, job, *one)[0] for one in asked)
+    found += [item for item in of_kind(here.items, "NetworkPolicy") if "annotations" in item["metadata"]]
+    assert not [why for one in asked for why in refusals(found, job, *one) if why.startswith("Egress")]
+    # And nothing but that, and for nobody else.
+    assert not [port for port in PORTS if not refusals(found, job, WEB, port)]
+    assert all(refusals(found, here.ends[f"{HERE}-{service}"], *asked[0]) for service in SERVICES)
+
+
 @houses
 def test_keda_reads_every_queue_that_it_scales_by(name: str, kserve: str) -> None:
     here = house(name, kserve)
@@ -224,8 +243,7 @@ def test_nobody_but_the_crawler_reaches_the_web_beside_the_object_stores_port(na
 def test_the_crawler_reaches_no_private_address_and_no_foreign_pod(name: str, kserve: str) -> None:
     here = house(name, kserve)
     crawler = here.ends[f"{HERE}-crawler"]
-    metadata = End("metadata of a cloud", address="169.254.169.254")
-    for other in (OUTSIDE["private"], metadata, End("IPv6", address="fd00::1"), STRANGER):
+    for other in (OUTSIDE["private"], *CLOUDS, End("IPv6", address="fd00::1"), STRANGER):
         assert _open_ports(here, crawler, other) == set(), other.name
 
 
@@ -234,7 +252,8 @@ def test_only_training_reaches_private_addresses_because_the_api_server_is_one(n
     here = house(name, kserve)
     for end in here.ends.values():
         wanted = API_PORTS if name != "small" and end.name == f"{HERE}-training" else set()
-        assert _open_ports(here, end, OUTSIDE["private"]) == wanted, end.name
+        for other in (OUTSIDE["private"], *CLOUDS):
+            assert _open_ports(here, end, other) == wanted, (end.name, other.name)
 
 
 @houses

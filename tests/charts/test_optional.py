@@ -136,7 +136,7 @@ def test_an_upgrade_without_hooks_loses_nothing_with_own_servers_for_services_ma
 ) -> None:
     # What docs/deploy.md tells people to do when a broker or database that hooks wait for is what has to be mended.
     text = (ROOT / "docs" / "deploy.md").read_text("utf-8")
-    (row,) = [line for line in text.splitlines() if "--no-hooks" in line]
+    (row,) = [line for line in text.splitlines() if line.startswith("| ") and "--no-hooks" in line]
     off = re.findall(r"`(jobs\.\w+\.enabled=false)`", row)
     values = profile("small")
     for path in off:
@@ -149,13 +149,15 @@ def test_an_upgrade_without_hooks_loses_nothing_with_own_servers_for_services_ma
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_a_job_finds_its_configuration_before_the_release_is_there(name: str) -> None:
+def test_a_job_finds_its_configuration_and_its_policy_before_the_release_is_there(name: str) -> None:
     items = manifests(profile(name))
-    config = named(items, "ConfigMap", "jobs")["metadata"]["annotations"]
+    for kind in ("ConfigMap", "NetworkPolicy"):
+        earlier = named(items, kind, "jobs")["metadata"]["annotations"]
+        for job in before_the_release(items):
+            annotations = job["metadata"]["annotations"]
+            assert set(annotations["helm.sh/hook"].split(",")) <= set(earlier["helm.sh/hook"].split(","))
+            assert int(earlier["helm.sh/hook-weight"]) < int(annotations["helm.sh/hook-weight"])
     for job in before_the_release(items):
-        annotations = job["metadata"]["annotations"]
-        assert set(annotations["helm.sh/hook"].split(",")) <= set(config["helm.sh/hook"].split(","))
-        assert int(config["helm.sh/hook-weight"]) < int(annotations["helm.sh/hook-weight"])
         (volume,) = [v for v in job["spec"]["template"]["spec"]["volumes"] if "configMap" in v]
         assert volume["configMap"]["name"] == "try-xinstruct-jobs"
         assert "serviceAccountName" not in job["spec"]["template"]["spec"]  # the release's accounts come later

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from typing import Any
+
 import helm_python
 import pytest
 
-from charts.rendering import INFERENCE, XINSTRUCT, OurChart, Values, changed, profile, rendered
+from charts.rendering import INFERENCE, XINSTRUCT, OurChart, Values, changed, chart, profile, rendered
 
 DATABASE = "postgresql+psycopg://x@db/x"
 ENDPOINT = "config.inference.generator.url"
@@ -33,6 +37,10 @@ def standard(path: str, value: str) -> Values:
         ("config.telemetry.traces_endpoint", "http://user:secret@collector:4317", "a collector that asks for none"),
         ("config.blobs_url", "s3://key:secret@bucket/blobs", STORE),
         ("config.curation.releases_location", "s3://key:secret@bucket/releases", STORE),
+        ("config.training.seeds_location", "s3://key:secret@bucket/seeds.jsonl", STORE),
+        ("services.training.config.training.seeds_location", "s3://key:secret@bucket/seeds.jsonl", STORE),
+        ("config.crawler.fetch.contact_url", "https://user:secret@your.site/bot", "a page that asks for none"),
+        ("config.curation.removal_contact", "https://user:secret@your.site/removal", "a page that asks for none"),
         ("config.log.bootstrap_servers", "SASL_SSL://user:secret@kafka:9093", "kafkaClient.saslPasswordSecret.name"),
         ("objectStore.endpointUrl", "https://key:secret@store.example", STORE),
     ],
@@ -41,6 +49,24 @@ def test_a_password_in_a_url_of_the_services_is_refused(path: str, url: str, sec
     with pytest.raises(helm_python.HelmError) as refused:
         rendered(standard(path, url))
     assert f"{path} holds a password" in str(refused.value) and secret in str(refused.value)
+
+
+def test_every_key_of_the_configuration_that_may_be_a_url_is_looked_at() -> None:
+    found = [path for path in texts("config") if re.search("(url|location|endpoint|servers|contact)$", path)]
+    assert len(found) == 12
+    for path in found:
+        with pytest.raises(helm_python.HelmError, match=r"holds a password|is a URL"):
+            rendered(standard(path, "s3://key:secret@bucket/folder"))
+
+
+def texts(path: str, at: str = "config") -> Iterator[str]:
+    """Dotted paths of what may be any text in the configuration, `path`, which is that of the schema's definition."""
+    node: Any = chart().schema["$defs"][at]
+    for key, item in node.get("properties", {}).items():
+        if "$ref" in item:
+            yield from texts(f"{path}.{key}", item["$ref"].rpartition("/")[2])
+        elif item.get("type") == "string" and "enum" not in item:
+            yield f"{path}.{key}"
 
 
 def test_a_password_in_the_url_of_the_models_store_is_refused() -> None:

@@ -21,17 +21,22 @@ app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
-{{/* All labels of a pod, without versions: a change of the chart alone replaces no pod. Takes (list $ name). */}}
+{{/*
+All labels of a pod, without versions: a change of the chart alone replaces no pod. Takes (list $ name), or
+(list $ name labels), which win over the common ones: a key may stand there once.
+*/}}
 {{- define "inference.podLabels" -}}
 {{- $root := index . 0 -}}
+{{- $own := dict -}}
+{{- if gt (len .) 2 }}{{ $own = index . 2 | default dict }}{{ end -}}
 {{ include "inference.selector" . }}
 app.kubernetes.io/part-of: xinstruct
-{{- with $root.Values.commonLabels }}
+{{- with merge dict $own ($root.Values.commonLabels | default dict) }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
-{{/* All labels of an object. Takes (list $ name). */}}
+{{/* All labels of an object. Takes what inference.podLabels does. */}}
 {{- define "inference.labels" -}}
 {{- $root := index . 0 -}}
 {{ include "inference.podLabels" . }}
@@ -40,13 +45,15 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* The metadata of an object. Takes (list $ name), or (list $ component suffix-of-the-name). */}}
+{{/* The metadata of an object. Takes (list $ name), (list $ component suffix-of-the-name), or that and labels. */}}
 {{- define "inference.metadata" -}}
 {{- $root := index . 0 -}}
-name: {{ include "inference.fullname" $root }}-{{ last . }}
+{{- $own := dict -}}
+{{- if gt (len .) 3 }}{{ $own = index . 3 }}{{ end -}}
+name: {{ include "inference.fullname" $root }}-{{ slice . 1 (gt (len .) 2 | ternary 3 2) | last }}
 namespace: {{ $root.Release.Namespace }}
 labels:
-  {{- include "inference.labels" (list $root (index . 1)) | nindent 2 }}
+  {{- include "inference.labels" (list $root (index . 1) $own) | nindent 2 }}
 {{- with $root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}

@@ -19,17 +19,22 @@ app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
-{{/* All labels of a pod: the chart's version is not among them, or every change of the chart would replace every pod. */}}
+{{/*
+All labels of a pod: the chart's version is not among them, or every change of the chart would replace every pod. Takes
+(list $ component), or (list $ component labels), which win over the common ones: a key may stand there once.
+*/}}
 {{- define "xinstruct.podLabels" -}}
 {{- $root := index . 0 -}}
+{{- $own := dict -}}
+{{- if gt (len .) 2 }}{{ $own = index . 2 | default dict }}{{ end -}}
 {{ include "xinstruct.selector" . }}
 app.kubernetes.io/part-of: xinstruct
-{{- with $root.Values.commonLabels }}
+{{- with merge dict $own ($root.Values.commonLabels | default dict) }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
-{{/* All labels of an object. Takes (list $ component). */}}
+{{/* All labels of an object. Takes what xinstruct.podLabels does. */}}
 {{- define "xinstruct.labels" -}}
 {{- $root := index . 0 -}}
 {{ include "xinstruct.podLabels" . }}
@@ -38,14 +43,16 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* The metadata of an object. Takes (list $ component), or (list $ component suffix-of-the-name). */}}
+{{/* The metadata of an object. Takes (list $ component), (list $ component suffix-of-the-name), or that and labels. */}}
 {{- define "xinstruct.metadata" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
-name: {{ include "xinstruct.fullname" $root }}-{{ last . }}
+{{- $own := dict -}}
+{{- if gt (len .) 3 }}{{ $own = index . 3 }}{{ end -}}
+name: {{ include "xinstruct.fullname" $root }}-{{ slice . 1 (gt (len .) 2 | ternary 3 2) | last }}
 namespace: {{ $root.Release.Namespace }}
 labels:
-  {{- include "xinstruct.labels" (list $root $component) | nindent 2 }}
+  {{- include "xinstruct.labels" (list $root $component $own) | nindent 2 }}
 {{- with $root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}

@@ -1,5 +1,39 @@
 {{/* Edges of the network that follow from configurations. */}}
 
+{{/* YAML of the rule by which every pod looks up names. Takes $. */}}
+{{- define "xinstruct.dnsEdge" -}}
+{{- with .Values.networkPolicy.dns -}}
+- ports:
+    {{- range .ports }}
+    - {port: {{ . }}, protocol: UDP}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with .to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* YAML of the rules of log and database, which every service and Job reaches. Takes $. */}}
+{{- define "xinstruct.stateEdges" -}}
+{{- $p := .Values.networkPolicy -}}
+{{- if .Values.kafka.enabled -}}
+- to:
+    - podSelector: {matchLabels: {{ include "xinstruct.selector" (list . "kafka") | fromYaml | toJson }}}
+  ports: [{port: 9092}]
+{{- else -}}
+{{- include "xinstruct.edge" (list $p.kafka (list (.Values.config.log | default dict).bootstrap_servers)) }}
+{{- end }}
+{{- if .Values.postgres.enabled }}
+- to:
+    - podSelector: {matchLabels: {{ include "xinstruct.selector" (list . "postgres") | fromYaml | toJson }}}
+  ports: [{port: 5432}]
+{{- else }}
+{{ include "xinstruct.edge" (list $p.database (list .Values.config.database_url)) }}
+{{- end }}
+{{- end -}}
+
 {{/* YAML of the rules of what one service reaches beside log and database. Takes (list $ name configuration). */}}
 {{- define "xinstruct.ownEdges" -}}
 {{- $root := index . 0 -}}
@@ -37,7 +71,8 @@
 - to:
     - ipBlock:
         cidr: 0.0.0.0/0
-        except: [0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 224.0.0.0/3]
+        except: [0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 168.63.129.16/32, 169.254.0.0/16, 172.16.0.0/12,
+          192.0.0.0/24, 192.168.0.0/16, 224.0.0.0/3]
     - ipBlock:
         cidr: "::/0"
         except: ["::1/128", "fc00::/7", "fe80::/10", "ff00::/8"]
@@ -57,7 +92,7 @@
 
 {{/* "true" where a configuration names a place in an object store. Takes the configuration. */}}
 {{- define "xinstruct.storesAway" -}}
-{{- $places := list .blobs_url (dig "curation" "releases_location" "" .) (dig "curation" "reports_location" "" .) (dig "training" "seeds_location" "" .) -}}
+{{- $places := list .blobs_url (dig "curation" "releases_location" "" .) (dig "training" "seeds_location" "" .) -}}
 {{- range $places -}}
 {{- if and (contains "://" (. | default "")) (not (regexMatch "^(file|local|memory)://" .)) }}true{{ end -}}
 {{- end -}}

@@ -4,11 +4,11 @@
 {{- define "xinstruct.podSecurity" -}}
 runAsNonRoot: true
 {{- with .Values.podSecurity.runAsUser }}
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
+runAsUser: {{ . | int64 }}
+runAsGroup: {{ . | int64 }}
 {{- end }}
 {{- with .Values.podSecurity.fsGroup }}
-fsGroup: {{ . }}
+fsGroup: {{ . | int64 }}
 # Changing the owner of a big volume's files takes minutes: only where the top folder says that it is needed.
 fsGroupChangePolicy: OnRootMismatch
 {{- end }}

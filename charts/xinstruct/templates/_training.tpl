@@ -46,11 +46,8 @@ kind: {{ $trainJob | ternary "TrainJob" "Job" }}
 metadata:
   name: {{ include "xinstruct.fullname" . }}
   labels:
-    {{- include "xinstruct.podLabels" (list . "training-job") | nindent 4 }}
+    {{- include "xinstruct.podLabels" (list . "training-job" $j.labels) | nindent 4 }}
     app.kubernetes.io/managed-by: {{ include "xinstruct.fullname" . }}-training
-    {{- with $j.labels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
   {{- $annotations := .Values.commonAnnotations | default dict }}
   {{- /* The Trainer has no time to live for TrainJobs: training deletes those that are over. */}}
   {{- if $trainJob }}{{ $annotations = merge (dict "xinstruct/ttl-s" (int64 $j.ttlS | toString)) $annotations }}{{ end }}
@@ -67,7 +64,7 @@ spec:
   trainer:
     numNodes: 1
 {{- else }}
-  ttlSecondsAfterFinished: {{ $j.ttlS }}
+  ttlSecondsAfterFinished: {{ $j.ttlS | int64 }}
   {{- include "xinstruct.jobSpec" (list . "job") | nindent 2 }}
 {{- end }}
 {{- end -}}
@@ -95,10 +92,7 @@ podFailurePolicy:
 template:
   metadata:
     labels:
-      {{- include "xinstruct.podLabels" (list $root "training-job") | nindent 6 }}
-      {{- with $j.podLabels }}
-      {{- toYaml . | nindent 6 }}
-      {{- end }}
+      {{- include "xinstruct.podLabels" (list $root "training-job" $j.podLabels) | nindent 6 }}
     {{- with $j.podAnnotations }}
     annotations:
       {{- toYaml . | nindent 6 }}

@@ -10,6 +10,9 @@ import ipaddress
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+_NO_SITES = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("192.0.0.0/24"))
+"""Azure's WireServer, which answers its own virtual machines only and looks public, and what protocols keep for
+themselves, some of which `is_global` takes for public."""
 
 
 def address_refused(address: str) -> str:
@@ -21,7 +24,7 @@ def address_refused(address: str) -> str:
     inner = _embedded(ip)
     if inner is not None:
         return address_refused(str(inner))
-    if ip.is_multicast or ip.is_unspecified or ip.is_reserved or not ip.is_global:
+    if ip.is_multicast or ip.is_unspecified or ip.is_reserved or not ip.is_global or any(ip in no for no in _NO_SITES):
         return "not a public address"
     return ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from xinstruct.spine.config import LanguageTag, Settings
 
@@ -85,6 +85,13 @@ class CurationSettings(Settings):
     )
     orphan_grace_hours: int = Field(default=24, ge=0, description="Hours that a blob nobody refers to is left alone.")
     catch_up_s_max: float = Field(default=60.0, gt=0, description="Seconds that a publication waits for the catalog.")
+
+    @field_validator("reports_location")
+    @classmethod
+    def _folder(cls, location: str) -> str:
+        if "://" in location:
+            raise ValueError(f"expected a folder, which takedowns look through, not a URL: {location!r}")
+        return location
 
     def threshold(self, language: str) -> float:
         """P(best) from which a pair of `language` is kept."""

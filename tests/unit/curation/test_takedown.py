@@ -7,7 +7,10 @@ import json
 
 import pytest
 
+from xinstruct.curation.config import CurationSettings
 from xinstruct.curation.takedown import names_any
+from xinstruct.spine.config import parse
+from xinstruct.spine.errors import Invalid
 
 URLS = ("https://a.example/maji", "https://a.example/l'eau?a=1&b=2", "https://a.example/'maji'", "https://a.example/m;#row=2")
 WRITTEN = ("<td>{}</td>", "<td>\n{}\n</td>", "<a href='{}'>x</a>", '<a href="{}">x</a>', '<a href="{}">{}</a>')
@@ -30,3 +33,10 @@ def test_an_id_is_found_as_a_word_of_its_own() -> None:
     subject = "0123456789abcdef" * 2
     assert names_any(f'{{"id":"{subject}"}}'.encode(), {subject})
     assert not names_any(f"{subject}0 x{subject}".encode(), {subject})
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/reports", "file:///var/reports", "memory://reports"])
+def test_reports_are_looked_for_in_a_folder_and_a_url_is_refused(url: str) -> None:
+    with pytest.raises(Invalid, match=r"reports_location: .*expected a folder, which takedowns look through"):
+        parse(f"reports_location: {url}\n", CurationSettings)
+    assert parse("reports_location: /var/reports\n", CurationSettings).reports_location == "/var/reports"
