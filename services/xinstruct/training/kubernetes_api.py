@@ -77,7 +77,15 @@ class Cluster:
 
     def create(self, kind: Kind, manifest: Manifest) -> None:
         """Make the object; a field that the API does not know is refused. Conflict when one of its name is there."""
-        self._ask("POST", kind, body=manifest, query={"fieldValidation": "Strict", "fieldManager": FIELD_MANAGER})
+        query = {"fieldValidation": "Strict", "fieldManager": FIELD_MANAGER}
+        try:
+            self._ask("POST", kind, body=manifest, query=query)
+        except NotFound as error:
+            raise Unavailable(
+                f"the Kubernetes API knows no {kind.name} of {kind.api}: install what brings it (for a TrainJob the "
+                "Kubeflow Trainer), or have plain Jobs made (trainingJobs.trainJob: never of the chart)",
+                MISFIT_RETRY_S,
+            ) from error
 
     def patch(self, kind: Kind, name: str, changes: Manifest) -> None:
         """Merge `changes` into the object. NotFound; Conflict when they name a resourceVersion that is not its own."""
