@@ -25,7 +25,7 @@ from xinstruct.training.promotion import SERVED_ELSEWHERE, family_of, promotable
 from xinstruct.training.serving import Serving
 from xinstruct.training.snapshot import build_snapshot
 from xinstruct.training.tables import JOBS, POSITIONS
-from xinstruct.training.work_folder import work_folder_of, write_whole
+from xinstruct.training.work_folder import CHECKPOINTS, work_folder_of, write_whole
 
 NAME = "training"
 STAGE_VERSION = "1"
@@ -245,7 +245,8 @@ class JobKeeper:
         self._change(row.job_name, state=JobState.DONE.value, model_digest=digest, metrics=look.metrics,
                      steps_done=look.steps_done, steps_count=look.steps_count, loss=look.loss,
                      promotion_open=request.promote_when_done, owner="", waiting_for="")
-        shutil.rmtree(made, ignore_errors=True)
+        for left in (made, self._work_folder(row) / CHECKPOINTS):  # the job may be killed while it removes the latter
+            shutil.rmtree(left, ignore_errors=True)
         return True
 
     def _fail(self, row: Any, failure: str) -> bool:

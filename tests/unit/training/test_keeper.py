@@ -224,8 +224,11 @@ def test_an_ended_job_leaves_no_copy_of_its_rows_and_names_the_snapshot_that_tak
     assert rows_file.exists()
     made = _model_folder(deps.home / "jobs" / "made")
     _model_folder(deps.home / "base")
+    left = rows_file.parent / "checkpoints" / "checkpoint-10"  # the job was killed while it removed them
+    left.mkdir(parents=True)
     jobs.says = JobLook(JobPhase.FAILED if failure else JobPhase.DONE, model_folder=str(made), failure=failure)
     keeper.step()
+    assert (made.exists(), left.exists()) == (bool(failure), bool(failure))
     told = ModelTrained.decode(next(iter(deps.log.read(MODEL_TRAINED, {}))).value or b"")
     assert not rows_file.exists()
     assert (told.failure, told.snapshot_digest) == (failure, row(deps).snapshot_digest)
