@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from xinstruct.spine.sql import insert_new, transaction, upsert
 from xinstruct.spine.topics import DEAD_LETTERS, MODEL_TRAINED, TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import FAILURE_CHARS_MAX, OPEN_STATES, JobSpec, JobState
-from xinstruct.training.folders import calibration_of, licence_of
+from xinstruct.training.folders import calibration_of, licence_of, origin_of
 from xinstruct.training.jobs import JobLook, JobPhase, Jobs
 from xinstruct.training.promotion import SERVED_ELSEWHERE, family_of, promotable, promote
 from xinstruct.training.serving import Serving
@@ -165,18 +167,13 @@ class JobKeeper:
             return self._fail(row, f"given up after {attempts_count} starts; {said}")
         request = TrainingRequested.decode(row.command)
         try:
-            snapshot = row.snapshot_digest or build_snapshot(request, self._deps.log, self._deps.blobs)
-            if snapshot != row.snapshot_digest:
-                self._change(row.job_name, snapshot_digest=snapshot)
-            spec = self._spec(row, request, snapshot)
+            with self._waiting(row):  # that was no start
+                snapshot = row.snapshot_digest or build_snapshot(request, self._deps.log, self._deps.blobs)
+                if snapshot != row.snapshot_digest:
+                    self._change(row.job_name, snapshot_digest=snapshot)
+                self._jobs.start(self._spec(row, request, snapshot))
         except (Invalid, NotFound) as error:
             return self._fail(row, error.message)
-        try:
-            self._jobs.start(spec)
-        except Unavailable as error:  # that was no start
-            if row.waiting_for != error.message:
-                self._change(row.job_name, waiting_for=error.message)
-            raise
         self._change(row.job_name, state=JobState.RUNNING.value, attempts_count=attempts_count + 1, waiting_for="")
         return True
 
@@ -224,23 +221,20 @@ class JobKeeper:
         """Store the model by content, register it, tell the topic, then close the row: each step may repeat."""
         request = TrainingRequested.decode(row.command)
         made = Path(look.model_folder)
-        digest = model_digest(made)
-        folder = self._models_folder() / digest.removeprefix("sha256:")
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            staging = folder.with_suffix(".part")
-            shutil.rmtree(staging, ignore_errors=True)
-            shutil.copytree(made, staging)
-            staging.rename(folder)
-        base = Path(resolve_base(self._deps, request.base_model))
-        licence, base_digest, now_ms = licence_of(base), model_digest(base), self._deps.clock()
+        try:
+            with self._waiting(row):
+                base_digest, licence = origin_of(made) or self._base(request)
+                digest, folder = self._stored(made)
+                calibration = calibration_of(folder)
+        except (Invalid, NotFound) as error:
+            return self._fail(row, error.message)
+        self._forget_rows(row)
+        now_ms = self._deps.clock()
         registry.register(self._deps.database, registry.Model(
-            digest, row.role, str(folder), base_digest, licence, row.job_name, row.round, now_ms,
-            calibration_of(folder)))
+            digest, row.role, str(folder), base_digest, licence, row.job_name, row.round, now_ms, calibration))
         trained = ModelTrained(row.job_name, row.role, digest, "", base_digest, licence, look.metrics,
                                row.snapshot_digest, row.round, now_ms, request.promote_when_done)
         self._deps.log.append([trained.record(MODEL_TRAINED.name)])
-        self._forget_rows(row)
         self._job_name = ""
         self._change(row.job_name, state=JobState.DONE.value, model_digest=digest, metrics=look.metrics,
                      steps_done=look.steps_done, steps_count=look.steps_count, loss=look.loss,
@@ -251,20 +245,52 @@ class JobKeeper:
 
     def _fail(self, row: Any, failure: str) -> bool:
         failure = failure[-FAILURE_CHARS_MAX:]
+        self._forget_rows(row)
         request = TrainingRequested.decode(row.command)
         # Takedowns look through the snapshots that this topic names: a failed job's holds web text as well.
         failed = ModelTrained(row.job_name, row.role, "", failure, round=row.round,
                               snapshot_digest=self._row(row.job_name).snapshot_digest,
                               finish_time_ms=self._deps.clock(), promote_when_done=request.promote_when_done)
         self._deps.log.append([failed.record(MODEL_TRAINED.name)])
-        self._forget_rows(row)
         self._job_name = ""
         self._change(row.job_name, state=JobState.FAILED.value, failure=failure, owner="", waiting_for="")
         return True
 
     def _forget_rows(self, row: Any) -> None:
         """Remove the job's own copy of its rows: the snapshot that takedowns know is the blob."""
-        (self._work_folder(row) / SNAPSHOT).unlink(missing_ok=True)
+        with self._waiting(row):
+            (self._work_folder(row) / SNAPSHOT).unlink(missing_ok=True)
+
+    def _stored(self, made: Path) -> tuple[str, Path]:
+        """The digest of the model, and the folder that holds it for good. Errors as model_digest, OSError as well."""
+        digest = model_digest(made)
+        folder = self._models_folder() / digest.removeprefix("sha256:")
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            staging = folder.with_suffix(".part")
+            shutil.rmtree(staging, ignore_errors=True)
+            shutil.copytree(made, staging)
+            staging.rename(folder)
+        return digest, folder
+
+    def _base(self, request: TrainingRequested) -> tuple[str, str]:
+        """Digest and licence of the base that the command names."""
+        base = Path(resolve_base(self._deps, request.base_model))
+        return model_digest(base), licence_of(base)
+
+    @contextmanager
+    def _waiting(self, row: Any) -> Iterator[None]:
+        """What keeps the job waiting is told with it, and raised as Unavailable; a volume that is full or away, too."""
+        try:
+            try:
+                yield
+            except OSError as error:
+                said = f"the files of {row.job_name} cannot be read or written now: {error}"
+                raise Unavailable(said, WAITING_LOOK_S) from error
+        except Unavailable as error:
+            if row.waiting_for != error.message:
+                self._change(row.job_name, waiting_for=error.message)
+            raise
 
     def _models_folder(self) -> Path:
         configured = self._config.models_folder

@@ -243,6 +243,66 @@ def test_a_job_whose_models_are_gone_fails_and_its_snapshot_is_known(deps: Deps)
     assert not (deps.home / "jobs" / told.job_name / "snapshot.jsonl").exists()
 
 
+def test_a_job_whose_base_has_gone_by_its_end_is_done_for_its_model_names_the_base(deps: Deps) -> None:
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(), deps, jobs)
+    keeper.step()
+    shutil.rmtree(deps.home / "base")
+    made = _model_folder(deps.home / "jobs" / "made")
+    (made / "MANIFEST.json").write_text(json.dumps({"licence": "mit", "base_digest": digest("b")}))
+    jobs.says = JobLook(JobPhase.DONE, model_folder=str(made))
+    assert keeper.step()
+    told = ModelTrained.decode(next(iter(deps.log.read(MODEL_TRAINED, {}))).value or b"")
+    assert (row(deps).state, told.base_digest, told.licence) == ("done", digest("b"), "mit")
+    assert [(model.base_digest, model.licence) for model in registry.models(deps.database)] == [(digest("b"), "mit")]
+
+
+@pytest.mark.parametrize(("gone", "said"), [("base", "no base model"), ("jobs/made", "no model folder")])
+def test_a_job_whose_model_or_unnamed_base_has_gone_by_its_end_has_failed(deps: Deps, gone: str, said: str) -> None:
+    made = _model_folder(deps.home / "jobs" / "made")
+    (made / "MANIFEST.json").write_text("{}")
+    _model_folder(deps.home / "base")
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(), deps, jobs)
+    keeper.step()
+    shutil.rmtree(deps.home / gone)
+    jobs.says = JobLook(JobPhase.DONE, model_folder=str(made))
+    assert keeper.step() and not keeper.step()
+    told = ModelTrained.decode(next(iter(deps.log.read(MODEL_TRAINED, {}))).value or b"")
+    assert (row(deps).state, said in row(deps).failure, said in told.failure) == ("failed", True, True)
+    assert registry.models(deps.database) == []
+
+
+def test_a_volume_that_takes_no_model_is_waited_for_and_the_job_is_done_when_it_does(deps: Deps) -> None:
+    _model_folder(deps.home / "base")
+    jobs = RecordedJobs()
+    models = deps.home / "a-file"
+    models.touch()
+    keeper = JobKeeper(TrainingSettings(models_folder=str(models)), deps, jobs)
+    keeper.step()
+    jobs.says = JobLook(JobPhase.DONE, model_folder=str(_model_folder(deps.home / "jobs" / "made")))
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="a-file"):
+            keeper.step()
+    assert (row(deps).state, "a-file" in row(deps).waiting_for) == ("running", True)
+    models.unlink()
+    assert keeper.step()
+    assert (row(deps).state, row(deps).waiting_for) == ("done", "")
+
+
+def test_a_volume_that_takes_no_rows_is_waited_for_and_that_is_no_start(deps: Deps) -> None:
+    (deps.home / "jobs").touch()
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(attempts_max=1), deps, jobs)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="jobs"):
+            keeper.step()
+    assert (row(deps).state, row(deps).attempts_count, "jobs" in row(deps).waiting_for) == ("queued", 0, True)
+    (deps.home / "jobs").unlink()
+    assert keeper.step()
+    assert (row(deps).state, len(jobs.started)) == ("running", 1)
+
+
 @pytest.mark.parametrize("name", ["", "Qwen/Qwen3-0.6B"])
 def test_a_hub_name_is_refused_with_how_to_download_it_and_an_empty_one_is_not_this_folder(
     deps: Deps, name: str
