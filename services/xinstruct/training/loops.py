@@ -23,10 +23,8 @@ from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import FAILURE_CHARS_MAX, OPEN_STATES, JobSpec, JobState
 from xinstruct.training.folders import calibration_of, licence_of, origin_of
 from xinstruct.training.jobs import JobLook, JobPhase, Jobs
-from xinstruct.training.promotion import SERVED_ELSEWHERE, family_of, promotable, promote
-from xinstruct.training.serving import Serving
 from xinstruct.training.snapshot import build_snapshot
-from xinstruct.training.tables import JOBS, POSITIONS
+from xinstruct.training.tables import JOBS, POSITIONS, change_job, open_jobs
 from xinstruct.training.work_folder import CHECKPOINTS, work_folder_of, write_whole
 
 NAME = "training"
@@ -90,24 +88,19 @@ class TrainingCommands:
 
 
 class JobKeeper:
-    """Runs one job at a time, tells its progress, and promotes what is done. A process has one or more, by number."""
+    """Runs one job at a time, tells its progress, and stores its model. A process has one or more, by number."""
 
-    def __init__(
-        self, config: TrainingSettings, deps: Deps, jobs: Jobs, *, number: int = 0, serving: Serving = SERVED_ELSEWHERE
-    ) -> None:
+    def __init__(self, config: TrainingSettings, deps: Deps, jobs: Jobs, *, number: int = 0) -> None:
         suffix = f"-{number}" if number else ""
         self.name = f"training-jobs{suffix}"
         self._owner = f"{deps.instance}{suffix}"
         self._config = config
         self._deps = deps
         self._jobs = jobs
-        self._serving = serving
         self._job_name = ""
 
     def step(self) -> bool:
-        """Promote, look at the job at work, or start the next."""
-        if self._promote_next():
-            return True
+        """Look at the job at work, or start the next."""
         if self._job_name:
             row = self._row(self._job_name)
             return self._look(row) if row.owner == self._owner else self._let_go()
@@ -122,15 +115,8 @@ class JobKeeper:
         return self._start(claimed, attempts_count=max(claimed.attempts_count - went_on, 0))
 
     def pending(self) -> bool:
-        """Whether a job waits or runs, or a promotion could be made now."""
-        with transaction(self._deps.database) as connection:
-            count = connection.execute(
-                sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(OPEN_STATES))
-            ).scalar_one()
-            waiting = connection.execute(sa.select(JOBS).where(JOBS.c.promotion_open)).all()
-        return count > 0 or any(
-            promotable(self._deps, row.role, row.model_digest, family_of(row.command)) for row in waiting
-        )
+        """Whether a job waits or runs."""
+        return bool(open_jobs(self._deps.database))
 
     def close(self) -> None:
         """End the job's process; the next start resumes it."""
@@ -296,26 +282,12 @@ class JobKeeper:
         configured = self._config.models_folder
         return (Path(configured) if configured else self._deps.home / "models").absolute()
 
-    # ── promotion ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _promote_next(self) -> bool:
-        with transaction(self._deps.database) as connection:
-            waiting = connection.execute(
-                sa.select(JOBS).where(JOBS.c.promotion_open).order_by(JOBS.c.round, JOBS.c.job_name)).all()
-        for row in waiting:
-            if promote(self._deps, row.role, row.model_digest, family_of(row.command), serving=self._serving):
-                self._change(row.job_name, promotion_open=False)
-                return True
-        return False
-
     def _row(self, job_name: str) -> Any:
         with transaction(self._deps.database) as connection:
             return connection.execute(sa.select(JOBS).where(JOBS.c.job_name == job_name)).one()
 
     def _change(self, job_name: str, **values: Any) -> None:
-        with transaction(self._deps.database) as connection:
-            connection.execute(sa.update(JOBS).where(JOBS.c.job_name == job_name).values(
-                change_time_ms=self._deps.clock(), change_number=JOBS.c.change_number + 1, **values))
+        change_job(self._deps.database, job_name, now_ms=self._deps.clock(), **values)
 
 
 def resolve_base(deps: Deps, base_model: str) -> str:

@@ -59,6 +59,13 @@ def job_of_request(database: sa.Engine, request_id: str) -> str:
         return str(connection.execute(query).scalar_one_or_none() or "")
 
 
+def change_job(database: sa.Engine, job_name: str, *, now_ms: int, **values: Any) -> None:
+    """Set these columns of the job, and let those know who watch it."""
+    with transaction(database) as connection:
+        connection.execute(sa.update(JOBS).where(JOBS.c.job_name == job_name).values(
+            change_time_ms=now_ms, change_number=JOBS.c.change_number + 1, **values))
+
+
 def end_job(database: sa.Engine, job_name: str, *, failure: str, now_ms: int) -> bool:
     """Note on an open job that it is to end and why; its keeper does the rest. False when it is open no more."""
     open_ = sa.and_(JOBS.c.job_name == job_name, JOBS.c.state.in_(OPEN_STATES))
