@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import sqlalchemy as sa
@@ -91,9 +92,8 @@ class JobKeeper:
     """Runs one job at a time, tells its progress, and stores its model. A process has one or more, by number."""
 
     def __init__(self, config: TrainingSettings, deps: Deps, jobs: Jobs, *, number: int = 0) -> None:
-        suffix = f"-{number}" if number else ""
-        self.name = f"training-jobs{suffix}"
-        self._owner = f"{deps.instance}{suffix}"
+        self.name = owner_name("training-jobs", number)
+        self._owner = owner_name(deps.instance, number)
         self._config = config
         self._deps = deps
         self._jobs = jobs
@@ -127,19 +127,47 @@ class JobKeeper:
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _claim(self) -> Any:
-        """The next open job that nobody else works on, claimed for a lease; None when there is none."""
-        now_ms = self._deps.clock()
-        free = sa.and_(JOBS.c.state.in_(OPEN_STATES), sa.or_(
-            JOBS.c.owner == "", JOBS.c.owner == self._owner, JOBS.c.owned_until_ms < now_ms))
+        """Its own job of before it was started again, else the next open one that nobody works on, claimed for a lease;
+        None when there is none. A keeper of this process lives while this one does: its lease does not lapse.
+        """
+        now_ms, own = self._deps.clock(), JOBS.c.owner == self._owner
+        here = [owner_name(self._deps.instance, number) for number in range(self._config.jobs_max)]
+        lapsed = sa.and_(JOBS.c.owned_until_ms < now_ms, JOBS.c.owner.not_in(here))
+        free = sa.and_(JOBS.c.state.in_(OPEN_STATES), sa.or_(JOBS.c.owner == "", own, lapsed))
         with transaction(self._deps.database) as connection:
             row = connection.execute(
-                sa.select(JOBS).where(free).order_by(JOBS.c.round, JOBS.c.role.desc(), JOBS.c.job_name)
+                sa.select(JOBS).where(free).order_by(own.desc(), JOBS.c.round, JOBS.c.role.desc(), JOBS.c.job_name)
                 .limit(1).with_for_update(skip_locked=True)
             ).first()
             if row is not None:
                 connection.execute(sa.update(JOBS).where(JOBS.c.job_name == row.job_name).values(
                     owner=self._owner, owned_until_ms=now_ms + self._config.lease_s * 1000))
         return row
+
+    @contextmanager
+    def _lease(self, row: Any) -> Iterator[None]:
+        """The lease, renewed while something takes its time: a large model is digested and copied for minutes.
+
+        Not covered: a process that stands still as a whole. So a keeper looks whose job it is before it tells its end.
+        """
+        ended, own = Event(), sa.and_(JOBS.c.job_name == row.job_name, JOBS.c.owner == self._owner)
+
+        def renew() -> None:
+            while not ended.wait(self._config.lease_s / 3):
+                until_ms = self._deps.clock() + self._config.lease_s * 1000
+                with suppress(Unavailable), transaction(self._deps.database) as connection:  # the next time is soon
+                    connection.execute(sa.update(JOBS).where(own).values(owned_until_ms=until_ms))
+
+        renewing = Thread(target=renew, name=f"lease-{self.name}", daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            renewing.join()
+
+    def _owns(self, row: Any) -> bool:
+        return bool(self._row(row.job_name).owner == self._owner)
 
     def _let_go(self) -> bool:
         """Another process took the job over while this one stood still longer than the lease: it is theirs now."""
@@ -153,7 +181,7 @@ class JobKeeper:
             return self._fail(row, f"given up after {attempts_count} starts; {said}")
         request = TrainingRequested.decode(row.command)
         try:
-            with self._waiting(row):  # that was no start
+            with self._waiting(row), self._lease(row):  # that was no start
                 snapshot = row.snapshot_digest or build_snapshot(request, self._deps.log, self._deps.blobs)
                 if snapshot != row.snapshot_digest:
                     self._change(row.job_name, snapshot_digest=snapshot)
@@ -206,14 +234,18 @@ class JobKeeper:
     def _finish(self, row: Any, look: JobLook) -> bool:
         """Store the model by content, register it, tell the topic, then close the row: each step may repeat."""
         request = TrainingRequested.decode(row.command)
-        made = Path(look.model_folder)
+        made, failure = Path(look.model_folder), ""
         try:
-            with self._waiting(row):
+            with self._waiting(row), self._lease(row):
                 base_digest, licence = origin_of(made) or self._base(request)
                 digest, folder = self._stored(made)
                 calibration = calibration_of(folder)
         except (Invalid, NotFound) as error:
-            return self._fail(row, error.message)
+            failure = error.message
+        if not self._owns(row):
+            return self._let_go()
+        if failure:
+            return self._fail(row, failure)
         self._forget_rows(row)
         now_ms = self._deps.clock()
         registry.register(self._deps.database, registry.Model(
@@ -253,10 +285,13 @@ class JobKeeper:
         folder = self._models_folder() / digest.removeprefix("sha256:")
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            staging = folder.with_suffix(".part")
+            # One that lost its job may still be writing: no two may write to one folder.
+            staging = folder.with_name(f"{folder.name}.{self._owner}.part")
             shutil.rmtree(staging, ignore_errors=True)
             shutil.copytree(made, staging)
             staging.rename(folder)
+        for left in folder.parent.glob(f"{folder.name}.*part"):  # of keepers that were killed, or lost the job
+            shutil.rmtree(left, ignore_errors=True)
         return digest, folder
 
     def _base(self, request: TrainingRequested) -> tuple[str, str]:
@@ -274,7 +309,7 @@ class JobKeeper:
                 said = f"the files of {row.job_name} cannot be read or written now: {error}"
                 raise Unavailable(said, WAITING_LOOK_S) from error
         except Unavailable as error:
-            if row.waiting_for != error.message:
+            if row.waiting_for != error.message and self._owns(row):
                 self._change(row.job_name, waiting_for=error.message)
             raise
 
@@ -288,6 +323,11 @@ class JobKeeper:
 
     def _change(self, job_name: str, **values: Any) -> None:
         change_job(self._deps.database, job_name, now_ms=self._deps.clock(), **values)
+
+
+def owner_name(name: str, number: int) -> str:
+    """What the keeper of that number is called in a process of this name."""
+    return f"{name}-{number}" if number else name
 
 
 def resolve_base(deps: Deps, base_model: str) -> str:
