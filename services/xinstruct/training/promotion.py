@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import sqlalchemy as sa
 
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
@@ -14,12 +12,11 @@ from xinstruct.spine.errors import Conflict, Unavailable
 from xinstruct.spine.inference import UNNAMED
 from xinstruct.spine.messages import TrainingRequested
 from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS, Family
-from xinstruct.spine.sql import transaction
 from xinstruct.spine.stage import scoring_position_version
 from xinstruct.spine.topics import PAIR_DRAFTED
 from xinstruct.training import slots
 from xinstruct.training.serving import LOOK_S, ServedElsewhere, Serving
-from xinstruct.training.tables import JOBS, change_job
+from xinstruct.training.tables import change_job, jobs_to_promote
 
 SERVED_ELSEWHERE = ServedElsewhere()
 
@@ -106,7 +103,7 @@ class Promotions:
     def step(self) -> bool:
         """Promote what can be. Unavailable, when all were tried, with why that cannot be known of some."""
         promoted, waits = False, []
-        for row in self._waiting():
+        for row in jobs_to_promote(self._deps.database):
             try:
                 promoted |= self._promote(row)
             except Unavailable as error:  # another role's servers may be well
@@ -119,16 +116,12 @@ class Promotions:
     def pending(self) -> bool:
         """Whether a promotion could be made now."""
         return any(
-            promotable(self._deps, row.role, row.model_digest, family_of(row.command)) for row in self._waiting()
+            promotable(self._deps, row.role, row.model_digest, family_of(row.command))
+            for row in jobs_to_promote(self._deps.database)
         )
 
     def close(self) -> None:
         """Nothing is open."""
-
-    def _waiting(self) -> Sequence[Any]:
-        waiting = sa.select(JOBS).where(JOBS.c.promotion_open).order_by(JOBS.c.round, JOBS.c.job_name)
-        with transaction(self._deps.database) as connection:
-            return connection.execute(waiting).all()
 
     def _promote(self, row: Any) -> bool:
         if not promote(self._deps, row.role, row.model_digest, family_of(row.command), serving=self._serving):

@@ -52,6 +52,13 @@ def open_jobs(database: sa.Engine) -> set[str]:
         return set(connection.execute(sa.select(JOBS.c.job_name).where(JOBS.c.state.in_(OPEN_STATES))).scalars())
 
 
+def jobs_to_promote(database: sa.Engine) -> Sequence[Any]:
+    """Rows of done jobs whose models are still to be promoted, in the order of their rounds."""
+    waiting = sa.select(JOBS).where(JOBS.c.promotion_open).order_by(JOBS.c.round, JOBS.c.job_name)
+    with transaction(database) as connection:
+        return connection.execute(waiting).all()
+
+
 def job_of_request(database: sa.Engine, request_id: str) -> str:
     """Name of the job that a command asked for, empty while none has been read."""
     query = sa.select(JOBS.c.job_name).where(JOBS.c.request_id == request_id)

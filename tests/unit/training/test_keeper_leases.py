@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import time
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,11 +117,16 @@ def test_a_lease_is_renewed_while_a_model_is_copied_and_another_process_does_not
 ) -> None:
     keeper, other = keeper_of(deps, lease_s=5), keeper_of(replace(deps, instance="training-1"))
 
+    renewed = threading.Event()
+
+    def committed(_connection: sa.Connection) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            renewed.set()  # about to be there: the other's transaction waits for that
+
     def wait_for_a_renewal() -> None:
         clock.now_ms += LAPSE_MS
-        end_s = time.monotonic() + RENEWAL_S_MAX
-        while row(deps).owned_until_ms < clock.now_ms and time.monotonic() < end_s:
-            time.sleep(0.01)
+        sa.event.listen(deps.database, "commit", committed)
+        assert renewed.wait(RENEWAL_S_MAX)
         assert not other.step()
 
     at_the_first_copy(monkeypatch, wait_for_a_renewal)
