@@ -5,15 +5,16 @@ A promotion affects what is decided after it; records name digests, so nothing o
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import sqlalchemy as sa
 
 from xinstruct.spine.errors import Invalid, NotFound, require
-from xinstruct.spine.sql import METADATA, transaction, upsert
+from xinstruct.spine.sql import METADATA, insert_new, transaction, upsert
 
 ENDPOINT = "endpoint:"
 """What the location, and the digest, of a model behind an endpoint starts with; its name there follows."""
+UNKNOWN_LICENCE = "other"
 MODELS = sa.Table(
     "models", METADATA,
     sa.Column("model_digest", sa.Text, primary_key=True),
@@ -50,19 +51,32 @@ class Model:
     role: str
     location: str
     base_digest: str = ""
-    licence: str = "other"
+    licence: str = UNKNOWN_LICENCE
     job_name: str = ""
     round: int = 0
     create_time_ms: int = 0
     calibration: str = ""
 
 
-def register(engine: sa.Engine, model: Model) -> None:
-    """Add `model`; the same digest and role again changes nothing but its location."""
+def register(engine: sa.Engine, model: Model) -> Model:
+    """Add `model`; returns it as it is registered now.
+
+    The same digest and role again changes its location, and tells what was not known of it; nothing else.
+    """
     named = model.model_digest.startswith("sha256:") or model.location.startswith(ENDPOINT)
     require(named, "a model needs a digest, or a location that starts with endpoint:")
     with transaction(engine) as connection:
-        upsert(connection, MODELS, [asdict(model)], key=("model_digest", "role"))
+        insert_new(connection, MODELS, [asdict(model)], key=("model_digest", "role"))
+        row = sa.and_(MODELS.c.model_digest == model.model_digest, MODELS.c.role == model.role)
+        known = Model(**connection.execute(sa.select(MODELS).where(row)).mappings().one())
+        made = known if known.job_name else model
+        now = replace(
+            known, location=model.location, base_digest=known.base_digest or model.base_digest,
+            licence=model.licence if known.licence == UNKNOWN_LICENCE else known.licence,
+            job_name=made.job_name, round=made.round, calibration=known.calibration or model.calibration,
+        )
+        connection.execute(sa.update(MODELS).where(row).values(**asdict(now)))
+    return now
 
 
 def get(engine: sa.Engine, role: str, digest: str) -> Model:

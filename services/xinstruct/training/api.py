@@ -142,8 +142,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
             folder = Path(location).absolute()
             model = registry.Model(model_digest(folder), message.role, str(folder), licence=licence_of(folder),
                                    create_time_ms=now_ms, calibration=calibration_of(folder))
-        registry.register(self._deps.database, model)
-        return self._model(model)
+        return self._model(registry.register(self._deps.database, model))
 
     def PromoteModel(self, message: pb.PromoteModelRequest, context: Any) -> pb.Model:
         """See training_service.proto."""

@@ -14,7 +14,7 @@ from xinstruct.training.config import TrainingSettings
 from xinstruct.training.jobs import Jobs
 from xinstruct.training.local_jobs import LocalJobs
 from xinstruct.training.loops import JobKeeper, TrainingCommands
-from xinstruct.training.promotion import SERVED_ELSEWHERE, EndpointModels
+from xinstruct.training.promotion import SERVED_ELSEWHERE, EndpointModels, Promotions
 from xinstruct.training.serving import Serving, SlotServers
 from xinstruct.training.tables import open_jobs
 from xinstruct.training.work_folder import JOBS
@@ -28,17 +28,14 @@ def build(config: TrainingSettings, deps: Deps, *, endpoint_models: Mapping[str,
     """The service, ready to run. `endpoint_models`: role → model of its endpoint, "" for its first."""
     at_endpoints = endpoint_models or {}
     serving = _serving(config, deps)
-    keepers = [
-        JobKeeper(config, deps, _jobs(config, deps), number=number, serving=serving)
-        for number in range(config.jobs_max)
-    ]
+    keepers = [JobKeeper(config, deps, _jobs(config, deps), number=number) for number in range(config.jobs_max)]
     servicer = Servicer(
         training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name,
         training_service_pb2_grpc.add_TrainingServiceServicer_to_server,
         TrainingServicer(config, deps, at_endpoints, serving),
     )
     endpoints = EndpointModels(deps, at_endpoints, config.evaluator.prompt_family)
-    loops: list[Loop] = [TrainingCommands(deps), endpoints, *keepers]
+    loops: list[Loop] = [TrainingCommands(deps), endpoints, *keepers, Promotions(deps, serving)]
     if config.serving.evaluator or config.serving.encoder:
         loops.append(SlotServers(deps, serving))
     loops += _tidying(config, deps)

@@ -27,6 +27,13 @@ def licence_of(folder: Path) -> str:
     return "other"
 
 
+def origin_of(folder: Path) -> tuple[str, str] | None:
+    """(digest, licence) of its base, as the job that made the folder noted them there; None when none did."""
+    manifest = folder / MANIFEST
+    base_digest = json.loads(manifest.read_text(encoding="utf-8")).get("base_digest") if manifest.is_file() else None
+    return (str(base_digest), licence_of(folder)) if base_digest else None
+
+
 def calibration_of(folder: Path) -> str:
     """The folder's calibration, a JSON object; "" when it has none. Invalid when it is not what scoring can apply."""
     file = folder / CALIBRATION

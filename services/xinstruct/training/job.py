@@ -2,7 +2,7 @@
 
 Supervised fine-tuning with TRL; the loss counts the answer's tokens and its end, nothing of the prompt. Writes below
 the work folder of the spec: progress.jsonl (a line every few steps), checkpoints (a killed job goes on from the last),
-model/ (weights, tokenizer, config, MANIFEST.json with the base's licence) and at the very end result.json.
+model/ (weights, tokenizer, config, MANIFEST.json with the base's licence) and result.json, its last word.
 The same spec on the same kind of machine gives the same weights: seeds and thread count are pinned.
 """
 
@@ -27,7 +27,7 @@ from xinstruct.training.folders import MANIFEST, licence_of
 from xinstruct.training.job_branches import IGNORED, collator, joined
 from xinstruct.training.job_drafts import Drafts, calibration, drafts
 from xinstruct.training.ratings import evaluator_examples
-from xinstruct.training.work_folder import CHECKPOINTS, MODEL, PROGRESS, RESULT, last_checkpoint, write_whole
+from xinstruct.training.work_folder import CHECKPOINTS, MODEL, PROGRESS, RESULT, ended, last_checkpoint, write_whole
 
 PROGRESS_STEPS = 5
 HELD_OUT_ROWS_MAX = 200
@@ -49,17 +49,22 @@ class Precision(Enum):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the job of the spec file. Exit code 0 also when the job failed for a reason that result.json names."""
+    """Run the job of the spec file, unless it has ended before. Exit code 0 also when it failed for a reason that
+    result.json names.
+    """
     parser = argparse.ArgumentParser(prog="python -m xinstruct.training.job", description="Run one training job.")
     parser.add_argument("--spec", type=Path, required=True, help="JSON file with a JobSpec")
     spec = JobSpec.from_json(parser.parse_args(arguments).spec.read_text(encoding="utf-8"))
     work = Path(spec.work_folder)
     work.mkdir(parents=True, exist_ok=True)
-    try:
-        result = run(spec, Precision.MIXED if _on_gpu() else Precision.SINGLE)
-    except XinstructError as error:
-        result = {"failure": error.message}
-    write_whole(work / RESULT, json.dumps(result, sort_keys=True).encode())
+    if ended(work) is None:
+        try:
+            result = run(spec, Precision.MIXED if _on_gpu() else Precision.SINGLE)
+        except XinstructError as error:
+            result = {"failure": error.message}
+        write_whole(work / RESULT, json.dumps(result, sort_keys=True).encode())
+    # After the last word: a job that is killed between the two is not to begin again, without them.
+    shutil.rmtree(work / CHECKPOINTS, ignore_errors=True)
     return 0
 
 
@@ -85,7 +90,6 @@ def run(spec: JobSpec, precision: Precision) -> dict[str, Any]:
     metrics |= _held_out_figures(trainer, tokenizer, _examples(spec, looked_at, held_out, greedy), recipe)
     finished = _finished(trainer.model, precision)
     _save(finished, tokenizer, spec, metrics, lambda model: calibration(model, recipe, held_out, greedy))
-    shutil.rmtree(Path(spec.work_folder) / CHECKPOINTS, ignore_errors=True)
     steps = int(trainer.state.global_step)
     return {"steps_done": steps, "steps_count": steps, "loss": metrics["loss"], "metrics": metrics}
 

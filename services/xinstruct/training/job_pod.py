@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import fcntl
 import io
 import os
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from xinstruct.spine.signals import leave_at_sigterm
 from xinstruct.training.domain import JobSpec
-from xinstruct.training.work_folder import LOCK, OUTPUT, variables
+from xinstruct.training.work_folder import OUTPUT, held, variables
 
 _PIECE_BYTES = 64 * 1024
 OUTPUT_END_S = 5.0
@@ -32,12 +31,7 @@ def main(arguments: list[str]) -> int:
     file = parser.parse_args(arguments).spec
     leave_at_sigterm()
     spec = JobSpec.from_json(file.read_text(encoding="utf-8"))
-    with (file.parent / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.stderr.write(f"waits for the process that holds {lock.name}\n")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(file.parent):
         _copy_output(file.parent / OUTPUT)
         os.environ.update(variables(spec))
         from xinstruct.training.job import main as run_job

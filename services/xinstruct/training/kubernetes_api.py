@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
-from kubernetes.client import ApiClient, Configuration
+from kubernetes.client import ApiClient, ApiException, Configuration
 from kubernetes.config import ConfigException, load_incluster_config
 
 from xinstruct.spine.errors import Conflict, Invalid, NotFound, Unavailable
@@ -77,7 +77,15 @@ class Cluster:
 
     def create(self, kind: Kind, manifest: Manifest) -> None:
         """Make the object; a field that the API does not know is refused. Conflict when one of its name is there."""
-        self._ask("POST", kind, body=manifest, query={"fieldValidation": "Strict", "fieldManager": FIELD_MANAGER})
+        query = {"fieldValidation": "Strict", "fieldManager": FIELD_MANAGER}
+        try:
+            self._ask("POST", kind, body=manifest, query=query)
+        except NotFound as error:
+            raise Unavailable(
+                f"the Kubernetes API knows no {kind.name} of {kind.api}: install what brings it (for a TrainJob the "
+                "Kubeflow Trainer), or have plain Jobs made (trainingJobs.trainJob: never of the chart)",
+                MISFIT_RETRY_S,
+            ) from error
 
     def patch(self, kind: Kind, name: str, changes: Manifest) -> None:
         """Merge `changes` into the object. NotFound; Conflict when they name a resourceVersion that is not its own."""
@@ -119,15 +127,17 @@ class Cluster:
         root = "apis" if "/" in kind.api else "api"
         path = "/".join(["", root, kind.api, "namespaces", self.namespace, kind.plural, *([name] if name else [])])
         content = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        asked = self._client.param_serialize(
-            method, f"{path}?{urlencode(query)}" if query else path, body=body, auth_settings=["BearerToken"],
-            header_params={"Accept": "application/json", "Content-Type": content},
-        )
         try:
+            asked = self._client.param_serialize(  # reads the token's file again, each minute
+                method, f"{path}?{urlencode(query)}" if query else path, body=body, auth_settings=["BearerToken"],
+                header_params={"Accept": "application/json", "Content-Type": content},
+            )
             reply = self._client.call_api(*asked, _request_timeout=CALL_S)
             status, raw = int(reply.status), reply.read()
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Unavailable(f"the Kubernetes API does not answer: {error}", RETRY_S) from error
+        # The client's own errors are of neither family: ApiException is what it makes of a broken TLS handshake.
+        except (ApiException, ConfigException, urllib3.exceptions.HTTPError, OSError) as error:
+            said = " ".join(str(error).split())
+            raise Unavailable(f"the Kubernetes API does not answer: {said}", RETRY_S) from error
         return _read(status, raw, f"{method.lower()} {kind.plural} {name}".strip())
 
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class KubernetesJobs:
             raise Unavailable(f"cannot start the job {spec.job_name}: {error.strerror}") from error
         made = made_of(self._manifest, spec, file)
         made["metadata"] |= {"namespace": self._cluster.namespace, "ownerReferences": self._cluster.owners()}
-        if self._find(spec.job_name) is None:
+        if next(self._own(spec.job_name), None) is None:
             try:
                 self._cluster.create(self._kind, made)
             except Conflict:
@@ -94,8 +94,8 @@ class KubernetesJobs:
 
     def cancel(self, job_name: str) -> None:
         """See the port."""
-        for kind in (JOB, TRAIN_JOB):
-            self._cluster.delete(kind, self._name(job_name))
+        for kind, item in self._own(job_name):
+            self._cluster.delete(kind, item["metadata"]["name"])
         self._seen.pop(job_name, None)
 
     def close(self) -> None:
@@ -105,31 +105,32 @@ class KubernetesJobs:
     def _name(self, job_name: str) -> str:
         return object_name(self._manifest["metadata"]["name"], job_name)
 
-    def _find(self, job_name: str) -> tuple[Kind, Manifest] | None:
-        """The job's object of either kind: one made before the Trainer was installed is still the job."""
+    def _own(self, job_name: str) -> Iterator[tuple[Kind, Manifest]]:
+        """The job's objects: one of the other kind, made before the Trainer came or went, is still the job.
+
+        One of its name without its label is a stranger's: that is no job of ours, and nothing is done to it.
+        """
         for kind in (self._kind, TRAIN_JOB if self._kind is JOB else JOB):
-            found = self._cluster.get(kind, self._name(job_name))
-            if found is not None:
-                return kind, found
-        return None
+            item = self._cluster.get(kind, self._name(job_name))
+            if item is not None and item["metadata"].get("labels", {}).get(JOB_LABEL) == job_name:
+                yield kind, item
 
     def _adopt(self, job_name: str) -> None:
         """Unavailable when the object of the job's name is another's, or about to go."""
-        found = self._find(job_name)
+        name = self._name(job_name)
+        found = next(self._own(job_name), None)
+        if found is None and self._cluster.get(self._kind, name) is None:
+            raise Unavailable(f"the {self._kind.name} {name} has just gone", LOOK_S)
         if found is None:
-            raise Unavailable(f"the {self._kind.name} {self._name(job_name)} has just gone", LOOK_S)
+            said = f"there is a {self._kind.name} {name} that this service did not make: delete it"
+            raise Unavailable(said, MISFIT_RETRY_S)
         kind, item = found
-        if item["metadata"].get("labels", {}).get(JOB_LABEL) != job_name:
-            raise Unavailable(
-                f"there is a {kind.name} {self._name(job_name)} that this service did not make: delete it",
-                MISFIT_RETRY_S,
-            )
         if "deletionTimestamp" in item["metadata"]:
-            raise Unavailable(f"the {kind.name} {self._name(job_name)} is being deleted", LOOK_S)
+            raise Unavailable(f"the {kind.name} {name} is being deleted", LOOK_S)
 
     def _observe(self, job_name: str, before: _Seen | None) -> _Seen:
         now_s = self._clock_s()
-        found = self._find(job_name)
+        found = next(self._own(job_name), None)
         if found is None:
             return _Seen(now_s, JobPhase.ABSENT)
         kind, item = found

@@ -8,7 +8,6 @@ its parent before torch is loaded. Linux only (parent-death signal).
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import signal
 import subprocess
@@ -19,10 +18,10 @@ from pathlib import Path
 from xinstruct.spine.errors import Unavailable
 from xinstruct.training.domain import JobSpec
 from xinstruct.training.jobs import JobLook, JobPhase
-from xinstruct.training.work_folder import LOCK, OUTPUT, ended, last_words, steps, variables, write_spec
+from xinstruct.training.work_folder import OUTPUT, ended, held, last_words, steps, variables, write_spec
 
 _PR_SET_PDEATHSIG = 1
-_LOCKED_EXIT = 75
+_ORPHAN_EXIT = 75
 
 
 class LocalJobs:
@@ -54,7 +53,7 @@ class LocalJobs:
             return JobLook(JobPhase.ABSENT, *steps(work))
         if exit_code is None:
             return JobLook(JobPhase.RUNNING, *steps(work))
-        if exit_code < 0 or exit_code == _LOCKED_EXIT:
+        if exit_code < 0:
             return JobLook(JobPhase.ABSENT, *steps(work))
         return JobLook(JobPhase.FAILED, *steps(work), failure=last_words(work) or "the job ended without a word")
 
@@ -92,12 +91,8 @@ def main(arguments: list[str]) -> int:
     spec_file, parent = Path(arguments[0]), int(arguments[1])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        return _LOCKED_EXIT  # the parent died before the line above
-    with (spec_file.parent / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _LOCKED_EXIT
+        return _ORPHAN_EXIT  # the parent died before the line above
+    with held(spec_file.parent):
         from xinstruct.training.job import main as run_job
 
         return int(run_job(["--spec", str(spec_file)]))

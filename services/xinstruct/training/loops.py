@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,13 +22,11 @@ from xinstruct.spine.sql import insert_new, transaction, upsert
 from xinstruct.spine.topics import DEAD_LETTERS, MODEL_TRAINED, TRAINING_REQUESTED
 from xinstruct.training.config import TrainingSettings
 from xinstruct.training.domain import FAILURE_CHARS_MAX, OPEN_STATES, JobSpec, JobState
-from xinstruct.training.folders import calibration_of, licence_of
+from xinstruct.training.folders import calibration_of, licence_of, origin_of
 from xinstruct.training.jobs import JobLook, JobPhase, Jobs
-from xinstruct.training.promotion import SERVED_ELSEWHERE, family_of, promotable, promote
-from xinstruct.training.serving import Serving
 from xinstruct.training.snapshot import build_snapshot
-from xinstruct.training.tables import JOBS, POSITIONS
-from xinstruct.training.work_folder import work_folder_of, write_whole
+from xinstruct.training.tables import JOBS, POSITIONS, change_job, open_jobs
+from xinstruct.training.work_folder import CHECKPOINTS, work_folder_of, write_whole
 
 NAME = "training"
 STAGE_VERSION = "1"
@@ -88,24 +89,18 @@ class TrainingCommands:
 
 
 class JobKeeper:
-    """Runs one job at a time, tells its progress, and promotes what is done. A process has one or more, by number."""
+    """Runs one job at a time, tells its progress, and stores its model. A process has one or more, by number."""
 
-    def __init__(
-        self, config: TrainingSettings, deps: Deps, jobs: Jobs, *, number: int = 0, serving: Serving = SERVED_ELSEWHERE
-    ) -> None:
-        suffix = f"-{number}" if number else ""
-        self.name = f"training-jobs{suffix}"
-        self._owner = f"{deps.instance}{suffix}"
+    def __init__(self, config: TrainingSettings, deps: Deps, jobs: Jobs, *, number: int = 0) -> None:
+        self.name = owner_name("training-jobs", number)
+        self._owner = owner_name(deps.instance, number)
         self._config = config
         self._deps = deps
         self._jobs = jobs
-        self._serving = serving
         self._job_name = ""
 
     def step(self) -> bool:
-        """Promote, look at the job at work, or start the next."""
-        if self._promote_next():
-            return True
+        """Look at the job at work, or start the next."""
         if self._job_name:
             row = self._row(self._job_name)
             return self._look(row) if row.owner == self._owner else self._let_go()
@@ -120,15 +115,8 @@ class JobKeeper:
         return self._start(claimed, attempts_count=max(claimed.attempts_count - went_on, 0))
 
     def pending(self) -> bool:
-        """Whether a job waits or runs, or a promotion could be made now."""
-        with transaction(self._deps.database) as connection:
-            count = connection.execute(
-                sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(OPEN_STATES))
-            ).scalar_one()
-            waiting = connection.execute(sa.select(JOBS).where(JOBS.c.promotion_open)).all()
-        return count > 0 or any(
-            promotable(self._deps, row.role, row.model_digest, family_of(row.command)) for row in waiting
-        )
+        """Whether a job waits or runs."""
+        return bool(open_jobs(self._deps.database))
 
     def close(self) -> None:
         """End the job's process; the next start resumes it."""
@@ -139,19 +127,47 @@ class JobKeeper:
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _claim(self) -> Any:
-        """The next open job that nobody else works on, claimed for a lease; None when there is none."""
-        now_ms = self._deps.clock()
-        free = sa.and_(JOBS.c.state.in_(OPEN_STATES), sa.or_(
-            JOBS.c.owner == "", JOBS.c.owner == self._owner, JOBS.c.owned_until_ms < now_ms))
+        """Its own job of before it was started again, else the next open one that nobody works on, claimed for a lease;
+        None when there is none. A keeper of this process lives while this one does: its lease does not lapse.
+        """
+        now_ms, own = self._deps.clock(), JOBS.c.owner == self._owner
+        here = [owner_name(self._deps.instance, number) for number in range(self._config.jobs_max)]
+        lapsed = sa.and_(JOBS.c.owned_until_ms < now_ms, JOBS.c.owner.not_in(here))
+        free = sa.and_(JOBS.c.state.in_(OPEN_STATES), sa.or_(JOBS.c.owner == "", own, lapsed))
         with transaction(self._deps.database) as connection:
             row = connection.execute(
-                sa.select(JOBS).where(free).order_by(JOBS.c.round, JOBS.c.role.desc(), JOBS.c.job_name)
+                sa.select(JOBS).where(free).order_by(own.desc(), JOBS.c.round, JOBS.c.role.desc(), JOBS.c.job_name)
                 .limit(1).with_for_update(skip_locked=True)
             ).first()
             if row is not None:
                 connection.execute(sa.update(JOBS).where(JOBS.c.job_name == row.job_name).values(
                     owner=self._owner, owned_until_ms=now_ms + self._config.lease_s * 1000))
         return row
+
+    @contextmanager
+    def _lease(self, row: Any) -> Iterator[None]:
+        """The lease, renewed while something takes its time: a large model is digested and copied for minutes.
+
+        Not covered: a process that stands still as a whole. So a keeper looks whose job it is before it tells its end.
+        """
+        ended, own = Event(), sa.and_(JOBS.c.job_name == row.job_name, JOBS.c.owner == self._owner)
+
+        def renew() -> None:
+            while not ended.wait(self._config.lease_s / 3):
+                until_ms = self._deps.clock() + self._config.lease_s * 1000
+                with suppress(Unavailable), transaction(self._deps.database) as connection:  # the next time is soon
+                    connection.execute(sa.update(JOBS).where(own).values(owned_until_ms=until_ms))
+
+        renewing = Thread(target=renew, name=f"lease-{self.name}", daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            renewing.join()
+
+    def _owns(self, row: Any) -> bool:
+        return bool(self._row(row.job_name).owner == self._owner)
 
     def _let_go(self) -> bool:
         """Another process took the job over while this one stood still longer than the lease: it is theirs now."""
@@ -165,18 +181,13 @@ class JobKeeper:
             return self._fail(row, f"given up after {attempts_count} starts; {said}")
         request = TrainingRequested.decode(row.command)
         try:
-            snapshot = row.snapshot_digest or build_snapshot(request, self._deps.log, self._deps.blobs)
-            if snapshot != row.snapshot_digest:
-                self._change(row.job_name, snapshot_digest=snapshot)
-            spec = self._spec(row, request, snapshot)
+            with self._waiting(row), self._lease(row):  # that was no start
+                snapshot = row.snapshot_digest or build_snapshot(request, self._deps.log, self._deps.blobs)
+                if snapshot != row.snapshot_digest:
+                    self._change(row.job_name, snapshot_digest=snapshot)
+                self._jobs.start(self._spec(row, request, snapshot))
         except (Invalid, NotFound) as error:
             return self._fail(row, error.message)
-        try:
-            self._jobs.start(spec)
-        except Unavailable as error:  # that was no start
-            if row.waiting_for != error.message:
-                self._change(row.job_name, waiting_for=error.message)
-            raise
         self._change(row.job_name, state=JobState.RUNNING.value, attempts_count=attempts_count + 1, waiting_for="")
         return True
 
@@ -223,72 +234,100 @@ class JobKeeper:
     def _finish(self, row: Any, look: JobLook) -> bool:
         """Store the model by content, register it, tell the topic, then close the row: each step may repeat."""
         request = TrainingRequested.decode(row.command)
-        made = Path(look.model_folder)
-        digest = model_digest(made)
-        folder = self._models_folder() / digest.removeprefix("sha256:")
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            staging = folder.with_suffix(".part")
-            shutil.rmtree(staging, ignore_errors=True)
-            shutil.copytree(made, staging)
-            staging.rename(folder)
-        base = Path(resolve_base(self._deps, request.base_model))
-        licence, base_digest, now_ms = licence_of(base), model_digest(base), self._deps.clock()
+        made, failure = Path(look.model_folder), ""
+        try:
+            with self._waiting(row), self._lease(row):
+                base_digest, licence = origin_of(made) or self._base(request)
+                digest, folder = self._stored(made)
+                calibration = calibration_of(folder)
+        except (Invalid, NotFound) as error:
+            failure = error.message
+        if not self._owns(row):
+            return self._let_go()
+        if failure:
+            return self._fail(row, failure)
+        self._forget_rows(row)
+        now_ms = self._deps.clock()
         registry.register(self._deps.database, registry.Model(
-            digest, row.role, str(folder), base_digest, licence, row.job_name, row.round, now_ms,
-            calibration_of(folder)))
+            digest, row.role, str(folder), base_digest, licence, row.job_name, row.round, now_ms, calibration))
         trained = ModelTrained(row.job_name, row.role, digest, "", base_digest, licence, look.metrics,
                                row.snapshot_digest, row.round, now_ms, request.promote_when_done)
         self._deps.log.append([trained.record(MODEL_TRAINED.name)])
-        self._forget_rows(row)
         self._job_name = ""
         self._change(row.job_name, state=JobState.DONE.value, model_digest=digest, metrics=look.metrics,
                      steps_done=look.steps_done, steps_count=look.steps_count, loss=look.loss,
                      promotion_open=request.promote_when_done, owner="", waiting_for="")
-        shutil.rmtree(made, ignore_errors=True)
+        for left in (made, self._work_folder(row) / CHECKPOINTS):  # the job may be killed while it removes the latter
+            shutil.rmtree(left, ignore_errors=True)
         return True
 
     def _fail(self, row: Any, failure: str) -> bool:
         failure = failure[-FAILURE_CHARS_MAX:]
+        self._forget_rows(row)
         request = TrainingRequested.decode(row.command)
         # Takedowns look through the snapshots that this topic names: a failed job's holds web text as well.
         failed = ModelTrained(row.job_name, row.role, "", failure, round=row.round,
                               snapshot_digest=self._row(row.job_name).snapshot_digest,
                               finish_time_ms=self._deps.clock(), promote_when_done=request.promote_when_done)
         self._deps.log.append([failed.record(MODEL_TRAINED.name)])
-        self._forget_rows(row)
         self._job_name = ""
         self._change(row.job_name, state=JobState.FAILED.value, failure=failure, owner="", waiting_for="")
         return True
 
     def _forget_rows(self, row: Any) -> None:
         """Remove the job's own copy of its rows: the snapshot that takedowns know is the blob."""
-        (self._work_folder(row) / SNAPSHOT).unlink(missing_ok=True)
+        with self._waiting(row):
+            (self._work_folder(row) / SNAPSHOT).unlink(missing_ok=True)
+
+    def _stored(self, made: Path) -> tuple[str, Path]:
+        """The digest of the model, and the folder that holds it for good. Errors as model_digest, OSError as well."""
+        digest = model_digest(made)
+        folder = self._models_folder() / digest.removeprefix("sha256:")
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            # One that lost its job may still be writing: no two may write to one folder.
+            staging = folder.with_name(f"{folder.name}.{self._owner}.part")
+            shutil.rmtree(staging, ignore_errors=True)
+            shutil.copytree(made, staging)
+            staging.rename(folder)
+        for left in folder.parent.glob(f"{folder.name}.*part"):  # of keepers that were killed, or lost the job
+            shutil.rmtree(left, ignore_errors=True)
+        return digest, folder
+
+    def _base(self, request: TrainingRequested) -> tuple[str, str]:
+        """Digest and licence of the base that the command names."""
+        base = Path(resolve_base(self._deps, request.base_model))
+        return model_digest(base), licence_of(base)
+
+    @contextmanager
+    def _waiting(self, row: Any) -> Iterator[None]:
+        """What keeps the job waiting is told with it, and raised as Unavailable; a volume that is full or away, too."""
+        try:
+            try:
+                yield
+            except OSError as error:
+                said = f"the files of {row.job_name} cannot be read or written now: {error}"
+                raise Unavailable(said, WAITING_LOOK_S) from error
+        except Unavailable as error:
+            if row.waiting_for != error.message and self._owns(row):
+                self._change(row.job_name, waiting_for=error.message)
+            raise
 
     def _models_folder(self) -> Path:
         configured = self._config.models_folder
         return (Path(configured) if configured else self._deps.home / "models").absolute()
-
-    # ── promotion ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _promote_next(self) -> bool:
-        with transaction(self._deps.database) as connection:
-            waiting = connection.execute(
-                sa.select(JOBS).where(JOBS.c.promotion_open).order_by(JOBS.c.round, JOBS.c.job_name)).all()
-        for row in waiting:
-            if promote(self._deps, row.role, row.model_digest, family_of(row.command), serving=self._serving):
-                self._change(row.job_name, promotion_open=False)
-                return True
-        return False
 
     def _row(self, job_name: str) -> Any:
         with transaction(self._deps.database) as connection:
             return connection.execute(sa.select(JOBS).where(JOBS.c.job_name == job_name)).one()
 
     def _change(self, job_name: str, **values: Any) -> None:
-        with transaction(self._deps.database) as connection:
-            connection.execute(sa.update(JOBS).where(JOBS.c.job_name == job_name).values(
-                change_time_ms=self._deps.clock(), change_number=JOBS.c.change_number + 1, **values))
+        change_job(self._deps.database, job_name, now_ms=self._deps.clock(), **values)
+
+
+def owner_name(name: str, number: int) -> str:
+    """What the keeper of that number is called in a process of this name."""
+    return f"{name}-{number}" if number else name
 
 
 def resolve_base(deps: Deps, base_model: str) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
-from xinstruct.spine.errors import Conflict
+from xinstruct.spine.errors import Conflict, Unavailable
 from xinstruct.spine.inference import UNNAMED
 from xinstruct.spine.messages import TrainingRequested
 from xinstruct.spine.prompts import EVALUATOR_PROMPT_VERSIONS, Family
 from xinstruct.spine.stage import scoring_position_version
 from xinstruct.spine.topics import PAIR_DRAFTED
 from xinstruct.training import slots
-from xinstruct.training.serving import ServedElsewhere, Serving
+from xinstruct.training.serving import LOOK_S, ServedElsewhere, Serving
+from xinstruct.training.tables import change_job, jobs_to_promote
 
 SERVED_ELSEWHERE = ServedElsewhere()
 
@@ -86,6 +88,46 @@ def _caught_up(deps: Deps, digest: str, slot: str, family: Family) -> bool:
 def answers_at(endpoint_model: str, location: str) -> bool:
     """Whether an endpoint whose configured model is `endpoint_model` ("": any) is the model at `location`."""
     return location.startswith(registry.ENDPOINT) and endpoint_model in ("", location.removeprefix(registry.ENDPOINT))
+
+
+class Promotions:
+    """Promotes the models of done jobs that were to be promoted. A loop of its own: a server that does not come must
+    hold up no job."""
+
+    name = "training-promotion"
+
+    def __init__(self, deps: Deps, serving: Serving) -> None:
+        self._deps = deps
+        self._serving = serving
+
+    def step(self) -> bool:
+        """Promote what can be. Unavailable, when all were tried, with why that cannot be known of some."""
+        promoted, waits = False, []
+        for row in jobs_to_promote(self._deps.database):
+            try:
+                promoted |= self._promote(row)
+            except Unavailable as error:  # another role's servers may be well
+                waits.append(error)
+        if waits:
+            said = "; ".join(dict.fromkeys(error.message for error in waits))
+            raise Unavailable(said, min(error.retry_after_s or LOOK_S for error in waits))
+        return promoted
+
+    def pending(self) -> bool:
+        """Whether a promotion could be made now."""
+        return any(
+            promotable(self._deps, row.role, row.model_digest, family_of(row.command))
+            for row in jobs_to_promote(self._deps.database)
+        )
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _promote(self, row: Any) -> bool:
+        if not promote(self._deps, row.role, row.model_digest, family_of(row.command), serving=self._serving):
+            return False
+        change_job(self._deps.database, row.job_name, now_ms=self._deps.clock(), promotion_open=False)
+        return True
 
 
 class EndpointModels:

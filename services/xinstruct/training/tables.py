@@ -52,11 +52,25 @@ def open_jobs(database: sa.Engine) -> set[str]:
         return set(connection.execute(sa.select(JOBS.c.job_name).where(JOBS.c.state.in_(OPEN_STATES))).scalars())
 
 
+def jobs_to_promote(database: sa.Engine) -> Sequence[Any]:
+    """Rows of done jobs whose models are still to be promoted, in the order of their rounds."""
+    waiting = sa.select(JOBS).where(JOBS.c.promotion_open).order_by(JOBS.c.round, JOBS.c.job_name)
+    with transaction(database) as connection:
+        return connection.execute(waiting).all()
+
+
 def job_of_request(database: sa.Engine, request_id: str) -> str:
     """Name of the job that a command asked for, empty while none has been read."""
     query = sa.select(JOBS.c.job_name).where(JOBS.c.request_id == request_id)
     with transaction(database) as connection:
         return str(connection.execute(query).scalar_one_or_none() or "")
+
+
+def change_job(database: sa.Engine, job_name: str, *, now_ms: int, **values: Any) -> None:
+    """Set these columns of the job, and let those know who watch it."""
+    with transaction(database) as connection:
+        connection.execute(sa.update(JOBS).where(JOBS.c.job_name == job_name).values(
+            change_time_ms=now_ms, change_number=JOBS.c.change_number + 1, **values))
 
 
 def end_job(database: sa.Engine, job_name: str, *, failure: str, now_ms: int) -> bool:

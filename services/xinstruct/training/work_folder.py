@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,20 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DI
 def work_folder_of(home: Path, job_name: str) -> Path:
     """The folder of a job of the service whose home folder is `home`, absolute; wherever jobs run."""
     return (home / JOBS / job_name).absolute()
+
+
+@contextmanager
+def held(work: Path) -> Iterator[None]:
+    """The folder's lock, for one process works in it. Waits while another holds it, and says so to whoever reads along:
+    the one of a keeper that was lost, or of a node that does not answer, may still be at work.
+    """
+    with (work / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.stderr.write(f"waits for the process that holds {lock.name}\n")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_spec(spec: JobSpec) -> Path:

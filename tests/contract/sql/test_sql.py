@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -173,9 +174,20 @@ def test_a_model_is_found_by_enough_of_its_digest(models: sa.Engine) -> None:
 
 
 def test_registering_a_model_again_changes_only_where_it_lies(models: sa.Engine) -> None:
-    registry.register(models, Model(FIRST, "generator", "/moved"))
-    assert registry.get(models, "generator", FIRST).location == "/moved"
-    assert len(registry.models(models, "generator")) == 2
+    trained = Model("sha256:" + "0" * 64, "evaluator", "/here", "sha256:b", "apache-2.0", "evaluator-0", 3, 50, "{}")
+    assert registry.register(models, trained) == trained
+    by_hand = Model(trained.model_digest, "evaluator", "/moved", licence="mit", create_time_ms=99)
+    by_a_job = replace(by_hand, base_digest="sha256:c", job_name="another", round=4, calibration="[]")
+    moved = replace(trained, location="/moved")
+    for again in (by_hand, by_a_job):
+        assert registry.register(models, again) == registry.get(models, "evaluator", trained.model_digest) == moved
+    assert len(registry.models(models, "evaluator")) == 3
+
+
+def test_what_was_not_known_of_a_model_is_taken_when_it_is_registered_again(models: sa.Engine) -> None:
+    told = Model(FIRST, "generator", "/m", "sha256:b", "apache-2.0", "generator-0", 3, 50, "{}")
+    known = replace(told, create_time_ms=11)  # when it was registered first
+    assert registry.register(models, told) == registry.get(models, "generator", FIRST) == known
 
 
 def test_models_are_listed_newest_first(models: sa.Engine) -> None:

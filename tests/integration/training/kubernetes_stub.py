@@ -21,12 +21,15 @@ Item = dict[str, Any]
 
 
 class Store:
-    """Objects by path. `refuses`: status that every call gets from now on, 0 for none."""
+    """Objects by path. `refuses`: status that every call gets from now on, 0 for none. `unknown`: plurals of kinds that
+    nothing brought here.
+    """
 
     def __init__(self) -> None:
         self.items: dict[str, Item] = {}
         self.calls: list[tuple[str, str, dict[str, list[str]]]] = []
         self.refuses = 0
+        self.unknown: set[str] = set()
         self.slow_deletion = False
         self._number = 0
 
@@ -49,6 +52,8 @@ class Store:
         self.calls.append((method, path, query))
         if self.refuses:
             return self.refuses, _status(f"refused with {self.refuses}")
+        if self.unknown.intersection(path.split("/")[-2:]):
+            return 404, {}  # a real one says no more in JSON either
         if method == "POST":
             return self._make(path, body)
         if method == "GET" and "labelSelector" in query:

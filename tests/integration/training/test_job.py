@@ -23,7 +23,9 @@ from xinstruct.spine.inference import Classified, Classify, Decoding, Generate, 
 from xinstruct.spine.prompts import LABELS, evaluator_prompt, generator_prompt
 from xinstruct.training.domain import JobSpec, PairRow
 from xinstruct.training.folders import calibration_of
+from xinstruct.training.jobs import JobPhase
 from xinstruct.training.pretrain import Part, Plan
+from xinstruct.training.work_folder import ended
 
 SMALL = Plan(
     ("sw",), vocabulary=400, hidden=64, heads=2, layers=2, intermediate=96,
@@ -94,6 +96,39 @@ def test_equal_specs_give_equal_weights_and_a_killed_job_goes_on_to_the_same(
     finish(killed)
     assert model_digest(killed.parent / "model") == model_digest(whole.parent / "model")
     assert json.loads(progress.read_text().splitlines()[-1])["steps_count"] == result["steps_count"]
+
+
+KILLED_IN_TIDYING = """
+import os, shutil, signal, sys
+from pathlib import Path
+from xinstruct.training.job import main
+
+remove = shutil.rmtree
+
+def killed(folder, *args, **more):
+    if Path(folder).name == "checkpoints":
+        next(path for path in sorted(Path(folder).rglob("*")) if path.is_file()).unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    remove(folder, *args, **more)
+
+shutil.rmtree = killed
+main(sys.argv[1:])
+"""
+
+
+def test_a_job_that_is_killed_while_it_removes_its_checkpoints_is_done_and_not_trained_again(
+    spec: Callable[..., Path]
+) -> None:
+    written = spec("killed")
+    work = written.parent
+    command = [sys.executable, "-c", KILLED_IN_TIDYING, "--spec", str(written)]
+    killed = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}, check=False)
+    assert killed.returncode == -signal.SIGKILL and (work / "checkpoints").exists()
+    done, digest, told = ended(work), model_digest(work / "model"), (work / "progress.jsonl").read_bytes()
+    assert done is not None and done.phase is JobPhase.DONE
+    finish(written)
+    assert (ended(work), model_digest(work / "model"), (work / "progress.jsonl").read_bytes()) == (done, digest, told)
+    assert not (work / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("wrong_each", [1, 3])

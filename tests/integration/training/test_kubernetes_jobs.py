@@ -16,7 +16,7 @@ from integration.training.kubernetes_stub import Item, Store, kubernetes, pod
 from xinstruct.spine.errors import Invalid, Unavailable
 from xinstruct.training.domain import JobSpec
 from xinstruct.training.jobs import JobLook, JobPhase
-from xinstruct.training.kubernetes_api import Cluster
+from xinstruct.training.kubernetes_api import MISFIT_RETRY_S, Cluster
 from xinstruct.training.kubernetes_jobs import LOOK_S, RESULT_LAG_S, KubernetesJobs, object_name, read_manifest
 
 NAME = "generator-r0-0123456789ab"
@@ -131,9 +131,16 @@ def test_a_job_is_found_however_it_was_made(api: Api, tmp_path: Path, before: It
 def test_an_object_of_the_jobs_name_that_somebody_else_made_is_left_alone(
     api: Api, jobs: KubernetesJobs, tmp_path: Path
 ) -> None:
-    api[0].put("jobs", {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": OBJECT}})
+    store, _ = api
+    theirs = store.put("jobs", {
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": OBJECT, "labels": {"xinstruct/job": "another"}},
+        "status": condition("Failed", reason="DeadlineExceeded", message="it took too long"),
+    })
+    assert jobs.look(NAME) == JobLook(JobPhase.ABSENT)
     with pytest.raises(Unavailable, match=f"a Job {OBJECT} that this service did not make"):
         jobs.start(spec_in(tmp_path))
+    jobs.cancel(NAME)
+    assert store.of("jobs") == [theirs] and "deletionTimestamp" not in theirs["metadata"]
 
 
 def test_a_cancelled_job_is_started_again_only_when_the_first_is_gone(
@@ -269,6 +276,19 @@ def test_an_api_that_refuses_is_waited_for_with_a_sentence(
     assert refused.value.retry_after_s
     with pytest.raises(Unavailable, match=r"Kubernetes API"):
         jobs.start(spec_in(tmp_path))
+
+
+def test_a_job_of_a_kind_that_nothing_brought_waits_and_says_what_to_install(api: Api, tmp_path: Path) -> None:
+    store, cluster = api
+    store.unknown.add("trainjobs")
+    jobs = KubernetesJobs(tmp_path, cluster, TRAIN_JOB)
+    with pytest.raises(Unavailable, match=r"no TrainJob .*Kubeflow Trainer.*trainingJobs\.trainJob") as waits:
+        jobs.start(spec_in(tmp_path))
+    assert waits.value.retry_after_s == MISFIT_RETRY_S
+    assert jobs.look(NAME).phase is JobPhase.ABSENT
+    store.unknown.clear()
+    jobs.start(spec_in(tmp_path))
+    assert len(store.of("trainjobs")) == 1
 
 
 def test_an_api_that_is_away_is_waited_for(tmp_path: Path) -> None:

@@ -11,14 +11,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from builders import digest, training_request
+from builders import digest
+from unit.training.keeper_house import RecordedJobs, house, model_folder, row
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
-from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Conflict, NotFound, Unavailable
-from xinstruct.spine.log.sqlite import SqliteLog
 from xinstruct.spine.messages import ModelTrained, TrainingRequested
-from xinstruct.spine.sql import METADATA, open_engine
 from xinstruct.spine.topics import MODEL_TRAINED, TRAINING_REQUESTED
 from xinstruct.training.api import TrainingServicer
 from xinstruct.training.config import TrainingSettings
@@ -29,56 +27,10 @@ from xinstruct.training.tables import JOBS
 from xinstruct.v1.training_service_pb2 import CancelJobRequest
 
 
-class RecordedJobs:
-    """Says of every job what it was told to say, and records what was started."""
-
-    def __init__(self) -> None:
-        self.says = JobLook(JobPhase.ABSENT)
-        self.started: list[str] = []
-        self.specs: list[JobSpec] = []
-        self.cancelled: list[str] = []
-        self.closed = 0
-
-    def start(self, spec: JobSpec) -> None:
-        self.started.append(spec.job_name)
-        self.specs.append(spec)
-        self.says = JobLook(JobPhase.RUNNING, 1, 10, 2.5)
-
-    def look(self, job_name: str) -> JobLook:
-        return self.says
-
-    def cancel(self, job_name: str) -> None:
-        self.cancelled.append(job_name)
-        self.says = JobLook(JobPhase.ABSENT)
-
-    def close(self) -> None:
-        self.closed += 1
-
-
 @pytest.fixture
 def deps(tmp_path: Path) -> Iterator[Deps]:
-    engine = open_engine(f"sqlite:///{tmp_path / 'db.sqlite'}")
-    METADATA.create_all(engine)
-    log = SqliteLog(tmp_path / "log.sqlite", clock=lambda: 1_000_000)
-    seeds = tmp_path / "seeds.jsonl"
-    seeds.write_text(json.dumps({"instruction": "Describe it.", "response": "Ni ziwa.", "language": "sw"}) + "\n")
-    base = tmp_path / "base"
-    base.mkdir()
-    made = Deps(log, engine, Blobs(str(tmp_path / "blobs")), {}, lambda: 1_000_000, tmp_path)
-    command = training_request(
-        role="generator", round=0, evaluator_digest="", generator_digest="", base_model=str(base), languages=(),
-        seeds_location=str(seeds), recipe="{}",
-    )
-    log.append([command.record(TRAINING_REQUESTED.name)])
-    TrainingCommands(made).step()
-    yield made
-    log.close()
-    engine.dispose()
-
-
-def row(deps: Deps) -> sa.Row[tuple[object, ...]]:
-    with deps.database.connect() as connection:
-        return connection.execute(sa.select(JOBS)).one()
+    with house(tmp_path) as made:
+        yield made
 
 
 def test_a_command_read_twice_is_one_job(deps: Deps) -> None:
@@ -222,10 +174,13 @@ def test_an_ended_job_leaves_no_copy_of_its_rows_and_names_the_snapshot_that_tak
     keeper.step()
     rows_file = deps.home / "jobs" / row(deps).job_name / "snapshot.jsonl"
     assert rows_file.exists()
-    made = _model_folder(deps.home / "jobs" / "made")
-    _model_folder(deps.home / "base")
+    made = model_folder(deps.home / "jobs" / "made")
+    model_folder(deps.home / "base")
+    left = rows_file.parent / "checkpoints" / "checkpoint-10"  # the job was killed while it removed them
+    left.mkdir(parents=True)
     jobs.says = JobLook(JobPhase.FAILED if failure else JobPhase.DONE, model_folder=str(made), failure=failure)
     keeper.step()
+    assert (made.exists(), left.exists()) == (bool(failure), bool(failure))
     told = ModelTrained.decode(next(iter(deps.log.read(MODEL_TRAINED, {}))).value or b"")
     assert not rows_file.exists()
     assert (told.failure, told.snapshot_digest) == (failure, row(deps).snapshot_digest)
@@ -240,19 +195,72 @@ def test_a_job_whose_models_are_gone_fails_and_its_snapshot_is_known(deps: Deps)
     assert not (deps.home / "jobs" / told.job_name / "snapshot.jsonl").exists()
 
 
+def test_a_job_whose_base_has_gone_by_its_end_is_done_for_its_model_names_the_base(deps: Deps) -> None:
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(), deps, jobs)
+    keeper.step()
+    shutil.rmtree(deps.home / "base")
+    made = model_folder(deps.home / "jobs" / "made")
+    (made / "MANIFEST.json").write_text(json.dumps({"licence": "mit", "base_digest": digest("b")}))
+    jobs.says = JobLook(JobPhase.DONE, model_folder=str(made))
+    assert keeper.step()
+    told = ModelTrained.decode(next(iter(deps.log.read(MODEL_TRAINED, {}))).value or b"")
+    assert (row(deps).state, told.base_digest, told.licence) == ("done", digest("b"), "mit")
+    assert [(model.base_digest, model.licence) for model in registry.models(deps.database)] == [(digest("b"), "mit")]
+
+
+@pytest.mark.parametrize(("gone", "said"), [("base", "no base model"), ("jobs/made", "no model folder")])
+def test_a_job_whose_model_or_unnamed_base_has_gone_by_its_end_has_failed(deps: Deps, gone: str, said: str) -> None:
+    made = model_folder(deps.home / "jobs" / "made")
+    (made / "MANIFEST.json").write_text("{}")
+    model_folder(deps.home / "base")
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(), deps, jobs)
+    keeper.step()
+    shutil.rmtree(deps.home / gone)
+    jobs.says = JobLook(JobPhase.DONE, model_folder=str(made))
+    assert keeper.step() and not keeper.step()
+    told = ModelTrained.decode(next(iter(deps.log.read(MODEL_TRAINED, {}))).value or b"")
+    assert (row(deps).state, said in row(deps).failure, said in told.failure) == ("failed", True, True)
+    assert registry.models(deps.database) == []
+
+
+def test_a_volume_that_takes_no_model_is_waited_for_and_the_job_is_done_when_it_does(deps: Deps) -> None:
+    model_folder(deps.home / "base")
+    jobs = RecordedJobs()
+    models = deps.home / "a-file"
+    models.touch()
+    keeper = JobKeeper(TrainingSettings(models_folder=str(models)), deps, jobs)
+    keeper.step()
+    jobs.says = JobLook(JobPhase.DONE, model_folder=str(model_folder(deps.home / "jobs" / "made")))
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="a-file"):
+            keeper.step()
+    assert (row(deps).state, "a-file" in row(deps).waiting_for) == ("running", True)
+    models.unlink()
+    assert keeper.step()
+    assert (row(deps).state, row(deps).waiting_for) == ("done", "")
+
+
+def test_a_volume_that_takes_no_rows_is_waited_for_and_that_is_no_start(deps: Deps) -> None:
+    (deps.home / "jobs").touch()
+    jobs = RecordedJobs()
+    keeper = JobKeeper(TrainingSettings(attempts_max=1), deps, jobs)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="jobs"):
+            keeper.step()
+    assert (row(deps).state, row(deps).attempts_count, "jobs" in row(deps).waiting_for) == ("queued", 0, True)
+    (deps.home / "jobs").unlink()
+    assert keeper.step()
+    assert (row(deps).state, len(jobs.started)) == ("running", 1)
+
+
 @pytest.mark.parametrize("name", ["", "Qwen/Qwen3-0.6B"])
 def test_a_hub_name_is_refused_with_how_to_download_it_and_an_empty_one_is_not_this_folder(
     deps: Deps, name: str
 ) -> None:
     with pytest.raises(NotFound, match=r"(?s)--base or training\.base_model.*Nothing is downloaded.*hf download"):
         resolve_base(deps, name)
-
-
-def _model_folder(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"weights")
-    return folder
 
 
 @pytest.mark.parametrize("started", [True, False])

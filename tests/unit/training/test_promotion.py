@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from builders import pair
+from builders import pair, training_request
 from xinstruct.inference.scripted import ScriptedInference
 from xinstruct.spine import registry
 from xinstruct.spine.app import Deps
@@ -22,8 +22,9 @@ from xinstruct.spine.stage import scoring_position_version
 from xinstruct.spine.topics import PAIR_DRAFTED
 from xinstruct.training.api import TrainingServicer
 from xinstruct.training.config import Recipe, TrainingSettings
-from xinstruct.training.promotion import EndpointModels, promotable, promote
+from xinstruct.training.promotion import EndpointModels, Promotions, promotable, promote
 from xinstruct.training.serving import SlotServers
+from xinstruct.training.tables import JOBS
 from xinstruct.v1.training_service_pb2 import ListModelsRequest, PromoteModelRequest, SubmitTrainingRequest
 
 FIRST, SECOND, THIRD = ("sha256:" + letter * 64 for letter in "abc")
@@ -209,6 +210,53 @@ class Servers:
 
     def close(self) -> None:
         return
+
+
+class OneRoleAway(Servers):
+    """Cannot be asked about one role: its webhook is down."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self.waits_for, self.away = "", role
+
+    def serve(self, model: registry.Model, slot: str = "") -> str:
+        if model.role == self.away:
+            raise Unavailable(f"no endpoints for the webhook of {model.role}s", 3.0)
+        return super().serve(model, slot)
+
+
+def done(deps: Deps, role: str, digest: str, round_: int) -> None:
+    """A job that has made a model, which is to be promoted."""
+    name = f"{role}-r{round_}"
+    with deps.database.begin() as connection:
+        connection.execute(sa.insert(JOBS).values(
+            job_name=name, request_id=name, role=role, round=round_, state="done", snapshot_digest="", steps_done=1,
+            command=training_request(job_name=name, role=role, round=round_, recipe="{}").encode(), steps_count=1,
+            model_digest=digest, failure="", metrics="", attempts_count=1, promotion_open=True, owner="",
+            owned_until_ms=0, change_time_ms=0, change_number=1,
+        ))
+
+
+def waiting(deps: Deps) -> list[str]:
+    """Jobs whose models are still to be promoted."""
+    with deps.database.begin() as connection:
+        return list(connection.execute(sa.select(JOBS.c.job_name).where(JOBS.c.promotion_open)).scalars())
+
+
+@pytest.mark.parametrize(("away", "other"), [("evaluator", "generator"), ("generator", "evaluator")])
+def test_a_role_that_cannot_be_served_now_holds_up_no_other_and_is_said(deps: Deps, away: str, other: str) -> None:
+    done(deps, away, FIRST, 0)
+    done(deps, other, SECOND, 1)
+    servers = OneRoleAway(away)
+    loop = Promotions(deps, servers)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=f"webhook of {away}s") as waits:
+            loop.step()
+        assert waits.value.retry_after_s == 3.0
+        assert (current(deps, other), current(deps, away), waiting(deps)) == (SECOND, "", [f"{away}-r0"])
+    servers.away = ""
+    assert loop.pending() and loop.step() and not loop.step() and not loop.pending()
+    assert (current(deps, away), waiting(deps)) == (FIRST, [])
 
 
 @pytest.mark.parametrize("role", ["evaluator", "generator"])
