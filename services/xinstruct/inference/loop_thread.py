@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Future, InvalidStateError
@@ -14,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import aiohttp
 
 from xinstruct.inference.limits import retry_after_s
+from xinstruct.inference.whole_text import parsed
 from xinstruct.spine.errors import Unavailable, XinstructError
 
 CONNECT_S = 10.0
@@ -157,8 +157,8 @@ async def exchange(
     """One HTTP exchange: status, JSON object ({} when there is none), seconds of Retry-After. Status 0: no answer."""
     try:
         async with sessions.lent() as session, session.request(method, url, json=body) as response:
-            parsed = await _object(response)
-            return response.status, parsed, retry_after_s(response.headers.get("Retry-After"))
+            answer = await _object(response)
+            return response.status, answer, retry_after_s(response.headers.get("Retry-After"))
     except (aiohttp.ClientError, TimeoutError, OSError):
         return 0, {}, None
 
@@ -181,9 +181,9 @@ async def _object(response: aiohttp.ClientResponse) -> dict[str, Any]:
         if len(raw) > BODY_BYTES_MAX:
             raise aiohttp.ClientPayloadError(f"an answer of more than {BODY_BYTES_MAX} bytes")
     try:
-        parsed = json.loads(raw or b"{}")
+        answer = parsed(raw or b"{}")
     except ValueError as error:
         if response.status < 300:
             raise aiohttp.ClientPayloadError("an answer that is no JSON") from error
         return {}
-    return parsed if isinstance(parsed, dict) else {}
+    return answer if isinstance(answer, dict) else {}

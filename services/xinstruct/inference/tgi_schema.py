@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xinstruct.inference.labels import label_masses, shares
+from xinstruct.inference.whole_text import whole
 from xinstruct.spine.inference import Classified, Decoding, FinishReason, Generated, Refused
 
 TOP_TOKENS = (20, 5)
@@ -32,7 +33,7 @@ class Served:
 
 def served_of(info: Mapping[str, Any]) -> Served:
     """From the answer of /info; KeyError, TypeError or ValueError when it is another server's."""
-    return Served(str(info["model_id"]), int(info["max_stop_sequences"]))
+    return Served(whole(str(info["model_id"])), int(info["max_stop_sequences"]))
 
 
 def generation_parameters(decoding: Decoding, served: Served) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def label_probabilities(likeliest: Sequence[tuple[str, float]], labels: Sequence
 def refusal_of(message: str) -> Refused:
     """The server's no, in our words; its own message is cut, for it may quote the prompt."""
     reason = "too_long" if any(part in message for part in _TOO_LONG) else "malformed"
-    return Refused(reason, message[:DETAIL_CHARS_MAX])
+    return Refused(reason, whole(message[:DETAIL_CHARS_MAX]))
 
 
 def _sampling(temperature: float, top_p: float, seed: int) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def _generated(
     finish: FinishReason = "length" if ended == "length" and stop is None else "stop"
     # The end's own token is no part of the answer; a stop string is none either, and comes along.
     count = int(details["generated_tokens"]) - (ended == "eos_token")
-    return Generated(text[:stop].strip(), finish, mean, prompt_tokens, count)
+    return Generated(whole(text[:stop].strip()), finish, mean, prompt_tokens, count)
 
 
 def _stop_at(text: str, stops: Sequence[str]) -> int | None:

@@ -22,6 +22,8 @@ class BadDays:
     failures: int = 0
     garbage: int = 0
     key: str = ""
+    refusal: str = ""
+    """What it says to each row; empty: it answers."""
     rows: list[int] = field(default_factory=list)
     """Rows of each call that was answered."""
     held: threading.Event = field(default_factory=threading.Event)
@@ -81,6 +83,6 @@ def _reply(days: BadDays, path: str, asked: dict[str, Any], key: str) -> tuple[i
     threading.Event().wait(days.answer_s)
     outputs = [
         {"name": "probabilities", "datatype": "FP64", "shape": [rows, width], "data": [1 / width] * rows * width},
-        {"name": "refusals", "datatype": "BYTES", "shape": [rows], "data": [""] * rows},
+        {"name": "refusals", "datatype": "BYTES", "shape": [rows], "data": [days.refusal] * rows},
     ]
     return 200, json.dumps({"model_name": days.model, "id": "", "outputs": outputs})

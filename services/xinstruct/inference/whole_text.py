@@ -1,0 +1,24 @@
+"""Texts of servers without halves of surrogate pairs, which JSON can spell, and neither SQL nor a message can hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def whole(text: str) -> str:
+    """`text` with U+FFFD in the place of each half of a surrogate pair."""
+    return _HALF.sub("\ufffd", text)
+
+
+def parsed(body: bytes) -> Any:
+    """What the JSON in `body` says, all of its texts whole; ValueError when it is none. Bytes that are no UTF-8 are
+    U+FFFD, too.
+    """
+    text = body.decode("utf-8-sig", "replace")
+    value = json.loads(text)
+    # Only an escape can spell a half, and few answers have one.
+    return json.loads(whole(json.dumps(value, ensure_ascii=False))) if "\\u" in text else value
