@@ -19,6 +19,9 @@ def parsed(body: bytes) -> Any:
     U+FFFD, too.
     """
     text = body.decode("utf-8-sig", "replace")
-    value = json.loads(text)
-    # Only an escape can spell a half, and few answers have one.
-    return json.loads(whole(json.dumps(value, ensure_ascii=False))) if "\\u" in text else value
+    try:
+        value = json.loads(text)
+        # Only an escape can spell a half, and few answers have one.
+        return json.loads(whole(json.dumps(value, ensure_ascii=False))) if "\\u" in text else value
+    except RecursionError as error:
+        raise ValueError("brackets nested by the thousand") from error
