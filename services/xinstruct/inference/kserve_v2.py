@@ -38,6 +38,8 @@ LINGER_S = 0.002
 """How long the first row that may be sent waits for those that are submitted with it."""
 CALL_BYTES_MAX = 4 * 1024 * 1024
 """Text in one call: half of what KServe's gRPC server takes."""
+PROBE_S = 5.0
+"""Seconds to say what is served, which takes no model: loops that promote ask for it in turn."""
 MISFIT_RETRY_S = 5.0
 NOT_FOUND = 404
 
@@ -115,7 +117,7 @@ class KServeInference(Inference):
 
     def probe(self) -> Features:
         """See Inference. Unavailable, with what to change, also when the server answers but serves no role of ours."""
-        served: Served = self._work.start(self._probe()).result()
+        served: Served = self._work.start(self._told()).result()
         return Features(
             log_probabilities=False,
             label_probabilities=served.inputs == _names("evaluator"),
@@ -208,6 +210,13 @@ class KServeInference(Inference):
         return Unavailable(
             f"{self._url} serves {served}, {model} was asked for: give the server that model (its --model-dir and "
             f"--model-digest), or promote the one that it has", retry_after_s=MISFIT_RETRY_S)
+
+    async def _told(self) -> Served:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                return await self._probe()
+        except TimeoutError as error:
+            raise Unavailable(f"{self._url} does not say within {PROBE_S:.0f} s what it serves") from error
 
     async def _probe(self) -> Served:
         for role in INPUTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pytest
 import servers
 from contract.inference.backends import LABELS
 from contract.inference.v2_stub import BadDays, v2_stub
-from xinstruct.inference.kserve_v2 import ROWS_A_CALL, KServeInference
+from xinstruct.inference.kserve_v2 import PROBE_S, ROWS_A_CALL, KServeInference
 from xinstruct.spine.errors import Unavailable
 from xinstruct.spine.inference import Classified, Classify
 
@@ -58,6 +59,18 @@ def test_a_server_that_is_down_is_unavailable(scheme: str) -> None:
     with pytest.raises(Unavailable):
         label(opened)
     opened.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_server_that_takes_connections_and_says_nothing_is_unavailable_within_seconds(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        served, start_s = KServeInference(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"), time.monotonic()
+        try:
+            with pytest.raises(Unavailable):
+                served.probe()
+        finally:
+            served.close()
+    assert time.monotonic() - start_s < 2 * PROBE_S
 
 
 def test_a_wrong_key_is_unavailable_and_says_where_keys_are_set() -> None:
