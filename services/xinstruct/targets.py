@@ -17,7 +17,7 @@ from xinstruct.spine.blobs import Blobs
 from xinstruct.spine.errors import Invalid, Unavailable
 from xinstruct.spine.log import Log
 from xinstruct.spine.process import Process
-from xinstruct.spine.sql import await_answer, create_schema, open_engine
+from xinstruct.spine.sql import AWAY, await_answer, create_schema, open_engine
 
 
 def _crawler(settings: XinstructSettings, deps: Deps) -> App:
@@ -92,8 +92,8 @@ def migrate(settings: XinstructSettings) -> None:
     database = open_engine(database_url(settings))
     try:
         create_schema(database)
-    except sa.exc.OperationalError as error:
-        raise Unavailable(f"the database does not answer: {error.orig}") from error
+    except AWAY as error:
+        raise Unavailable(f"the database does not answer or cannot write: {error.orig}") from error
     finally:
         database.dispose()
 

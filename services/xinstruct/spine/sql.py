@@ -29,6 +29,8 @@ BUSY_TIMEOUT_MS = 30_000
 IN_VALUES_MAX = 500
 AGAIN_S = 0.5
 _UNIQUE_VIOLATION = "23505"
+AWAY = (OperationalError, InterfaceError, InternalError)
+"""What a driver raises when the database does not answer, cannot write (a standby) or gave a transaction up."""
 
 Engine = sa.Engine
 """For signatures of modules that hand a database on and ask it nothing."""
@@ -56,7 +58,7 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     try:
         with engine.begin() as connection:
             yield connection
-    except (OperationalError, InterfaceError, InternalError) as error:
+    except AWAY as error:
         raise Unavailable(f"the database does not answer or cannot write: {error.orig}") from error
     except sa.exc.TimeoutError as error:
         raise Unavailable("no connection to the database is free: all of this process are at work") from error
@@ -112,7 +114,7 @@ def await_answer(engine: sa.Engine, *, within_s: float) -> None:
         try:
             with engine.connect():
                 return
-        except OperationalError as error:
+        except AWAY as error:
             if time.monotonic() >= end_s:
                 raise Unavailable(f"the database does not answer: {error.orig}") from error
         time.sleep(AGAIN_S)

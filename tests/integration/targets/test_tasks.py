@@ -39,7 +39,20 @@ def test_migrate_says_that_the_database_does_not_answer(tmp_path: Path) -> None:
     url = f"postgresql+psycopg://xinstruct@127.0.0.1:{servers.free_port()}/none"
     done = run("migrate", tmp_path, database_url=url)
     assert done.returncode == EXIT_REFUSED
-    assert "the database does not answer" in done.stderr and "Traceback" not in done.stderr
+    assert "the database does not answer or cannot write" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.postgres
+def test_migrate_says_that_a_database_takes_no_writes_as_during_a_failover(postgres_url: str, tmp_path: Path) -> None:
+    with servers.postgres_database(postgres_url) as url:
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            name = engine.url.database
+            connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        engine.dispose()
+        done = run("migrate", tmp_path, database_url=url)
+    assert done.returncode == EXIT_REFUSED
+    assert "read-only transaction" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.kafka
