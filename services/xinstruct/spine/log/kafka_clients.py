@@ -34,10 +34,14 @@ _REQUEST_TIMEOUT_MS = 15_000
 ANSWER_TIMEOUT_MS = 2 * _REQUEST_TIMEOUT_MS
 """The end of a write, and of each step of a transaction."""
 
-_settled = tenacity.retry(
+AWAY = (kafka_errors.RetriableError, kafka_errors.UnknownBrokerIdError)
+"""What the client raises when the brokers are not to blame for the request. The second is said of "broker -1", by which
+metadata name the leader of a partition that has none now: its broker is cut off, or was too slow to say it is alive."""
+
+settled = tenacity.retry(
     # A new broker, topic or group: who leads is being found out, and the administrative client does not wait for it.
     retry=tenacity.retry_if_exception_type((
-        kafka_errors.InvalidMetadataError, kafka_errors.NotCoordinatorError,
+        kafka_errors.InvalidMetadataError, kafka_errors.NotCoordinatorError, kafka_errors.UnknownBrokerIdError,
         kafka_errors.CoordinatorNotAvailableError, kafka_errors.CoordinatorLoadInProgressError,
     )),
     wait=tenacity.wait_fixed(0.2), stop=tenacity.stop_after_delay(15), reraise=True,
@@ -107,8 +111,11 @@ class KafkaClients:
         name = self.topic_name(topic)
         if name not in self._partitions:
             (described,) = self.admin().describe_topics([name])
-            if described["error_code"] != 0:
+            error = kafka_errors.for_code(described["error_code"])
+            if error is kafka_errors.UnknownTopicOrPartitionError:
                 raise NotFound(f"no topic {name} on the cluster; set log.topics to create, or have it created")
+            if error is not kafka_errors.NoError:
+                raise error(name)
             self._partitions[name] = len(described["partitions"])
         if self._partitions[name] != topic.partitions:
             raise Conflict(f"{name} has {self._partitions[name]} partitions on the cluster, not {topic.partitions}")
@@ -154,13 +161,13 @@ class KafkaClients:
             raise
         return producer
 
-    @_settled
+    @settled
     def committed(self, group_id: str, partitions: Collection[TopicPartition], *, version: str) -> dict[int, int]:
         """Partition → next offset that the group committed at `version`."""
         found = self.admin().list_group_offsets({group_id: list(partitions)})[group_id]
         return {tp.partition: at.offset for tp, at in found.items() if at.offset >= 0 and at.metadata == version}
 
-    @_settled
+    @settled
     def owned_in_group(self, group_id: str) -> set[TopicPartition] | None:
         """What the group's members own in all; None while it rebalances."""
         described = self.admin().describe_groups([group_id])[group_id]
@@ -189,7 +196,7 @@ class KafkaClients:
                 self._admin.close()
                 self._admin = None
 
-    @_settled
+    @settled
     def _offsets(self, partitions: Collection[TopicPartition], spec: Any) -> dict[int, int]:
         specs = dict.fromkeys(partitions, spec)
         found = self.admin().list_partition_offsets(specs, isolation_level=IsolationLevel.READ_UNCOMMITTED)
@@ -320,7 +327,7 @@ def translated() -> Iterator[None]:
     """The world's errors become Unavailable; what is left is a bug, or access that was never granted, and crashes."""
     try:
         yield
-    except kafka_errors.RetriableError as error:
+    except AWAY as error:
         raise Unavailable(f"Kafka does not answer: {error or type(error).__name__}") from error
 
 
