@@ -14,7 +14,8 @@ NOBODY_LEADS = kafka_errors.UnknownBrokerIdError(-1)
 
 @pytest.mark.parametrize(
     "error",
-    [kafka_errors.KafkaTimeoutError(), kafka_errors.NodeNotReadyError(1), NOBODY_LEADS],
+    [kafka_errors.KafkaTimeoutError(), kafka_errors.NodeNotReadyError(1), kafka_errors.BrokerNotAvailableError(),
+     NOBODY_LEADS],
     ids=lambda error: type(error).__name__,
 )
 def test_brokers_that_are_away_or_not_settled_are_waited_for(error: Exception) -> None:

@@ -34,8 +34,8 @@ _REQUEST_TIMEOUT_MS = 15_000
 ANSWER_TIMEOUT_MS = 2 * _REQUEST_TIMEOUT_MS
 """The end of a write, and of each step of a transaction."""
 
-AWAY = (kafka_errors.RetriableError, kafka_errors.UnknownBrokerIdError)
-"""What the client raises when the brokers are not to blame for the request. The second is said of "broker -1", by which
+AWAY = (kafka_errors.RetriableError, kafka_errors.UnknownBrokerIdError, kafka_errors.BrokerNotAvailableError)
+"""What the client raises when no request is to blame, but the brokers. The second is said of "broker -1", by which
 metadata name the leader of a partition that has none now: its broker is cut off, or was too slow to say it is alive."""
 
 settled = tenacity.retry(
