@@ -176,7 +176,8 @@ def measured(inside: Cluster) -> bool:
         status = inside.get("horizontalpodautoscaler", f"{FULL_NAME}-crawler")["status"]
     except Refused:
         return False
-    return any("averageUtilization" in item["resource"]["current"] for item in status.get("currentMetrics", ()))
+    figures = [item.get("resource", {}).get("current", {}) for item in status.get("currentMetrics") or ()]
+    return any("averageUtilization" in figure for figure in figures)
 
 
 def rescaled(inside: Cluster, count: int) -> bool:
