@@ -131,7 +131,7 @@ class Runner:
         while self._window.records and self._clock() < deadline_ms:
             try:
                 self._decide_answered()
-                self._commit()
+                self._commit(self._window.finished())
             except Unavailable as error:
                 self.waiting_for = error.message
                 return  # the next start reads it again
@@ -290,17 +290,17 @@ class Runner:
     # ── commit ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _commit_if_due(self) -> bool:
-        finished = sum(map(len, self._window.finished().values()))
-        if finished == 0:
+        finished = self._window.finished()
+        if not finished:
             return self._commit_positions()
+        count = sum(map(len, finished.values()))
         due = self._clock() - self._last_commit_ms >= self._settings.commit_interval_s * 1000
-        if due or finished >= self._settings.commit_records_max or finished == self._window.records:
-            return self._commit()
+        if due or count >= self._settings.commit_records_max or count == self._window.records:
+            return self._commit(finished)
         return False
 
-    def _commit(self) -> bool:
-        """Commit the contiguous finished prefix of every partition in one short transaction."""
-        finished = self._window.finished()
+    def _commit(self, finished: Mapping[int, Sequence[Flight]]) -> bool:
+        """Commit the contiguous finished prefix of every partition, if there is any, in one short transaction."""
         if not finished:
             return False
         flights = [flight for prefix in finished.values() for flight in prefix]
