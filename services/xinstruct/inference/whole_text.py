@@ -7,6 +7,8 @@ import re
 from typing import Any
 
 _HALF = re.compile("[\ud800-\udfff]")
+_SPELLED = re.compile(r"\\u[dD][89a-fA-F]")
+"""An escape that is one, alone or in a pair: many servers escape all that is not ASCII, and nearly none has these."""
 
 
 def whole(text: str) -> str:
@@ -21,7 +23,6 @@ def parsed(body: bytes) -> Any:
     text = body.decode("utf-8-sig", "replace")
     try:
         value = json.loads(text)
-        # Only an escape can spell a half, and few answers have one.
-        return json.loads(whole(json.dumps(value, ensure_ascii=False))) if "\\u" in text else value
+        return json.loads(whole(json.dumps(value, ensure_ascii=False))) if _SPELLED.search(text) else value
     except RecursionError as error:
         raise ValueError("brackets nested by the thousand") from error
