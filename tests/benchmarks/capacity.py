@@ -33,8 +33,8 @@ from xinstruct.v1 import crawler_service_pb2, curation_service_pb2, messages_pb2
 
 SERVICES = ("crawler", "backgen", "scoring-a", "scoring-b", "training", "curation")
 WARM_PAGES = 40
-ROUND_PAGES = 100
-ROUNDS = 3
+ROUND_PAGES = 200
+ROUNDS = 5
 PAGES_MAX = WARM_PAGES + ROUNDS * ROUND_PAGES
 TEXTS_PER_PAGE = 2
 """Three are longer than a document may be."""
