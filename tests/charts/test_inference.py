@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -265,6 +267,19 @@ def test_fetching_a_folder_copies_all_of_it(tmp_path: Any) -> None:
     subprocess.run([sys.executable, "-c", code, f"file://{tmp_path}/store/model"], check=True)
     found = {str(path.relative_to(tmp_path / "here")) for path in (tmp_path / "here").rglob("*") if path.is_file()}
     assert found == {"config.json", "deep/weights"}
+
+
+def test_fetching_ends_when_it_is_told_to_though_it_is_process_1_of_its_pod() -> None:
+    pod = named(served(GPU), "Deployment", "generator", INFERENCE)["spec"]["template"]["spec"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        store = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}", "AWS_DEFAULT_REGION": "eu-north-7",
+                 "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        fetch = subprocess.Popen([sys.executable, "-c", pod["initContainers"][0]["args"][0], "s3://models/one"],
+                                 env=os.environ | store)
+        with silent.accept()[0]:
+            fetch.terminate()
+            assert fetch.wait(10) == 143, "a handler's: what a signal alone ends, process 1 sleeps through"
 
 
 # ── KServe ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,46 +6,26 @@ read off the manifests: a list of edges beside the policies would only repeat th
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
 from typing import Any
 
 import helm_python
 import pytest
-import yaml
 
-from architecture.source import ROOT
+from charts.house import CASES, HERE, OUTSIDE, WEB, House, house, installed
 from charts.network import End, refusals, selects
 from charts.rendering import (
     INFERENCE,
-    OPTIONAL_APIS,
     SERVICES,
-    XINSTRUCT,
     Manifest,
-    OurChart,
-    Values,
     changed,
-    documents,
     merged,
     of_kind,
     pods,
     profile,
-    rendered,
 )
 
-HERE = "xinstruct"
-"""Release and namespace, as docs/deploy.md has them."""
-KAFKA = End("Strimzi's broker", "kafka", {"strimzi.io/cluster": "kafka", "strimzi.io/kind": "Kafka"})
-DATABASE = End("CloudNativePG's pod", HERE, {"cnpg.io/cluster": "xinstruct-database", "cnpg.io/podRole": "instance"})
-WEB = End("the web", address="93.184.215.14")
-OUTSIDE: Mapping[str, End] = {
-    "kafka-kafka-bootstrap.kafka.svc": KAFKA, "xinstruct-database-rw": DATABASE, "s3": WEB,
-    "private": End("a private host", address="10.1.2.3"),
-}
-"""Host in a configuration → who answers there, where neither chart makes it."""
 KEDA = End("KEDA's operator", "keda", {"app": "keda-operator"})
 PROMETHEUS = End("Prometheus", "monitoring", {"app.kubernetes.io/name": "prometheus"})
 CLOUDS = [End(at, address=at) for at in ("169.254.169.254", "168.63.129.16", "192.0.0.192")]
@@ -62,71 +42,9 @@ SCHEME_PORTS = {"http": 80, "https": 443, "postgresql+psycopg": 5432, "s3": 443}
 ADDRESS = re.compile(r"(?:([a-z0-9+]+)://)?(?:[^@/]*@)?([\w.{}-]+)(?::(\d+))?(?:[/?].*)?")
 
 
-@dataclass(frozen=True, eq=False)
-class House:
-    """Both charts in one namespace."""
-
-    items: Sequence[Manifest]
-
-    @cached_property
-    def policies(self) -> list[Manifest]:
-        """Those of both charts, and Strimzi's own."""
-        return [*of_kind(self.items, "NetworkPolicy"), strimzis()]
-
-    @cached_property
-    def ends(self) -> dict[str, End]:
-        """Owner → its pods."""
-        return {owner: End(owner, HERE, pod["metadata"]["labels"]) for owner, pod in pods(self.items)}
-
-    def config(self, name: str) -> dict[str, Any]:
-        """The configuration in the ConfigMap of that name."""
-        (found,) = [item for item in of_kind(self.items, "ConfigMap") if item["metadata"]["name"] == name]
-        return dict(yaml.load(found["data"]["config.yaml"], Loader=yaml.CSafeLoader))
-
-    def answering(self, host: str, port: int) -> tuple[End, int]:
-        """Who answers at an address, and the port of the pod, which is another than the Service's."""
-        if host in OUTSIDE:
-            return OUTSIDE[host], port
-        (service,) = [s for s in of_kind(self.items, "Service") if s["metadata"]["name"] in host.split(".")[:2]]
-        (offered,) = [item for item in service["spec"]["ports"] if item["port"] == port or (
-            item["targetPort"] == port and service["spec"].get("clusterIP") != "None")]
-        wanted = service["spec"]["selector"].items()
-        (owner,) = [name for name, end in self.ends.items() if wanted <= end.labels.items()]
-        pod = next(template for name, template in pods(self.items) if name == owner)
-        named = {item["name"]: item["containerPort"] for item in _ports(pod)}
-        return self.ends[owner], named.get(offered["targetPort"], offered["targetPort"])
-
-
-def installed(services: Values, models: Values, kserve: str = "always") -> House:
-    """What both charts make of the values where every operator is there."""
-    found: list[Manifest] = []
-    both: tuple[tuple[OurChart, str, Values], ...] = (
-        (XINSTRUCT, HERE, services), (INFERENCE, "xinstruct-models", changed(models, "kserve.enabled", kserve)))
-    for of, release, values in both:
-        found += _made(of, release, json.dumps(values))
-    return House(found)
-
-
-@cache  # most tests change one chart's values
-def _made(of: OurChart, release: str, values: str) -> list[Manifest]:
-    files = rendered(json.loads(values), apis=OPTIONAL_APIS, of=of, release=release, namespace=HERE)
-    return [item for name, text in files.items() if name.endswith(".yaml") for item in documents(text)]
-
-
-CASES = {"small": "small", "standard": "gpu", "gpu": "gpu"}
-"""Profile of the services → that of the models."""
 ALL = [pytest.param(name, kserve, id=f"{name}, {how}") for name in CASES
        for kserve, how in (("always", "KServe"), ("never", "Deployments"))]
 houses = pytest.mark.parametrize(("name", "kserve"), ALL)
-
-
-@cache
-def house(name: str, kserve: str = "always") -> House:
-    """A profile; that of one node with the site of `helm test`."""
-    values = profile(name)
-    if name == "small":
-        values = changed(values, "tests.mainJob.enabled", True)
-    return installed(values, profile(CASES[name], INFERENCE), kserve)
 
 
 # ── What is needed ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -257,6 +175,29 @@ def test_only_training_reaches_private_addresses_because_the_api_server_is_one(n
 
 
 @houses
+def test_no_service_calls_another_but_curation_whose_pod_has_the_command_line(name: str, kserve: str) -> None:
+    here = house(name, kserve)
+    services = [here.ends[f"{HERE}-{service}"] for service in SERVICES]
+    callers = {HERE + "-curation", HERE + "-test"}
+    for end in here.ends.values():
+        found = {called.name for called in services if called != end
+                 for port in PORTS if not refusals(here.policies, end, called, port)}
+        assert found == ({one.name for one in services if one != end} if end.name in callers else set()), end.name
+
+
+@houses
+def test_the_own_broker_and_database_take_calls_of_services_and_their_jobs_alone(name: str, kserve: str) -> None:
+    here = house(name, kserve)
+    allowed = {f"{HERE}-{one}" for one in (*SERVICES, "migrate", "topics")}
+    stores = {f"{HERE}-kafka": 9092, f"{HERE}-postgres": 5432}
+    assert (stores.keys() <= here.ends.keys()) is (name == "small")
+    for store, port in stores.items():
+        found = {end.name for end in here.ends.values() if store in here.ends and end.name != store
+                 and not refusals(here.policies, end, here.ends[store], port)}
+        assert found == (allowed & here.ends.keys() if name == "small" else set())
+
+
+@houses
 def test_a_stranger_reaches_nothing_but_metrics_where_nobody_says_who_may_read_them(name: str, kserve: str) -> None:
     here = house(name, kserve)
     for end in here.ends.values():
@@ -345,8 +286,10 @@ def unreachable(here: House) -> Iterator[str]:
     """What each service's configuration names and policies refuse."""
     for service in SERVICES:
         config = here.config(f"{HERE}-{service}")
-        # The crawler asks no model, and nobody else fetches.
+        # The crawler asks no model, and nobody else fetches; the command line, which calls, is used in curation's pod.
         config.pop("inference" if service == "crawler" else "crawler", None)
+        if service != "curation":
+            config.pop("addresses")
         yield from _refused(here, here.ends[f"{HERE}-{service}"], config)
 
 
@@ -374,18 +317,3 @@ def _addresses(node: Any, key: str = "") -> Iterator[tuple[str, int]]:
 
 def _open_ports(here: House, caller: End, called: End, ports: Sequence[int] | set[int] = PORTS) -> set[int]:
     return {port for port in ports if not refusals(here.policies, caller, called, port)}
-
-
-def _ports(pod: Manifest) -> list[dict[str, Any]]:
-    containers = [*pod["spec"]["containers"], *pod["spec"].get("initContainers", ())]
-    return [port for container in containers for port in container.get("ports", ())]
-
-
-def strimzis() -> Manifest:
-    """The policy that Strimzi makes of the listener in k8s/kafka."""
-    kafka = yaml.load((ROOT / "k8s/kafka/kafka.yaml").read_text("utf-8"), Loader=yaml.CSafeLoader)
-    (listener,) = kafka["spec"]["kafka"]["listeners"]
-    rule = {"from": listener["networkPolicyPeers"], "ports": [{"port": listener["port"], "protocol": "TCP"}]}
-    labels = {"strimzi.io/cluster": kafka["metadata"]["name"], "strimzi.io/kind": "Kafka"}
-    spec = {"podSelector": {"matchLabels": labels}, "policyTypes": ["Ingress"], "ingress": [rule]}
-    return {"metadata": {"name": "strimzi", "namespace": "kafka"}, "spec": spec}

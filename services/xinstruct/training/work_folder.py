@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from xinstruct.spine.errors import Unavailable
 from xinstruct.training.domain import FAILURE_CHARS_MAX, JobSpec
 from xinstruct.training.jobs import JobLook, JobPhase
 
 SPEC, PROGRESS, RESULT, OUTPUT, LOCK, MODEL = "spec.json", "progress.jsonl", "result.json", "job.log", "lock", "model"
 JOBS, CHECKPOINTS = "jobs", "checkpoints"
+VOLUME_LOOK_S = 10.0
 _TAIL_BYTES = 4096
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _PROMPT = {"PYTHONUNBUFFERED": "1"}
@@ -64,11 +66,11 @@ def variables(spec: JobSpec) -> dict[str, str]:
 
 
 def ended(work: Path) -> JobLook | None:
-    """The job as its own last word tells it, DONE or FAILED; None while there is none."""
-    try:
-        result: dict[str, Any] = json.loads((work / RESULT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    """The job as its own last word tells it, DONE or FAILED; None while there is none. Unavailable as _content."""
+    content = _content(work / RESULT)
+    if content is None:
         return None
+    result: dict[str, Any] = json.loads(content)
     steps = (int(result.get("steps_done", 0)), int(result.get("steps_count", 0)), result.get("loss"))
     if result.get("failure"):
         return JobLook(JobPhase.FAILED, *steps, failure=str(result["failure"])[:FAILURE_CHARS_MAX])
@@ -77,11 +79,11 @@ def ended(work: Path) -> JobLook | None:
 
 
 def steps(work: Path) -> tuple[int, int, float | None]:
-    """(steps done, steps in all, loss) of the last whole line of progress; zeros before the first."""
-    try:
-        lines = (work / PROGRESS).read_bytes()[-_TAIL_BYTES:].split(b"\n")
-    except FileNotFoundError:
-        return 0, 0, None
+    """(steps done, steps in all, loss) of the last whole line of progress; zeros before the first.
+
+    Unavailable as ended.
+    """
+    lines = (_content(work / PROGRESS) or b"")[-_TAIL_BYTES:].split(b"\n")
     last: dict[str, Any] = json.loads(lines[-2]) if len(lines) > 1 and lines[-2].startswith(b"{") else {}
     return int(last.get("steps_done", 0)), int(last.get("steps_count", 0)), last.get("loss")
 
@@ -106,9 +108,16 @@ def _is_json(file: Path) -> bool:
 
 
 def last_words(work: Path) -> str:
-    """The end of what the process said; "" when it said nothing."""
-    try:
-        said = (work / OUTPUT).read_bytes()[-_TAIL_BYTES:]
-    except FileNotFoundError:
-        return ""
+    """The end of what the process said; "" when it said nothing. Unavailable as ended."""
+    said = (_content(work / OUTPUT) or b"")[-_TAIL_BYTES:]
     return said.decode("utf-8", "replace").strip()[-FAILURE_CHARS_MAX:]
+
+
+def _content(file: Path) -> bytes | None:
+    """None where nothing is. Unavailable when that cannot be known: a volume that is shared may be away for a while."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unavailable(f"cannot read {file}: {error.strerror}", VOLUME_LOOK_S) from error

@@ -24,6 +24,7 @@ from charts.rendering import Manifest, manifests, named, profile
 START_S_MAX = 60
 STARTS = 2
 """The first finds an empty volume, the second what the first left."""
+PASSWORD = "a 'long' \\secret\\"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_the_own_database_is_made_once_asks_for_the_password_and_ends_at_once(re
     with tempfile.TemporaryDirectory(prefix="xinstruct-own-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o777)
         password = Path(folder) / "password"
-        password.write_text("a long secret", "utf-8")
+        password.write_text(f"{PASSWORD}\n", "utf-8")
         password.chmod(0o644)
         places = {"/etc/postgres": folder, "=/tmp": f"={folder}", "listen_addresses='*'": f"port={port}"}
         user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
@@ -80,7 +81,8 @@ def test_the_own_database_is_made_once_asks_for_the_password_and_ends_at_once(re
         for number in range(STARTS):
             command = [*user, *_command(release, "postgres", places)]
             with _running(command, Path(folder) / "log", ready, variables, cwd=folder) as process:
-                assert _tables(port, "a long secret") == (["kept"] if number else [])
+                assert _tables(port, PASSWORD) == (["kept"] if number else [])
+                _no_superuser(port)
                 with pytest.raises(sa.exc.OperationalError, match="password authentication failed"):
                     _tables(port, "a guess")
                 ending = [*user, *container["lifecycle"]["preStop"]["exec"]["command"]]
@@ -90,8 +92,7 @@ def test_the_own_database_is_made_once_asks_for_the_password_and_ends_at_once(re
 
 def _tables(port: int, password: str) -> list[str]:
     """Names of the tables; makes one for the next look."""
-    url = sa.URL.create("postgresql+psycopg", "xinstruct", password, "127.0.0.1", port, "xinstruct")
-    engine = sa.create_engine(url)
+    engine = _engine(port, "xinstruct", password)
     try:
         with engine.begin() as connection:
             names = sa.inspect(connection).get_table_names()
@@ -99,6 +100,22 @@ def _tables(port: int, password: str) -> list[str]:
         return names
     finally:
         engine.dispose()
+
+
+def _no_superuser(port: int) -> None:
+    """Whoever has the services' password runs no program beside the database, and nobody has the superuser's."""
+    engine = _engine(port, "xinstruct", PASSWORD)
+    with pytest.raises(sa.exc.ProgrammingError, match="pg_execute_server_program"), engine.begin() as connection:
+        connection.execute(sa.text("COPY (SELECT 1) TO PROGRAM 'cat'"))
+    engine.dispose()
+    engine = _engine(port, "postgres", PASSWORD)
+    with pytest.raises(sa.exc.OperationalError, match="password authentication failed"), engine.connect():
+        pass
+    engine.dispose()
+
+
+def _engine(port: int, user: str, password: str) -> sa.Engine:
+    return sa.create_engine(sa.URL.create("postgresql+psycopg", user, password, "127.0.0.1", port, "xinstruct"))
 
 
 def _command(release: list[Manifest], name: str, places: Mapping[str, str]) -> list[str]:

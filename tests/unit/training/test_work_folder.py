@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from xinstruct.training.work_folder import checkpoint_steps, last_checkpoint
+from xinstruct.spine.errors import Unavailable
+from xinstruct.training.work_folder import (
+    OUTPUT,
+    PROGRESS,
+    RESULT,
+    checkpoint_steps,
+    ended,
+    last_checkpoint,
+    last_words,
+    steps,
+)
 
 STATE = '{"global_step": 5}'
 
@@ -37,3 +48,14 @@ def test_without_a_whole_checkpoint_there_is_none(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) is None
     checkpoint(tmp_path, 5, "")
     assert last_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize(("file", "read"), [(RESULT, ended), (PROGRESS, steps), (OUTPUT, last_words)])
+def test_a_folder_that_cannot_be_read_now_is_no_job_that_has_said_nothing(
+    tmp_path: Path, file: str, read: Callable[[Path], object]
+) -> None:
+    said_nothing = read(tmp_path)
+    (tmp_path / file).mkdir()
+    with pytest.raises(Unavailable, match=f"cannot read .*{file}") as error:
+        read(tmp_path)
+    assert said_nothing in (None, (0, 0, None), "") and error.value.retry_after_s
