@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -26,6 +26,7 @@ from charts.rendering import (
     manifests,
     merged,
     of_kind,
+    pods,
     profile,
     read,
     rendered,
@@ -35,7 +36,7 @@ from charts.test_k8s import FOLDERS, built
 PAGE = ROOT / "docs" / "deploy.md"
 VARIABLES = {
     "REGISTRY": "registry.example/team", "GENERATOR": "1" * 64, "EVALUATOR": "2" * 64,
-    "VLLM_DIGEST": f"sha256:{'3' * 64}",
+    "VLLM_DIGEST": f"sha256:{'3' * 64}", "BUCKET": "a-bucket",
 }
 """What the page's shell has in them."""
 OVER_THE_LAST = "--reset-then-reuse-values"
@@ -175,6 +176,158 @@ def pods_of_a_small_release(values: Values) -> dict[str, int]:
     """Name of each StatefulSet → its pods."""
     made = objects(Installation("helm upgrade", "xinstruct", CHARTS[0], values, upgrade=True), ())
     return {item["metadata"]["name"]: item["spec"]["replicas"] for item in of_kind(made, "StatefulSet")}
+
+
+def managed() -> tuple[list[Installation], list[Installation]]:
+    """What the page does on the cluster with GPUs, from there to its last word on models: to the services, to these."""
+    lines_of_it = list(installations())
+    while "profiles/gpu.yaml" not in lines_of_it[0].line:
+        lines_of_it.pop(0)
+    while lines_of_it[-1].of is not CHARTS[1]:
+        lines_of_it.pop()
+    services, models = ([item for item in lines_of_it if item.of is chart] for chart in CHARTS)
+    return services, models
+
+
+def fit_for(values: Values, apis: Sequence[str]) -> Values:
+    """The values without TLS where there is no cert-manager."""
+    return values if apis else {key: value for key, value in values.items() if key != "tls"}
+
+
+def gpu_pods(items: Sequence[Manifest]) -> list[Manifest]:
+    """The pods that ask for a GPU, training jobs to come among them."""
+    return [pod["spec"] for _, pod in pods(items)
+            if any("nvidia.com/gpu" in one.get("resources", {}).get("limits", {}) for one in pod["spec"]["containers"])]
+
+
+@pytest.mark.parametrize("apis", [(), OPTIONAL_APIS], ids=["no operators", "operators"])
+def test_pods_with_a_gpu_want_the_label_that_the_page_gives_nodes_or_none_as_it_says(apis: Sequence[str]) -> None:
+    text = PAGE.read_text("utf-8")
+    (label,) = re.findall(r"`kubectl label node NODE (\S+)=true`", text)
+    without = re.findall(r"`--set-json (\S+)=\{\}` in step \d", text)
+    services, models = managed()
+    for item, key in zip((services[0], models[0]), without, strict=True):
+        for chosen, wanted in ((item.values, {label: "true"}), (changed(item.values, key, {}), None)):
+            found = gpu_pods(objects(replace(item, values=fit_for(chosen, apis)), apis))
+            assert found and all(pod.get("nodeSelector") == wanted for pod in found), (item.line, key)
+
+
+def test_releases_blobs_and_models_are_in_the_bucket_that_the_page_makes() -> None:
+    assert "BUCKET=your-bucket\naws s3 mb s3://$BUCKET\n" in PAGE.read_text("utf-8")
+    services, models = managed()
+    for item in (services[0], models[0]):
+        places = re.findall(r"s3://([\w-]+)/", yaml.safe_dump(item.values))
+        assert places and set(places) == {VARIABLES["BUCKET"]}, item.line
+    copied = [words[-2:] for words in lines("aws") if "--recursive" in words]
+    used = {model["storageUri"] for model in models[0].values["models"].values()}
+    assert {place for words in copied for place in words if place.startswith("s3://")} == used
+
+
+def test_the_image_of_vllm_that_the_page_copies_is_the_one_that_the_chart_names() -> None:
+    image = merged(read(CHARTS[1].folder / "values.yaml"), profile("gpu", CHARTS[1]))["images"]["vllm"]
+    assert f"\nVLLM={image['repository']}:{image['tag']}\n" in PAGE.read_text("utf-8")
+
+
+def test_helm_waits_longer_for_models_than_their_servers_may_take_to_start() -> None:
+    _, models = managed()
+    for item in models:
+        (minutes,) = re.findall(r"--timeout (\d+)m", item.line)
+        assert int(minutes) * 60 > item.values["defaults"]["startupS"]
+
+
+def test_with_workload_identity_as_the_page_says_nothing_asks_for_keys_and_each_account_has_the_annotation() -> None:
+    (emptied,) = re.findall(r"`--set (objectStore\.\S+)=`", PAGE.read_text("utf-8"))
+    (annotations,) = re.findall(r"`(\S+\.serviceAccountAnnotations)`", PAGE.read_text("utf-8"))
+    services, models = managed()
+    for item in (services[0], models[0]):
+        values = changed(changed(item.values, emptied, ""), annotations, {"cloud.example/role": "a-role"})
+        for apis in (OPTIONAL_APIS, OPTIONAL_APIS[:3]):
+            made = objects(replace(item, values=values), apis)
+            assert "xinstruct-object-store" in f"{objects(item, apis)}" and "xinstruct-object-store" not in f"{made}"
+            accounts = of_kind(made, "ServiceAccount")
+            accounts = [one for one in accounts if "helm.sh/hook" not in one["metadata"].get("annotations", {})]
+            assert accounts
+            assert all(one["metadata"]["annotations"]["cloud.example/role"] == "a-role" for one in accounts)
+
+
+def test_with_kserve_the_port_of_a_store_is_opened_as_the_page_says() -> None:
+    (key, ports) = re.findall(r"`--set '(\S+)=\{([\d,]+)\}'`", PAGE.read_text("utf-8"))[0]
+    item = managed()[1][0]
+    values = changed(item.values, key, [int(port) for port in ports.split(",")])
+    (policy,) = [one for one in of_kind(objects(replace(item, values=values), OPTIONAL_APIS), "NetworkPolicy")
+                 if one["metadata"]["name"].endswith("servers-store")]
+    assert [one["port"] for one in policy["spec"]["egress"][0]["ports"]] == [443, 9000]
+
+
+def test_a_trained_generator_is_served_by_vllm_from_the_shared_volume_under_the_digest_that_is_promoted() -> None:
+    services, models = managed()
+    digest = f"sha256:{VARIABLES['GENERATOR']}"
+    for apis in ((), OPTIONAL_APIS):
+        made = objects(models[-1], apis)
+        ((_, pod),) = [found for found in pods(made) if found[0] == "xinstruct-generator"]
+        (server,) = pod["spec"]["containers"]
+        assert server["image"].endswith(f"/vllm/vllm-openai@{VARIABLES['VLLM_DIGEST']}")
+        assert server["args"][server["args"].index("--served-model-name") + 1] == digest
+        folders = [one["subPath"] for one in server["volumeMounts"] if one["name"] == "model"]
+        folders += [item["spec"]["predictor"]["model"]["storageUri"].removeprefix("pvc://xinstruct-data/")
+                    for item in of_kind(made, "InferenceService") if item["metadata"]["name"] == "xinstruct-generator"]
+        assert folders == [f"models/{VARIABLES['GENERATOR']}"]
+    last = services[-1].values["config"]
+    assert last["inference"]["generator"]["by_digest"] is True
+    assert last["training"]["base_model"] == "/var/lib/xinstruct/base"
+    block = next(block for block in blocks() if "config.training.base_model=" in block)
+    # Until the services know, a promotion by digest is refused; before the server has it, another would answer for it.
+    assert re.findall("by_digest=true|xinstruct train|servedName|models promote", block) == [
+        "by_digest=true", "xinstruct train", "servedName", "models promote"]
+
+
+@pytest.mark.parametrize("apis", [(), OPTIONAL_APIS], ids=["no operators", "operators"])
+def test_a_trained_evaluator_gets_a_server_that_the_idle_slot_alone_asks(apis: Sequence[str]) -> None:
+    services, models = managed()
+    (key, url) = re.findall(r"`(services\.scoring-b\.config\S+)=(\S+)`", PAGE.read_text("utf-8"))[0]
+    values = changed(services[-1].values, key, url)
+    values = changed(values, "config.inference.evaluator.by_digest", value=True)
+    asked = {
+        name: yaml.safe_load(item["data"]["config.yaml"])["inference"]["evaluator"]
+        for item in of_kind(objects(replace(services[-1], values=fit_for(values, apis)), apis), "ConfigMap")
+        for name in SERVICES if item["metadata"]["name"].endswith(f"-{name}") and "config.yaml" in item["data"]
+    }
+    assert asked["scoring-b"]["url"] == url != asked["scoring-a"]["url"] and asked["training"]["by_digest"] is True
+    second = {"role": "evaluator", "runtime": "vllm", "storageUri": "pvc://xinstruct-data/models/x", "servedName": "x"}
+    made = objects(replace(models[-1], values=changed(models[-1].values, "models.evaluator-b", second)), apis)
+    assert f"http://{next(one for one in services_named(made) if one.endswith('-evaluator-b'))}/v1" == url
+
+
+def services_named(items: Sequence[Manifest]) -> list[str]:
+    """Names of the Services."""
+    return [item["metadata"]["name"] for item in of_kind(items, "Service")]
+
+
+def test_without_gpus_the_models_of_the_small_profile_are_asked_as_their_servers_answer() -> None:
+    (head,) = re.findall(r"(--set config\.inference\.evaluator\.kind=.*)", (
+        CHARTS[0].folder / "profiles/standard.yaml").read_text("utf-8"))
+    (more,) = re.findall(r"the services want\s`([^`]+)`", PAGE.read_text("utf-8"))
+    values = given([*shlex.split(more), *shlex.split(head)], profile("standard"))
+    made = objects(Installation("", "xinstruct", CHARTS[0], values, upgrade=False), OPTIONAL_APIS)
+    (settings,) = [item for item in of_kind(made, "ConfigMap") if item["metadata"]["name"] == "xinstruct-backgen"]
+    asked = yaml.safe_load(settings["data"]["config.yaml"])["inference"]
+    assert (asked["generator"]["kind"], asked["generator"]["by_digest"], asked["evaluator"]["kind"]) == (
+        "openai", True, "kserve")
+    ((_, training),) = [found for found in pods(made) if found[0] == "xinstruct-training"]
+    assert "/xinstruct-model:" in f"/{training['spec']['containers'][0]['image']}"  # the base is in it
+    servers = objects(Installation("", "xinstruct-models", CHARTS[1], profile("small", CHARTS[1]), upgrade=False), ())
+    assert {asked[role]["url"].removesuffix("/v1") for role in ("generator", "evaluator")} == {
+        f"http://{name}" for name in services_named(servers) if not name.endswith("-pods")}
+
+
+def test_what_capacity_md_measures_a_gpu_by_asks_the_port_and_the_name_of_the_charts_server() -> None:
+    page = (ROOT / "docs/capacity.md").read_text("utf-8")
+    (command,) = re.findall(r"^vllm bench serve .*?[^\\]\n", page, re.MULTILINE | re.DOTALL)
+    words = shlex.split(command.replace("\\\n", " "))
+    servers = {name: pod["spec"]["containers"][0] for name, pod in pods(objects(managed()[1][0], ()))}
+    args = servers["xinstruct-generator"]["args"]
+    for option in ("--port", "--served-model-name"):
+        assert words[words.index(option) + 1] == args[args.index(option) + 1]
 
 
 def test_what_the_page_deletes_of_left_hooks_is_every_object_of_them_and_no_other() -> None:
