@@ -117,9 +117,9 @@ def calling(run: Installed) -> Iterator[Any]:
 
 
 def caller(config: Mapping[str, Any]) -> str:
-    """The program that asks. GetStatus tells of a process, whatever that waits for; the others read what it keeps in the
-    database, those of crawler and scoring the log as well. What a service itself cannot answer (Unavailable among it) is
-    not asked again: it is a failed call.
+    """The program that asks. GetStatus tells of a process, whatever that waits for; the others read what it keeps in
+    the database, those of crawler and scoring the log as well. What a service itself cannot answer (Unavailable among
+    it) is not asked again: it is a failed call.
     """
     # Not backgen's own: DraftInstruction asks the model, which has the run's drafts to write.
     return f"""
