@@ -74,6 +74,13 @@ def rendered(
     return {name.partition("templates/")[2]: content for name, content in sorted(json.loads(text).items())}
 
 
+def lint_faults(values: Values, kubernetes: str, of: OurChart = XINSTRUCT) -> list[Any]:
+    """What `helm lint --strict` has against these values, advice left out (it misses an icon)."""
+    report = helm_python.lint(of.folder, values, strict=True, kube_version=f"v{kubernetes}")
+    advice = 1
+    return [item for item in report["messages"] if item["severity"] > advice] + list(report["errors"])
+
+
 @cache
 def chart(of: OurChart = XINSTRUCT) -> helm_python.Chart:
     """The chart, loaded once."""

@@ -162,16 +162,6 @@ def test_every_value_has_a_comment_and_a_default_in_the_schema(of: OurChart) -> 
     assert not wrong, wrong
 
 
-@both
-def test_a_value_that_limits_or_places_something_says_more_than_what_it_is(of: OurChart) -> None:
-    # Why the default is what it is, or what to change with it: a sentence or clause of its own.
-    text = (of.folder / "README.md").read_text("utf-8")
-    asks = r"([a-z]S|[sS]ize|Max|Min|Percent|Minutes|Hours|Mib|resources|nodeSelector|tolerations|affinity)"
-    meanings = re.findall(rf"^\| `([\w.-]+{asks})` \| .*? \| (.*) \|$", text, re.MULTILINE)
-    assert len(meanings) > 10
-    assert not [path for path, _, meaning in meanings if not re.search(r"[.;:] ", meaning)]
-
-
 def test_the_services_of_the_chart_are_the_targets_of_the_code() -> None:
     from xinstruct.targets import TARGETS
 

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 from typing import Any
 
-from architecture.source import ROOT
+from unit.tools.loading import loaded
 
 Manifest = dict[str, Any]
 
-
-def _module() -> Any:
-    spec = importlib.util.spec_from_file_location("addons", ROOT / "tools" / "cluster" / "addons.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-addons = _module()
+addons = loaded("addons")
 
 
 def deployment(name: str, **container: Any) -> Manifest:

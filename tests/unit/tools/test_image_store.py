@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
-import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
-from architecture.source import ROOT
+from unit.tools.loading import loaded
 
-
-def _module() -> Any:
-    place = ROOT / "tools" / "cluster" / "image_store.py"
-    spec = importlib.util.spec_from_file_location("image_store", place)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["image_store"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-images = _module()
+images = loaded("image_store")
 
 
 def fill(root: Path) -> None:
