@@ -182,7 +182,9 @@ def test_a_release_trains_in_pods_through_the_end_of_its_keeper_and_of_the_job_a
         stopped = killed(inside, spec)
         until(lambda: inside.pod_replaced(keeper, first), "another keeper is ready", within_s=120)
         (model,) = done(inside, name)
-        assert (model["job_name"], model["promoted"]) == (name, True)
+        assert model["job_name"] == name
+        # Promotions have a loop of their own, and this one a moment to look.
+        until(lambda: done(inside, name)[0]["promoted"], "its model is promoted", within_s=60)
         stopped.went_on()
         (made,) = inside.all(resource, labels=f"xinstruct/job={name}")
         assert made["metadata"]["ownerReferences"][0]["name"] == f"{FULL_NAME}-training"

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 from kafka import KafkaAdminClient
+from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from contract.log.backends import (
@@ -30,7 +31,7 @@ from contract.log.backends import (
     totals,
     values,
 )
-from xinstruct.spine.errors import Conflict, Fenced, NotFound
+from xinstruct.spine.errors import Conflict, Fenced, NotFound, Unavailable
 from xinstruct.spine.log import Log, Subscription
 from xinstruct.spine.log.kafka import KafkaLog, KafkaSettings
 from xinstruct.spine.log.kafka_subscription import KafkaSubscription
@@ -251,6 +252,28 @@ def test_a_member_whose_join_was_answered_while_it_did_not_look_joins_again(kafk
     log.append([number(i) for i in range(9, 12)])
     assert set(values(poll_all(member, log, NUMBERS))) >= {9, 10, 11}
     member.close()
+
+
+def test_positions_that_the_client_cannot_make_sure_of_are_an_outage_and_what_came_with_them_is_read_again(
+    kafka_backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = kafka_backend.open("0")
+    member = log.subscribe("adder", NUMBERS, "1")
+    assert isinstance(member, KafkaSubscription)
+    poll_until(member, lambda _: len(member.positions()) == NUMBERS.partitions)
+    log.append([number(i) for i in range(9)])
+    with monkeypatch.context() as patch:
+        # As it was on a cluster whose broker's pod was killed, and its name with it: the client asks who leads.
+        patch.setattr(member._consumer, "position", lambda _: _raise(kafka_errors.KafkaConnectionError("no such name")))
+        with pytest.raises(Unavailable, match="Kafka does not answer"):
+            poll_until(member, lambda _: False)
+    member.rewind(range(NUMBERS.partitions))
+    assert sorted(values(poll_all(member, log, NUMBERS))) == list(range(9))
+    member.close()
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 # ── topics ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -170,7 +170,8 @@ class KafkaSubscription:
                 records += [received(self._topic, message) for message in batch]
             else:
                 self._consumer.seek(place, batch[0].offset)  # came unpaused in a rebalance of this very poll
-        self._positions = {p: self._consumer.position(self._at(p)) for p in self._owned - self._unplaced}
+        with translated():  # the client may look up first who leads: what was read is read again then
+            self._positions = {p: self._consumer.position(self._at(p)) for p in self._owned - self._unplaced}
         return records
 
     def _fetch(self, records_max: int, wait_s: float) -> Mapping[TopicPartition, Sequence[Any]]:
