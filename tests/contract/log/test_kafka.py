@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
@@ -270,6 +270,18 @@ def test_positions_that_the_client_cannot_make_sure_of_are_an_outage_and_what_ca
     member.rewind(range(NUMBERS.partitions))
     assert sorted(values(poll_all(member, log, NUMBERS))) == list(range(9))
     member.close()
+
+
+def test_reading_is_an_outage_too_where_the_client_cannot_make_sure_of_its_position(
+    kafka_backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = kafka_backend.open("0")
+    log.append([number(i) for i in range(9)])
+    with monkeypatch.context() as patch:
+        patch.setattr(KafkaConsumer, "position", lambda *_: _raise(kafka_errors.KafkaConnectionError("no such name")))
+        with pytest.raises(Unavailable, match="Kafka does not answer"):
+            list(log.read(NUMBERS, {}))
+    assert sorted(values(list(log.read(NUMBERS, {})))) == list(range(9))
 
 
 def _raise(error: Exception) -> None:
