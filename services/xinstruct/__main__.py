@@ -28,7 +28,7 @@ CLOSING_S_MAX = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; 0 after a drain, 1 after a crash, 2 when the configuration cannot work."""
+    """Run until SIGTERM or SIGINT; 0 after a drain, 1 after a crash, 2 with a sentence where it cannot start."""
     parser = _parser()
     options = parser.parse_args(arguments)
     task = options.target[0] if options.target[0] in TASKS else ""

@@ -29,7 +29,8 @@ running() {
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; }
 
-fetch_jars() {
+# In a shell of its own, which ends with its lock: a broker that inherited that would make every other start wait.
+fetch_jars() (
     exec 8>.cache/kafka/libs.lock
     flock 8
     [ ! -e "$LIBS/.complete" ] || return 0
@@ -37,8 +38,7 @@ fetch_jars() {
     echo "kafka: 54 MB of jars to download where no cache holds them"
     mvn -q -B -f tools/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$LIBS"
     touch "$LIBS/.complete"
-    exec 8>&-
-}
+)
 
 configure() {
     [ ! -e "$DATA/server.properties" ] || grep -q "127.0.0.1:$PORT,\|127.0.0.1:$PORT\$" "$DATA/server.properties" \

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from xinstruct.spine.errors import Unavailable
+from xinstruct.training.work_folder import refusals
 
 PIECE_BYTES = 64 * 1024
 """Of the log in one piece at most."""
@@ -38,7 +37,7 @@ def read_piece(file: Path, offset: int) -> Piece:
     What is no UTF-8 becomes U+FFFD; a character whose end is not written yet is left to the next piece. Where the file
     is shorter than `offset` it was begun anew, and is read from its start. Unavailable when it cannot be read now.
     """
-    with _refusals(file), _opened(file) as log:
+    with refusals(file), _opened(file) as log:
         if log is None:
             return Piece("", offset, offset)
         start = offset if offset <= log.seek(0, os.SEEK_END) else 0
@@ -57,7 +56,7 @@ def tail_offset(file: Path, lines: int) -> int:
 
     Never more than TAIL_BYTES_MAX before the end; 0 when there is no file. Unavailable when it cannot be read now.
     """
-    with _refusals(file), _opened(file) as log:
+    with refusals(file), _opened(file) as log:
         if log is None:
             return 0
         size = log.seek(0, os.SEEK_END)
@@ -97,11 +96,3 @@ def _opened(file: Path) -> AbstractContextManager[BinaryIO | None]:
         return open(file, "rb", buffering=0, opener=plain)
     except FileNotFoundError:
         return nullcontext()
-
-
-@contextmanager
-def _refusals(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Unavailable(f"cannot read {file}: {error.strerror}") from error

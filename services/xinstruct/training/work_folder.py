@@ -115,9 +115,17 @@ def last_words(work: Path) -> str:
 
 def _content(file: Path) -> bytes | None:
     """None where nothing is. Unavailable when that cannot be known: a volume that is shared may be away for a while."""
+    with refusals(file, VOLUME_LOOK_S):
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+@contextmanager
+def refusals(file: Path, retry_after_s: float | None = None) -> Iterator[None]:
+    """What the system says of a file that cannot be read now, as Unavailable."""
     try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        return None
+        yield
     except OSError as error:
-        raise Unavailable(f"cannot read {file}: {error.strerror}", VOLUME_LOOK_S) from error
+        raise Unavailable(f"cannot read {file}: {error.strerror}", retry_after_s) from error

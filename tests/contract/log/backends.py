@@ -54,6 +54,11 @@ def event(value: int, key: str = "") -> Record:
     return Record(EVENTS.name, key or f"key-{value}", f"id-{value}", b"%d" % value)
 
 
+def raising(error: Exception) -> None:
+    """Raise, where a statement cannot stand."""
+    raise error
+
+
 def eventually(condition: Callable[[], bool]) -> None:
     """Ask until it holds. What a commit wrote is visible when its markers have arrived: on Kafka a moment later."""
     deadline_s = time.monotonic() + PATIENCE_S

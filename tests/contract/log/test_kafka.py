@@ -27,6 +27,7 @@ from contract.log.backends import (
     number,
     poll_all,
     poll_until,
+    raising,
     total,
     totals,
     values,
@@ -39,6 +40,7 @@ from xinstruct.spine.record import Record
 from xinstruct.spine.topics import Topic
 
 pytestmark = pytest.mark.kafka
+NO_SUCH_NAME = kafka_errors.KafkaConnectionError("no such name")
 
 
 @contextmanager
@@ -264,7 +266,7 @@ def test_positions_that_the_client_cannot_make_sure_of_are_an_outage_and_what_ca
     log.append([number(i) for i in range(9)])
     with monkeypatch.context() as patch:
         # As it was on a cluster whose broker's pod was killed, and its name with it: the client asks who leads.
-        patch.setattr(member._consumer, "position", lambda _: _raise(kafka_errors.KafkaConnectionError("no such name")))
+        patch.setattr(member._consumer, "position", lambda _: raising(NO_SUCH_NAME))
         with pytest.raises(Unavailable, match="Kafka does not answer"):
             poll_until(member, lambda _: False)
     member.rewind(range(NUMBERS.partitions))
@@ -278,14 +280,10 @@ def test_reading_is_an_outage_too_where_the_client_cannot_make_sure_of_its_posit
     log = kafka_backend.open("0")
     log.append([number(i) for i in range(9)])
     with monkeypatch.context() as patch:
-        patch.setattr(KafkaConsumer, "position", lambda *_: _raise(kafka_errors.KafkaConnectionError("no such name")))
+        patch.setattr(KafkaConsumer, "position", lambda *_: raising(NO_SUCH_NAME))
         with pytest.raises(Unavailable, match="Kafka does not answer"):
             list(log.read(NUMBERS, {}))
     assert sorted(values(list(log.read(NUMBERS, {})))) == list(range(9))
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 # ── topics ──────────────────────────────────────────────────────────────────────────────────────────────────────────

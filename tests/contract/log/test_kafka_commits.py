@@ -16,6 +16,7 @@ from contract.log.backends import (
     next_offsets,
     number,
     poll_all,
+    raising,
     total,
     totals,
     values,
@@ -111,7 +112,7 @@ def test_a_position_whose_commit_was_refused_is_not_committed_with_the_next(
     assert isinstance(member, KafkaSubscription)
     with monkeypatch.context() as patch:
         patch.setattr(member, "_member", member._member._replace(generation_id=99))
-        patch.setattr(member, "_regroup", lambda offsets: _raise(Fenced("taken", frozenset(offsets))))
+        patch.setattr(member, "_regroup", lambda offsets: raising(Fenced("taken", frozenset(offsets))))
         with pytest.raises(Fenced):
             member.commit({0: next_offsets(records)[0]}, [total(1)])
     member.poll(0, 0.0)
@@ -119,7 +120,3 @@ def test_a_position_whose_commit_was_refused_is_not_committed_with_the_next(
     eventually(lambda: log.committed("adder", NUMBERS, "1") == {1: next_offsets(records)[1]})
     assert values(list(log.read(SUMS, {}))) == [2]
     member.close()
-
-
-def _raise(error: Exception) -> None:
-    raise error

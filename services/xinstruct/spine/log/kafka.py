@@ -136,10 +136,10 @@ class KafkaLog:
             while left:
                 with translated():
                     batches = consumer.poll(timeout_ms=1_000)
+                    # The client may look up first who leads.
+                    done = {place for place in left if consumer.position(place) >= spans[place][1]}
                 for place, batch in batches.items():
                     yield from (received(topic, message) for message in batch if message.offset < spans[place][1])
-                with translated():  # the client may look up first who leads
-                    done = {place for place in left if consumer.position(place) >= spans[place][1]}
                 consumer.pause(*done)
                 left -= done
                 if batches or done:

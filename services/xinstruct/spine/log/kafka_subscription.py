@@ -162,15 +162,15 @@ class KafkaSubscription:
             came = self._notice_moves()
             self._place()
             self._look_after_the_group()
-        records: list[Record] = []
-        for place, batch in batches.items():
-            if place.partition in came or place.partition in self._unplaced:
-                continue  # read from where the client put it, before it was placed by version
-            if records_max > 0:
-                records += [received(self._topic, message) for message in batch]
-            else:
-                self._consumer.seek(place, batch[0].offset)  # came unpaused in a rebalance of this very poll
-        with translated():  # the client may look up first who leads: what was read is read again then
+            records: list[Record] = []
+            for place, batch in batches.items():
+                if place.partition in came or place.partition in self._unplaced:
+                    continue  # read from where the client put it, before it was placed by version
+                if records_max > 0:
+                    records += [received(self._topic, message) for message in batch]
+                else:
+                    self._consumer.seek(place, batch[0].offset)  # came unpaused in a rebalance of this very poll
+            # The client may look up first who leads: where nobody answers, what was read is read again.
             self._positions = {p: self._consumer.position(self._at(p)) for p in self._owned - self._unplaced}
         return records
 
